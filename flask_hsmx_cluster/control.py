@@ -1,0 +1,138 @@
+"""The control socket's client side: how the web app and the CLI talk to this gateway's agent.
+
+One request and one answer per connection, each a line of JSON of at most :data:`MAX_LINE` bytes::
+
+    {"verb": "failover", "arguments": {}}
+    {"ok": true, "result": {...}}      or      {"ok": false, "error": {"code", "message", "remedy", ...}}
+
+The agent validates everything again: this module is a courtesy to callers, not a guard.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import (
+    AgentUnavailable,
+    ChecksFailed,
+    ClusterError,
+    Finding,
+    NetworkError,
+    NotAllowed,
+    PairingFailed,
+    PeerUnavailable,
+    RequestRefused,
+)
+
+#: Longest request or answer, bytes.
+MAX_LINE = 512 * 1024
+
+_ERRORS: dict[str, type[ClusterError]] = {
+    kind.code: kind for kind in (NotAllowed, RequestRefused, PairingFailed, PeerUnavailable, NetworkError)
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the control socket.
+
+    :param changes: True if it needs the ``administer`` permission; False if ``view`` is enough.
+    :param timeout_s: how long a caller waits for the answer, s.
+    """
+
+    name: str
+    changes: bool
+    timeout_s: float = 5.0
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("status", changes=False),
+        Verb("settings", changes=False),
+        Verb("ports", changes=False),
+        Verb("peer_ports", changes=False, timeout_s=10),
+        Verb("events", changes=False),
+        Verb("preflight", changes=False, timeout_s=30),
+        Verb("propose", changes=True, timeout_s=30),
+        Verb("create", changes=True, timeout_s=30),
+        Verb("pairing_code", changes=True),
+        Verb("join", changes=True, timeout_s=60),
+        Verb("leave", changes=True, timeout_s=15),
+        Verb("failover", changes=True, timeout_s=10),
+        Verb("maintenance", changes=True, timeout_s=10),
+        Verb("resolve_conflict", changes=True, timeout_s=30),
+        Verb("pair", changes=False, timeout_s=30),
+        Verb("peer", changes=False, timeout_s=30),
+    )
+}
+
+
+class ControlClient:
+    """Calls the agent's verbs over its Unix socket.
+
+    :param path: the socket, normally ``<state directory>/agent.sock``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Call a verb and return its result.
+
+        :raises AgentUnavailable: no agent listens, or it did not answer in time.
+        :raises ClusterError: what the agent answered.
+        """
+        timeout_s = VERBS[verb].timeout_s
+        request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(str(self.path))
+                connection.sendall(request)
+                answer = _read_line(connection)
+        except TimeoutError:
+            raise AgentUnavailable(
+                f"The agent did not answer within {timeout_s:.0f} s.", "See the agent's log."
+            ) from None
+        except OSError as error:
+            raise AgentUnavailable(
+                f"The cluster agent is not running on this gateway ({error.strerror or error}).",
+                "Start it: systemctl start hsmx-cluster-agent, or `flask cluster agent`.",
+            ) from None
+        return _result(answer)
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := connection.recv(65536):
+        chunks.append(chunk)
+        size += len(chunk)
+        if chunk.endswith(b"\n") or size > MAX_LINE:
+            break
+    return b"".join(chunks)
+
+
+def _result(answer: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(answer)
+        if data["ok"]:
+            result: dict[str, Any] = data["result"]
+            return result
+        error = data["error"]
+    except (ValueError, KeyError, TypeError):
+        raise AgentUnavailable("The agent's answer was cut off.", "See the agent's log.") from None
+    raise error_from_dict(error)
+
+
+def error_from_dict(error: dict[str, Any]) -> ClusterError:
+    """Return the typed error for its dict form (see :meth:`ClusterError.as_dict`)."""
+    message, remedy = str(error.get("message", "refused")), str(error.get("remedy", ""))
+    if error.get("code") == ChecksFailed.code:
+        return ChecksFailed([Finding(**finding) for finding in error.get("findings", [])], message)
+    return _ERRORS.get(str(error.get("code")), RequestRefused)(message, remedy)

@@ -1,0 +1,105 @@
+"""Every error that the extension raises. Each says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+
+class ClusterError(Exception):
+    """Base of all errors of the extension.
+
+    :param message: what is wrong, one sentence, fit to be shown to an operator.
+    :param remedy: what to do about it; empty when the message says it all.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the form that travels over the control socket and the REST API."""
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+class ConfigError(ClusterError):
+    """A ``HSMX_CLUSTER_*`` key is missing, malformed, or contradicts another one."""
+
+    code = "config"
+
+
+class AgentUnavailable(ClusterError):
+    """The agent of this gateway does not answer on its control socket."""
+
+    code = "agent_unavailable"
+
+
+class NotAllowed(ClusterError):
+    """The caller may not do this."""
+
+    code = "not_allowed"
+
+
+class RequestRefused(ClusterError):
+    """The request is understood, but not possible now (for example: not in a cluster)."""
+
+    code = "refused"
+
+
+class PairingFailed(ClusterError):
+    """Pairing did not succeed: wrong or expired code, or no answer."""
+
+    code = "pairing"
+
+
+class PeerUnavailable(ClusterError):
+    """The other gateway did not answer, or its answer could not be trusted."""
+
+    code = "peer_unavailable"
+
+
+class NetworkError(ClusterError):
+    """The kernel refused an operation on a port or an address."""
+
+    code = "network"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found.
+
+    :param key: stable name of the check, for example ``virtual_ip_in_use``.
+    :param text: what was found, in words.
+    :param remedy: how to fix it.
+    :param field: the settings field concerned (``virtual_ips.0.address``), or empty.
+    :param blocking: False for a warning that does not stop anything.
+    """
+
+    key: str
+    text: str
+    remedy: str = ""
+    field: str = ""
+    blocking: bool = True
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class ChecksFailed(ClusterError):
+    """Settings or preflight were refused; nothing was changed.
+
+    :param findings: every finding, in the order in which a person would fix them.
+    """
+
+    code = "findings"
+
+    def __init__(self, findings: list[Finding], message: str = "") -> None:
+        first = findings[0].text if findings else "refused"
+        super().__init__(message or f"Refused, nothing was changed: {first}", findings[0].remedy if findings else "")
+        self.findings = findings
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "findings": [finding.as_dict() for finding in self.findings]}

@@ -1,0 +1,6 @@
+"""The extension's version and the protocol version that its gateways speak to each other."""
+
+__version__ = "0.1.0"
+
+#: Version of heartbeats and peer messages. A mixed pair speaks the lower of both.
+PROTOCOL = 1
