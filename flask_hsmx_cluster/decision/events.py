@@ -1,0 +1,164 @@
+"""What goes into the decision core (events) and what comes out of it (effects)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .model import Beat, Cause, Kind, Motive, Term
+
+Severity = Literal["info", "warning", "critical"]
+
+
+# Events ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An authenticated, fresh message of the other gateway."""
+
+    path: str
+    beat: Beat
+    #: round trip measured with it, s, or None
+    rtt_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A port's carrier, at the start and at each change."""
+
+    port: str
+    up: bool
+
+
+@dataclass(frozen=True)
+class AddressSeen:
+    """Somebody else used a virtual IP as its own on a port: an ARP or neighbour-discovery frame."""
+
+    port: str
+    mac: bytes
+    address: str
+
+
+@dataclass(frozen=True)
+class StrangerSeen:
+    """A frame of neither gateway was heard on a virtual-IP port."""
+
+    port: str
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """A check's present result. Recomputed each time, never accumulated."""
+
+    cause: Cause
+    bad: bool
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The kernel confirmed the lease; ``at`` is the boot time read after its acknowledgement, s."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class ClaimFailed:
+    """The kernel refused the addresses."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class FailoverRequested:
+    """The active is asked to hand over."""
+
+    motive: Motive
+
+
+@dataclass(frozen=True)
+class MaintenanceSet:
+    """An operator (or the end of its time) switched maintenance."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class TermsReserved:
+    """Counters up to and including ``upto`` are on disk."""
+
+    upto: int
+
+
+Event = (
+    Heard | Carrier | AddressSeen | StrangerSeen | HealthReport | Renewed | ClaimFailed
+    | FailoverRequested | MaintenanceSet | TermsReserved
+)
+
+
+# Effects, to be carried out in their order ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message on one path, or on all (``path`` empty)."""
+
+    kind: Kind
+    path: str = ""
+    motive: Motive = Motive.REQUEST
+
+
+@dataclass(frozen=True)
+class ProbeAddresses:
+    """Ask on the wire who holds the virtual IPs, on every port."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Take the addresses with a full lease, all in one batch, and announce them."""
+
+    term: Term
+
+
+@dataclass(frozen=True)
+class Release:
+    """Delete the addresses, at once."""
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Extend the lease of all addresses; answered by :class:`Renewed`."""
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Send gratuitous ARP and unsolicited neighbour advertisements for all addresses."""
+
+
+@dataclass(frozen=True)
+class ReserveTerms:
+    """Write to disk that counters up to ``upto`` are this run's; answered by :class:`TermsReserved`."""
+
+    upto: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A decision or an observation, in plain words, with its evidence."""
+
+    kind: str
+    severity: Severity
+    text: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HandoverEnded:
+    """A hand-over that this gateway tried has ended."""
+
+    ok: bool
+    text: str
+    took_s: float
+
+
+Effect = Send | ProbeAddresses | Claim | Release | Renew | Announce | ReserveTerms | Note | HandoverEnded

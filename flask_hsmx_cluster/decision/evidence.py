@@ -1,0 +1,140 @@
+"""Evidence: what was heard, per path and per port, and what silence there is worth."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .model import Path
+
+#: Strangers heard within this time make a port "one where I hear others", s. ARP caches refresh each 30-60 s.
+STRANGER_FRESH_S = 60.0
+#: Heartbeats kept per path to tell its loss.
+LOSS_WINDOW = 50
+#: A conflicting MAC is shown this long after it was last seen, s.
+CONFLICT_SHOWN_S = 30.0
+#: Regular probes of the virtual IP that must stay unanswered before it counts as unseen (0.5 s apart).
+UNSEEN_PROBES = 3
+#: The same where the peer's Ethernet heartbeats still arrive: a lossy network is not a dead one.
+UNSEEN_PROBES_ALIVE = 20
+
+
+class Reading(Enum):
+    """What a port says of the peer's virtual IP."""
+
+    NO_CARRIER = "no_carrier"
+    ANSWERED = "answered"
+    SILENT = "silent"
+    BLIND = "blind"
+
+
+@dataclass
+class PathEvidence:
+    """What one path has shown."""
+
+    path: Path
+    heard_at: float | None = None
+    first_at: float | None = None
+    rtt_s: float | None = None
+    rtts: deque[float] = field(default_factory=lambda: deque(maxlen=LOSS_WINDOW))
+    beats: deque[float] = field(default_factory=lambda: deque(maxlen=LOSS_WINDOW))
+
+    def heard(self, now: float, rtt_s: float | None, regular: bool) -> None:
+        """Note a message; ``regular`` for the paced heartbeat, from which loss is told."""
+        self.heard_at = now
+        if self.first_at is None:
+            self.first_at = now
+        if regular:
+            self.beats.append(now)
+        if rtt_s is not None:
+            self.rtt_s = rtt_s
+            self.rtts.append(rtt_s)
+
+    def silent_s(self, now: float) -> float:
+        """Return how long the path has been silent, s; infinite if it was never heard."""
+        return float("inf") if self.heard_at is None else now - self.heard_at
+
+    def worst_rtt_s(self) -> float:
+        """Return the worst round trip of late, s."""
+        return max(self.rtts, default=0.0)
+
+    def loss_percent(self, interval_s: float) -> float:
+        """Return the share of late heartbeats that did not arrive."""
+        if len(self.beats) < LOSS_WINDOW:
+            return 0.0
+        expected = (self.beats[-1] - self.beats[0]) / interval_s
+        return max(0.0, 100.0 * (1 - (len(self.beats) - 1) / expected)) if expected > 0 else 0.0
+
+
+@dataclass
+class PortEvidence:
+    """What one virtual-IP port has shown."""
+
+    port: str
+    carrier: bool = False
+    carrier_since: float = 0.0
+    #: the peer answered for the virtual IP here
+    answered_at: float | None = None
+    #: an Ethernet heartbeat of the peer arrived here, and it says that it hears ours
+    both_ways_at: float | None = None
+    ethernet_at: float | None = None
+    stranger_at: float | None = None
+    conflict_at: float | None = None
+    conflict_mac: bytes = b""
+    conflict_announced_at: float = float("-inf")
+    probed_at: float | None = None
+    #: probes sent since the peer last answered
+    unanswered: int = 0
+
+    def set_carrier(self, up: bool, now: float) -> None:
+        """Note the carrier. A port that has just come up has proved nothing yet."""
+        if up != self.carrier:
+            self.carrier = up
+            self.carrier_since = now
+
+    def probed(self, now: float) -> None:
+        self.probed_at = now
+        self.unanswered += 1
+
+    def answered(self, now: float) -> None:
+        self.answered_at = now
+        self.unanswered = 0
+
+    def strangers(self, now: float) -> bool:
+        """Return whether others than the peer were heard here since the carrier came up, and lately."""
+        return (
+            self.stranger_at is not None
+            and self.stranger_at >= self.carrier_since
+            and now - self.stranger_at <= STRANGER_FRESH_S
+        )
+
+    def forwards(self) -> bool:
+        """Return whether a frame of anybody else has come in since the carrier came up."""
+        latest = max((at for at in (self.stranger_at, self.ethernet_at, self.answered_at) if at is not None),
+                     default=None)
+        return self.carrier and latest is not None and latest >= self.carrier_since
+
+    def readable(self, cold: bool) -> bool:
+        """Return whether silence here is evidence (rule 2 of the hard cases).
+
+        :param cold: the peer was never heard as active since this agent started.
+        """
+        if not self.carrier:
+            return False
+        proofs = [self.answered_at, self.both_ways_at]
+        if cold:
+            proofs.append(self.stranger_at)
+        return any(at is not None and at >= self.carrier_since for at in proofs)
+
+    def reading(self, since: float, cold: bool) -> Reading:
+        """Return what this port says, from the answers since ``since``."""
+        if not self.carrier:
+            return Reading.NO_CARRIER
+        if self.answered_at is not None and self.answered_at >= since:
+            return Reading.ANSWERED
+        return Reading.SILENT if self.readable(cold) else Reading.BLIND
+
+    def conflict(self, now: float) -> bool:
+        """Return whether a MAC of neither gateway used the virtual IP lately."""
+        return self.conflict_at is not None and now - self.conflict_at <= CONFLICT_SHOWN_S

@@ -1,0 +1,123 @@
+"""The decision tables. Everything that decides between two gateways stands here, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from .evidence import Reading
+from .model import WEIGHTS, Beat, Cause, CauseKind, Motive, Role, Term
+
+
+class Verdict(Enum):
+    """What an unanswered burst means."""
+
+    CLAIM = "claim"
+    HOLD = "hold"
+    WAIT = "wait"
+
+
+#: All heartbeats are gone, a full burst was unanswered. The first row that fits decides.
+#: (an answer from the peer on some port, silence on a readable port, a gate is closed) -> verdict
+SILENCE_TABLE: tuple[tuple[tuple[bool | None, bool | None, bool | None], Verdict], ...] = (
+    ((True, None, None), Verdict.HOLD),  # somebody alive renews the address: only our links are broken
+    ((False, True, False), Verdict.CLAIM),  # dead, or off that network
+    ((False, True, True), Verdict.WAIT),  # gates postpone, they do not forbid
+    ((False, False, None), Verdict.WAIT),  # blind everywhere: silence proves nothing
+)
+
+
+def judge_silence(readings: Collection[Reading], gated: bool) -> Verdict:
+    """Return what to do when all heartbeats are gone and a full burst stayed unanswered.
+
+    :param readings: what each virtual-IP port says; evidence is per port, the role is per node.
+    :param gated: maintenance, or none of the reference addresses can be reached.
+    """
+    facts = (Reading.ANSWERED in readings, Reading.SILENT in readings, gated)
+    for pattern, verdict in SILENCE_TABLE:
+        if all(want is None or want == fact for want, fact in zip(pattern, facts, strict=True)):
+            return verdict
+    raise AssertionError("the table covers every case")  # pragma: no cover - a test proves it
+
+
+def weight(causes: Collection[Cause]) -> int:
+    """Return how ill these causes make a gateway; 0 is healthy."""
+    return sum(WEIGHTS[cause.kind] for cause in causes)
+
+
+def healthier(mine: frozenset[Cause], theirs: frozenset[Cause]) -> bool:
+    """Return whether "theirs" is clearly better. A cause that both suffer from moves nothing."""
+    return weight(theirs - mine) < weight(mine - theirs)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What counts when both are active, or both passive."""
+
+    served: bool
+    term: Term
+    position: int
+    causes: frozenset[Cause]
+    node: str
+
+    @classmethod
+    def of(cls, beat: Beat, node: str) -> Standing:
+        return cls(beat.served, beat.term, beat.position, beat.causes, node)
+
+
+def both_active_winner(mine: Standing, theirs: Standing) -> str:
+    """Return the node that stays: who demonstrably served, then the term, data position, health, node id."""
+    def rank(one: Standing) -> tuple[bool, int, int, int, str]:
+        return (one.served, one.term.counter, one.position, -weight(one.causes), one.node)
+
+    return max(mine, theirs, key=rank).node
+
+
+def both_passive_winner(mine: Standing, theirs: Standing) -> str:
+    """Return the node that claims when two passives hear each other: health, data position, term, node id."""
+    def rank(one: Standing) -> tuple[int, int, int, str]:
+        return (-weight(one.causes), one.position, one.term.counter, one.node)
+
+    return max(mine, theirs, key=rank).node
+
+
+def why_not_ready(
+    motive: Motive, mine: frozenset[Cause], theirs: frozenset[Cause], listening: bool, maintenance: bool,
+    role: Role, any_carrier: bool,
+) -> str:
+    """Return why this gateway must not be handed the role, in words; empty if it may.
+
+    A gateway that is about to stop hands over to anybody who can hold the address at all.
+    """
+    if role is not Role.PASSIVE:
+        return "it is not passive"
+    if not any_carrier:
+        return "none of its ports to the clients has a carrier"
+    if motive is Motive.STOP:
+        return ""
+    if maintenance:
+        return "it is in maintenance"
+    if listening:
+        return "it has just started and still listens"
+    if motive is Motive.HEALTH:
+        return "" if healthier(theirs, mine) else "it is not healthier"
+    return "it is less healthy: " + in_words(mine - theirs) if healthier(mine, theirs) else ""
+
+
+CAUSE_WORDS: Mapping[CauseKind, str] = {
+    CauseKind.NO_CARRIER: "no cable or carrier on {port}",
+    CauseKind.UNSEEN: "its virtual IP is not seen on {port} although others are",
+    CauseKind.NO_REFERENCE: "no reference address answers",
+    CauseKind.DATABASE: "the database does not answer",
+    CauseKind.DISK: "the disk is nearly full",
+}
+
+
+def in_words(causes: Collection[Cause], ports: tuple[str, ...] = ()) -> str:
+    """Return causes as a person reads them."""
+    def one(cause: Cause) -> str:
+        port = ports[cause.port] if cause.port < len(ports) else f"port {cause.port + 1}"
+        return CAUSE_WORDS[cause.kind].format(port=port)
+
+    return ", ".join(one(cause) for cause in sorted(causes)) or "nothing"
