@@ -1,0 +1,88 @@
+"""What the agent is told at start. It comes from the host's app, which the agent itself never loads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Configuration of one agent.
+
+    :param state_dir: directory of the node store, the control socket and the lock.
+    :param control_socket: path of the Unix socket on which the agent is asked.
+    :param firmware_version: the host's firmware version, as text.
+    :param peer_path: URL path of the blueprint's peer endpoint, alike on both gateways.
+    :param pair_path: URL path of the blueprint's pairing endpoint, alike on both gateways.
+    :param http_port: TCP port on which this gateway's web app answers the other gateway.
+    :param heartbeat_port: UDP port of heartbeats.
+    :param allowed_uids: user ids that may use the control socket besides root and the agent's own.
+    :param database_url: URL of the host's database, or None.
+    :param node_name: what people call this gateway; the host name if empty.
+    :param log_level: name of a :mod:`logging` level.
+    """
+
+    state_dir: str
+    control_socket: str
+    firmware_version: str
+    peer_path: str = "/network/cluster/peer"
+    pair_path: str = "/network/cluster/pair"
+    http_port: int = 80
+    heartbeat_port: int = 5555
+    allowed_uids: tuple[int, ...] = ()
+    database_url: str | None = None
+    node_name: str = ""
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
+        if not self.node_name:
+            object.__setattr__(self, "node_name", socket.gethostname())
+        for key in ("state_dir", "control_socket"):
+            if not Path(getattr(self, key)).is_absolute():
+                raise ConfigError(f"The agent's {key} is not an absolute path.", f"Set HSMX_CLUSTER_{key.upper()}.")
+        for key in ("http_port", "heartbeat_port"):
+            if not 1 <= getattr(self, key) <= 65535:
+                raise ConfigError(f"The agent's {key} is not a port number.", f"Set HSMX_CLUSTER_{key.upper()}.")
+        if not isinstance(logging.getLevelName(self.log_level), int):
+            raise ConfigError(
+                f"{self.log_level!r} is not a log level.",
+                "Set HSMX_CLUSTER_LOG_LEVEL to INFO or another level.",
+            )
+
+    def to_json(self) -> str:
+        """Return the form in which the configuration is handed to the agent's process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> AgentConfig:
+        """Return the configuration from its JSON form; anything malformed raises :class:`ConfigError`."""
+        try:
+            data = json.loads(text)
+            for field in fields(cls):
+                if field.name in data:
+                    _check_kind(field.name, data[field.name])
+            return cls(**data)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"The agent's configuration cannot be read: {error}",
+                "Start the agent with `flask cluster agent`.",
+            ) from None
+
+
+def _check_kind(name: str, value: Any) -> None:
+    if name == "allowed_uids":
+        kind_fits = isinstance(value, list) and all(type(uid) is int for uid in value)
+    elif name in ("http_port", "heartbeat_port"):
+        kind_fits = type(value) is int
+    else:
+        kind_fits = isinstance(value, str) or (name == "database_url" and value is None)
+    if not kind_fits:
+        raise ValueError(f"{name} has the wrong type")

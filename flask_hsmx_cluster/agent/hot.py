@@ -1,0 +1,38 @@
+"""How the agent's slow half (settings, pairing, verbs) sees its fast half (heartbeats, addresses)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .membership import Membership
+
+
+class HotSide(Protocol):
+    """The fast half. Any thread may call any method; it may block its caller, never the heartbeat."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the fast half of a status: node, peer, paths, virtual_ips, alarms, readiness, counters."""
+
+    def apply(self, membership: Membership | None) -> None:
+        """Take over a membership; None releases everything and makes this gateway standalone.
+
+        :raises NetworkError: the kernel refused; apply the former membership again.
+        """
+
+    def request(self, action: str, **arguments: Any) -> dict[str, Any]:
+        """Carry out ``failover`` or ``maintenance`` (``on``, ``duration_s``) and return its verb's result.
+
+        :raises RequestRefused: not possible now; the message says why.
+        """
+
+    def ports(self) -> list[dict[str, Any]]:
+        """Return this gateway's network ports as the verb ``ports`` does, own addresses only."""
+
+    def probe_address(self, port: str, address: str, timeout_s: float) -> list[str]:
+        """Return the MACs (lower case, colons) that answer for an address on a port, this gateway's excluded.
+
+        :raises NetworkError: the port cannot be probed.
+        """
+
+    def peer_macs(self) -> dict[str, str]:
+        """Return the MACs that the other gateway announced in authenticated heartbeats, by port name."""

@@ -1,0 +1,597 @@
+"""The node store: a small SQLite database with full fsync, this gateway's own, never replicated.
+
+One connection, one lock: any thread may call any method, none but the hot loop's thread should not, because an
+fsync can take 100 ms. What cannot be read is never guessed at: opening fails with an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import create_engine, delete, event, func, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from .. import models as m
+from ..errors import ClusterError
+from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
+from .membership import Key
+from .revisions import Heads, Revision
+
+#: Revisions kept for the record beside those in use.
+MAX_REVISIONS = 50
+MAX_MACS = 64
+MAX_EVIDENCE = 20
+MAX_TEXT = 500
+
+#: What is forgotten with the cluster, in the order that foreign keys ask for.
+_CLUSTER_TABLES: tuple[type[m.Base], ...] = (
+    m.ClusterKey,
+    m.RevisionHead,
+    m.RevisionAncestor,
+    m.SettingsRevision,
+    m.Peer,
+    m.Joining,
+    m.Pairing,
+    m.Maintenance,
+)
+
+
+class StoreError(ClusterError):
+    """The node store cannot be read or written."""
+
+    code = "store"
+
+
+@dataclass(frozen=True)
+class PeerFacts:
+    """What the other gateway last told about itself."""
+
+    node_id: str
+    name: str
+    firmware: str
+    version: str
+    protocol: int
+    http_port: int
+
+
+@dataclass(frozen=True)
+class PairingState:
+    """The one-time code that lives at present.
+
+    :param code_hash: derived from the code; the code itself is never stored.
+    :param expires_at_s: on the boot-time clock, s.
+    :param joiner: node id that used the code; empty as long as nobody did.
+    """
+
+    code_hash: bytes
+    expires_at_s: float
+    attempts_left: int
+    joiner: str = ""
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def boot_time_s() -> float:
+    """Return seconds since boot, suspended time included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def wall_time() -> str:
+    """Return the present wall time, ISO 8601, UTC, ms."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def machine_id(state_dir: Path) -> str:
+    """Return the machine's id: ``machine-id`` in the state directory if there is one, else the system's, or ''."""
+    for path in (state_dir / "machine-id", Path("/etc/machine-id")):
+        try:
+            return path.read_text().strip()
+        except OSError:
+            continue
+    return ""
+
+
+class NodeStore:
+    """This gateway's own memory.
+
+    :param path: the database file; it is created readable for its owner only.
+    :param node_name: recorded with events.
+    :raises StoreError: it is damaged, of a later schema, or cannot be opened.
+    """
+
+    def __init__(self, path: Path, node_name: str = "") -> None:
+        self.path = path
+        self.node_name = node_name
+        self._lock = threading.RLock()
+        self._create_file()
+        self._engine = _engine(path)
+        try:
+            self._prepare_schema()
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Close the database. The store is of no use afterwards."""
+        with self._lock:
+            self._engine.dispose()
+
+    def _create_file(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.fchmod(handle, 0o600)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StoreError(
+                f"The node store {self.path} cannot be opened: {error.strerror}.",
+                "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
+            ) from None
+
+    def _prepare_schema(self) -> None:
+        with self._errors(), self._engine.begin() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found > m.SCHEMA_VERSION:
+                raise StoreError(
+                    f"The node store {self.path} was written by a later version of the extension.",
+                    "Install that version again, or move the file away and form the cluster anew.",
+                )
+            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+                raise _damaged(self.path, "its consistency check failed")
+            m.Base.metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise StoreError(
+                f"The node store {self.path} cannot be used: {error.orig}.",
+                "See whether the disk is full or read-only, and whether a second agent runs.",
+            ) from None
+        except DatabaseError as error:
+            raise _damaged(self.path, str(error.orig)) from None
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """One transaction: all of it is on disk when the block has ended, or nothing."""
+        with self._lock, self._errors(), Session(self._engine) as session, session.begin():
+            yield session
+
+    # -- identity ---------------------------------------------------------------------------------------------
+
+    def identify(self, machine: str, macs: Mapping[str, str]) -> bool:
+        """Return whether this is the machine on which the store was written; a new store takes it on.
+
+        False means a cloned or moved disk: another machine id, or not one of the known port MACs is present any
+        more. No port present at all (drivers not loaded yet) is no mismatch.
+
+        :param machine: the machine id, '' if there is none.
+        :param macs: MACs of this machine's own ports, by port name.
+        """
+        with self._session() as session:
+            identity = session.get(m.Identity, 1)
+            if identity is None:
+                self._take_on(session, machine, macs)
+                return True
+            if identity.machine_digest != _machine_digest(machine):
+                return False
+            known = set(session.scalars(select(m.IdentityMac.mac)))
+            if known and macs and not known & {mac.lower() for mac in macs.values()}:
+                return False
+            self._remember_macs(session, macs, MAX_MACS - len(known))
+            return True
+
+    def start_anew(self, machine: str, macs: Mapping[str, str]) -> None:
+        """Make this machine a gateway of its own, with a new node id and no cluster."""
+        self.forget_cluster()
+        with self._session() as session:
+            session.execute(delete(m.Identity))
+            session.execute(delete(m.IdentityMac))
+            self._take_on(session, machine, macs)
+
+    @staticmethod
+    def _take_on(session: Session, machine: str, macs: Mapping[str, str]) -> None:
+        session.add(m.Identity(node_id=uuid4().hex, machine_digest=_machine_digest(machine)))
+        NodeStore._remember_macs(session, macs, MAX_MACS)
+
+    @staticmethod
+    def _remember_macs(session: Session, macs: Mapping[str, str], room: int) -> None:
+        for port, mac in list(macs.items())[: max(room, 0)]:
+            session.merge(m.IdentityMac(mac=mac.lower(), port=port[:32]))
+
+    @property
+    def node_id(self) -> str:
+        """This gateway's id, 32 hex digits; :meth:`identify` comes first."""
+        with self._session() as session:
+            identity = session.get(m.Identity, 1)
+            if identity is None:
+                raise StoreError("This gateway has no identity yet.", "Start the agent.")
+            return identity.node_id
+
+    # -- cluster ----------------------------------------------------------------------------------------------
+
+    def keys(self) -> tuple[Key, ...]:
+        """Return the cluster's keys; the first signs."""
+        with self._session() as session:
+            rows = session.scalars(select(m.ClusterKey).order_by(m.ClusterKey.position))
+            return tuple(Key(row.key_id, row.secret) for row in rows)
+
+    def heads(self) -> Heads | None:
+        """Return the settings revisions of this gateway, or None outside of a cluster."""
+        with self._session() as session:
+            head = session.get(m.RevisionHead, 1)
+            if head is None or head.applied is None:
+                return None
+            lineage = session.scalars(select(m.RevisionAncestor.digest).order_by(m.RevisionAncestor.position))
+            return Heads(
+                self._revision(session, head.applied),
+                tuple(lineage),
+                self._revision(session, head.prepared) if head.prepared else None,
+                self._revision(session, head.conflict) if head.conflict else None,
+                head.peer_digest,
+            )
+
+    def save_heads(self, heads: Heads, keys: Sequence[Key] | None = None) -> None:
+        """Store the settings revisions, and the keys if given, in one transaction."""
+        with self._session() as session:
+            self._write_heads(session, heads)
+            if keys is not None:
+                self._write_keys(session, keys)
+            self._forget_old_revisions(session)
+
+    @staticmethod
+    def _write_heads(session: Session, heads: Heads) -> None:
+        for revision in (heads.applied, heads.prepared, heads.conflict):
+            if revision is not None and session.get(m.SettingsRevision, revision.digest) is None:
+                session.add(_revision_row(revision))
+        session.flush()
+        session.merge(
+            m.RevisionHead(
+                id=1,
+                applied=heads.applied.digest,
+                prepared=heads.prepared.digest if heads.prepared else None,
+                conflict=heads.conflict.digest if heads.conflict else None,
+                peer_digest=heads.peer_digest,
+            )
+        )
+        session.execute(delete(m.RevisionAncestor))
+        session.add_all(m.RevisionAncestor(position=at, digest=item) for at, item in enumerate(heads.lineage))
+
+    @staticmethod
+    def _write_keys(session: Session, keys: Sequence[Key]) -> None:
+        session.execute(delete(m.ClusterKey))
+        session.flush()
+        session.add_all(m.ClusterKey(key_id=key.key_id, position=at, secret=key.secret) for at, key in enumerate(keys))
+
+    def forget_cluster(self) -> None:
+        """Leave the cluster: its keys, settings and codes are gone. The node id and the events stay."""
+        with self._session() as session:
+            for table in _CLUSTER_TABLES:
+                session.execute(delete(table))
+            self._reign(session).last_term = None
+
+    def joining(self) -> tuple[Revision, str, int] | None:
+        """Return the revision of a join whose last answer is missing, with the address and port to ask."""
+        with self._session() as session:
+            row = session.get(m.Joining, 1)
+            head = session.get(m.RevisionHead, 1)
+            if row is None or head is None or head.prepared is None:
+                return None
+            return self._revision(session, head.prepared), row.address, row.http_port
+
+    def begin_joining(
+        self, revision: Revision, keys: Sequence[Key], peer: PeerFacts, address: str, http_port: int
+    ) -> None:
+        """Store what was agreed, before the other gateway is told to go ahead."""
+        self.forget_cluster()
+        with self._session() as session:
+            session.add(_revision_row(revision))
+            session.flush()
+            session.add(m.RevisionHead(id=1, applied=None, prepared=revision.digest, conflict=None))
+            session.add(m.Joining(id=1, address=address, http_port=http_port))
+            self._write_keys(session, keys)
+            session.add(_peer_row(peer))
+
+    def finish_joining(self, heads: Heads) -> None:
+        """Put the agreed settings in force."""
+        with self._session() as session:
+            self._write_heads(session, heads)
+            session.execute(delete(m.Joining))
+
+    def peer(self) -> PeerFacts | None:
+        """Return what the other gateway last told about itself."""
+        with self._session() as session:
+            row = session.get(m.Peer, 1)
+            if row is None:
+                return None
+            return PeerFacts(row.node_id, row.name, row.firmware, row.version, row.protocol, row.http_port)
+
+    def set_peer(self, peer: PeerFacts | None) -> None:
+        """Store what the other gateway tells about itself. Nothing is written if nothing is new."""
+        if self.peer() == peer:
+            return
+        with self._session() as session:
+            session.execute(delete(m.Peer))
+            if peer is not None:
+                session.add(_peer_row(peer))
+
+    def _revision(self, session: Session, digest: str) -> Revision:
+        row = session.get(m.SettingsRevision, digest)
+        if row is None:
+            raise _damaged(self.path, "a settings revision is missing")
+        try:
+            revision = _revision_from_row(row)
+        except ValueError as error:
+            raise _damaged(self.path, f"a settings revision cannot be read: {error}") from None
+        if revision.digest != digest:
+            raise _damaged(self.path, "a settings revision does not match its digest")
+        return revision
+
+    @staticmethod
+    def _forget_old_revisions(session: Session) -> None:
+        head = session.get_one(m.RevisionHead, 1)
+        used = [digest for digest in (head.applied, head.prepared, head.conflict) if digest]
+        newest = select(m.SettingsRevision.digest).order_by(m.SettingsRevision.number.desc()).limit(MAX_REVISIONS)
+        session.execute(
+            delete(m.SettingsRevision).where(
+                m.SettingsRevision.digest.not_in(used), m.SettingsRevision.digest.not_in(newest)
+            )
+        )
+
+    # -- pairing ----------------------------------------------------------------------------------------------
+
+    def pairing(self) -> PairingState | None:
+        """Return the living pairing code. One of an earlier boot is dead: its time cannot be told."""
+        with self._session() as session:
+            row = session.get(m.Pairing, 1)
+            if row is None or row.boot_id != boot_id():
+                return None
+            return PairingState(row.code_hash, row.expires_at_s, row.attempts_left, row.joiner)
+
+    def set_pairing(self, state: PairingState | None) -> None:
+        """Store the pairing code's state, or forget it."""
+        with self._session() as session:
+            session.execute(delete(m.Pairing))
+            if state is not None:
+                session.add(
+                    m.Pairing(
+                        code_hash=state.code_hash,
+                        boot_id=boot_id(),
+                        expires_at_s=state.expires_at_s,
+                        attempts_left=state.attempts_left,
+                        joiner=state.joiner,
+                    )
+                )
+
+    # -- reign ------------------------------------------------------------------------------------------------
+
+    def reserve_term(self, counter: int) -> None:
+        """Put on disk that terms up to ``counter`` may have been used. It never goes back."""
+        with self._session() as session:
+            row = self._reign(session)
+            row.reserved_term = max(row.reserved_term, counter)
+
+    def reserved_term(self) -> int:
+        """Return the highest term ever reserved, 0 if none."""
+        with self._session() as session:
+            row = session.get(m.Reign, 1)
+            return row.reserved_term if row else 0
+
+    def remember_reign(self, term: int, boot_id: str) -> None:
+        """Remember that this gateway is active, so that a restarted agent can go on within its lease."""
+        with self._session() as session:
+            row = self._reign(session)
+            row.last_term, row.last_boot_id = term, boot_id
+
+    def forget_reign(self) -> None:
+        """Forget the reign: it has ended."""
+        with self._session() as session:
+            self._reign(session).last_term = None
+
+    def last_reign(self) -> tuple[int, str] | None:
+        """Return term and boot id of the reign that has not ended in order, or None."""
+        with self._session() as session:
+            row = session.get(m.Reign, 1)
+            if row is None or row.last_term is None or row.last_boot_id is None:
+                return None
+            return row.last_term, row.last_boot_id
+
+    @staticmethod
+    def _reign(session: Session) -> m.Reign:
+        row = session.get(m.Reign, 1)
+        if row is None:
+            row = m.Reign(id=1, reserved_term=0, last_term=None, last_boot_id=None)
+            session.add(row)
+        return row
+
+    # -- maintenance and events -------------------------------------------------------------------------------
+
+    def maintenance_until(self) -> str | None:
+        """Return until when this gateway is in maintenance, ISO wall time, or None."""
+        with self._session() as session:
+            row = session.get(m.Maintenance, 1)
+            return row.until if row else None
+
+    def set_maintenance_until(self, until: str | None) -> None:
+        """Store until when this gateway is in maintenance."""
+        with self._session() as session:
+            session.execute(delete(m.Maintenance))
+            if until is not None:
+                session.add(m.Maintenance(id=1, until=until))
+
+    def record(self, kind: str, severity: str, text: str, evidence: Sequence[str] = ()) -> None:
+        """Record an event; the oldest beyond :data:`~flask_hsmx_cluster.models.MAX_EVENTS` are forgotten."""
+        row = m.Event(at=wall_time(), kind=kind[:64], severity=severity[:16], text=text[:MAX_TEXT], node=self.node_name)
+        row.evidence = [
+            m.EventEvidence(position=at, text=item[:MAX_TEXT]) for at, item in enumerate(evidence[:MAX_EVIDENCE])
+        ]
+        with self._session() as session:
+            session.add(row)
+            session.flush()
+            session.execute(delete(m.Event).where(m.Event.id <= row.id - m.MAX_EVENTS))
+
+    def events(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
+        """Return events, newest first, as the verb ``events`` does."""
+        query = select(m.Event).order_by(m.Event.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(m.Event.id < before)
+        with self._session() as session:
+            return [
+                {
+                    "id": row.id,
+                    "at": row.at,
+                    "kind": row.kind,
+                    "severity": row.severity,
+                    "text": row.text,
+                    "evidence": [item.text for item in row.evidence],
+                    "node": row.node,
+                }
+                for row in session.scalars(query)
+            ]
+
+    def event_count(self) -> int:
+        """Return how many events are kept."""
+        with self._session() as session:
+            return session.scalar(select(func.count()).select_from(m.Event)) or 0
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        # secure_delete: keys of a cluster that was left must not linger in free pages
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"The node store {path} is damaged ({why}). This gateway stays out of the cluster.",
+        "Move the file away, start the agent again and join the cluster anew from the other gateway's code.",
+    )
+
+
+def _machine_digest(machine: str) -> str:
+    return hashlib.sha256(b"hsmx-cluster machine\0" + machine.encode()).hexdigest() if machine else ""
+
+
+def _peer_row(peer: PeerFacts) -> m.Peer:
+    return m.Peer(
+        id=1,
+        node_id=peer.node_id,
+        name=peer.name,
+        firmware=peer.firmware,
+        version=peer.version,
+        protocol=peer.protocol,
+        http_port=peer.http_port,
+    )
+
+
+def _revision_row(revision: Revision) -> m.SettingsRevision:
+    settings, advanced = revision.settings, revision.settings.advanced
+    return m.SettingsRevision(
+        digest=revision.digest,
+        number=revision.number,
+        parent=revision.parent,
+        merged=revision.merged,
+        author=revision.author,
+        author_name=revision.author_name,
+        changed_at=revision.changed_at,
+        key_id=revision.key_id,
+        signature=revision.signature,
+        cluster_id=settings.cluster_id,
+        heartbeat_ms=advanced.heartbeat_ms,
+        ping_pongs=advanced.ping_pongs,
+        lease_s=advanced.lease_s,
+        boot_hold_s=advanced.boot_hold_s,
+        announce_refresh_s=advanced.announce_refresh_s,
+        nodes=[
+            m.RevisionNode(position=at, node_id=node.node_id, name=node.name) for at, node in enumerate(settings.nodes)
+        ],
+        virtual_ips=[
+            m.RevisionVirtualIP(
+                position=at,
+                address=str(vip.address),
+                port=vip.port,
+                off_subnet=vip.off_subnet,
+                virtual_mac=vip.virtual_mac,
+            )
+            for at, vip in enumerate(settings.virtual_ips)
+        ],
+        links=[
+            m.RevisionLink(
+                position=at,
+                kind=link.kind,
+                ends=[
+                    m.RevisionLinkEnd(position=place, node_id=node_id, port=end.port, address=str(end.address))
+                    for place, (node_id, end) in enumerate(link.ends.items())
+                ],
+            )
+            for at, link in enumerate(settings.links)
+        ],
+        references=[
+            m.RevisionReference(position=at, address=str(address)) for at, address in enumerate(advanced.references)
+        ],
+    )
+
+
+def _revision_from_row(row: m.SettingsRevision) -> Revision:
+    settings = Settings(
+        cluster_id=row.cluster_id,
+        nodes=tuple(Node(node.node_id, node.name) for node in row.nodes),
+        virtual_ips=tuple(
+            VirtualIP(ip_interface(vip.address), vip.port, vip.off_subnet, vip.virtual_mac) for vip in row.virtual_ips
+        ),
+        links=tuple(
+            Link(
+                link.kind,  # type: ignore[arg-type]  # one of three words, or the digest does not match
+                {end.node_id: LinkEnd(end.port, ip_interface(end.address)) for end in link.ends},
+            )
+            for link in row.links
+        ),
+        advanced=Advanced(
+            heartbeat_ms=row.heartbeat_ms,
+            ping_pongs=row.ping_pongs,
+            lease_s=row.lease_s,
+            boot_hold_s=row.boot_hold_s,
+            announce_refresh_s=row.announce_refresh_s,
+            references=tuple(ip_address(item.address) for item in row.references),
+        ),
+    )
+    return Revision(
+        number=row.number,
+        parent=row.parent,
+        merged=row.merged,
+        author=row.author,
+        author_name=row.author_name,
+        changed_at=row.changed_at,
+        settings=settings,
+        key_id=row.key_id,
+        signature=row.signature,
+    )

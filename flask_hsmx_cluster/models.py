@@ -1,0 +1,262 @@
+"""SQLAlchemy models of the node store: what one gateway must know when nobody else can be asked.
+
+Settings are rows of typed columns, one set per revision. Nothing here is replicated by the database:
+revisions travel between the agents (see :mod:`flask_hsmx_cluster.agent.revisions`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+#: Version of this schema, kept in SQLite's ``user_version``.
+SCHEMA_VERSION = 1
+
+#: Events beyond this number are forgotten, oldest first.
+MAX_EVENTS = 5000
+
+
+class Base(DeclarativeBase):
+    """Base of all models of the node store."""
+
+
+class _One:
+    """A table of at most one row."""
+
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+
+
+class Identity(_One, Base):
+    """Who this gateway is, and the machine that it was when it became that."""
+
+    __tablename__ = "identity"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    node_id: Mapped[str] = mapped_column(String(32))
+    machine_digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the machine id; empty where the machine has none."""
+
+
+class IdentityMac(Base):
+    """A port MAC that this machine has had."""
+
+    __tablename__ = "identity_mac"
+
+    mac: Mapped[str] = mapped_column(String(17), primary_key=True)
+    port: Mapped[str] = mapped_column(String(32))
+
+
+class ClusterKey(Base):
+    """A key shared by both gateways. The one in position 0 signs, all verify."""
+
+    __tablename__ = "cluster_key"
+
+    key_id: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(unique=True)
+    secret: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class SettingsRevision(Base):
+    """One revision of the cluster's settings."""
+
+    __tablename__ = "settings_revision"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int]
+    parent: Mapped[str] = mapped_column(String(64))
+    merged: Mapped[str] = mapped_column(String(64))
+    """Digest of the second parent of a revision that ended a conflict; else empty."""
+    author: Mapped[str] = mapped_column(String(32))
+    author_name: Mapped[str] = mapped_column(String(128))
+    changed_at: Mapped[str] = mapped_column(String(40))
+    key_id: Mapped[int]
+    signature: Mapped[bytes] = mapped_column(LargeBinary(32))
+    cluster_id: Mapped[str] = mapped_column(String(128))
+    heartbeat_ms: Mapped[int]
+    ping_pongs: Mapped[int]
+    lease_s: Mapped[int]
+    boot_hold_s: Mapped[int]
+    announce_refresh_s: Mapped[int]
+
+    nodes: Mapped[list[RevisionNode]] = relationship(cascade="all, delete-orphan", order_by="RevisionNode.position")
+    virtual_ips: Mapped[list[RevisionVirtualIP]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionVirtualIP.position"
+    )
+    links: Mapped[list[RevisionLink]] = relationship(cascade="all, delete-orphan", order_by="RevisionLink.position")
+    references: Mapped[list[RevisionReference]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionReference.position"
+    )
+
+
+def _of_revision() -> Mapped[str]:
+    return mapped_column(ForeignKey(SettingsRevision.digest, ondelete="CASCADE"), primary_key=True)
+
+
+class RevisionNode(Base):
+    """A gateway named in a revision."""
+
+    __tablename__ = "revision_node"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(String(128))
+
+
+class RevisionVirtualIP(Base):
+    """A virtual IP of a revision."""
+
+    __tablename__ = "revision_virtual_ip"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    port: Mapped[str] = mapped_column(String(128))
+    off_subnet: Mapped[bool]
+    virtual_mac: Mapped[bool]
+
+
+class RevisionLink(Base):
+    """A link of a revision."""
+
+    __tablename__ = "revision_link"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    revision: Mapped[str] = mapped_column(ForeignKey(SettingsRevision.digest, ondelete="CASCADE"), index=True)
+    position: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+
+    ends: Mapped[list[RevisionLinkEnd]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionLinkEnd.position"
+    )
+
+
+class RevisionLinkEnd(Base):
+    """Where a link ends on one gateway."""
+
+    __tablename__ = "revision_link_end"
+
+    link: Mapped[int] = mapped_column(ForeignKey(RevisionLink.id, ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(128))
+    port: Mapped[str] = mapped_column(String(128))
+    address: Mapped[str] = mapped_column(String(64))
+
+
+class RevisionReference(Base):
+    """A reference address of a revision."""
+
+    __tablename__ = "revision_reference"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+
+
+class RevisionHead(_One, Base):
+    """Which revision is in force, which one is prepared, and which one contradicts it."""
+
+    __tablename__ = "revision_head"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    applied: Mapped[str | None] = mapped_column(ForeignKey(SettingsRevision.digest))
+    prepared: Mapped[str | None] = mapped_column(ForeignKey(SettingsRevision.digest))
+    conflict: Mapped[str | None] = mapped_column(ForeignKey(SettingsRevision.digest))
+    peer_digest: Mapped[str] = mapped_column(String(64), default="")
+    """Digest of the revision that the other gateway confirmed to have in force."""
+
+
+class RevisionAncestor(Base):
+    """A forebear of the revision in force, newest first."""
+
+    __tablename__ = "revision_ancestor"
+
+    position: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+
+
+class Peer(_One, Base):
+    """What the other gateway last told about itself."""
+
+    __tablename__ = "peer"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    node_id: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(128))
+    firmware: Mapped[str] = mapped_column(String(128))
+    version: Mapped[str] = mapped_column(String(64))
+    protocol: Mapped[int]
+    http_port: Mapped[int]
+
+
+class Joining(_One, Base):
+    """A join that was agreed but whose last answer has not come: the revision is the prepared one."""
+
+    __tablename__ = "joining"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    address: Mapped[str] = mapped_column(String(64))
+    http_port: Mapped[int]
+
+
+class Pairing(_One, Base):
+    """The one-time pairing code that lives at present."""
+
+    __tablename__ = "pairing"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    boot_id: Mapped[str] = mapped_column(String(36))
+    expires_at_s: Mapped[float]
+    """End of its life on that boot's boot-time clock, s: a stepped wall clock changes nothing."""
+    attempts_left: Mapped[int]
+    joiner: Mapped[str] = mapped_column(String(32), default="")
+    """Node id that has used the code; nobody else may then."""
+
+
+class Reign(_One, Base):
+    """Terms: the highest one reserved for a claim, and the reign that this gateway remembers holding."""
+
+    __tablename__ = "reign"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    reserved_term: Mapped[int] = mapped_column(default=0)
+    last_term: Mapped[int | None]
+    last_boot_id: Mapped[str | None] = mapped_column(String(36))
+
+
+class Maintenance(_One, Base):
+    """Until when this gateway is in maintenance, wall clock, ISO 8601: it has to survive a reboot."""
+
+    __tablename__ = "maintenance"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    until: Mapped[str] = mapped_column(String(40))
+
+
+class Event(Base):
+    """Something that happened, in words."""
+
+    __tablename__ = "event"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(64))
+    severity: Mapped[str] = mapped_column(String(16))
+    text: Mapped[str] = mapped_column(String(500))
+    node: Mapped[str] = mapped_column(String(128))
+
+    evidence: Mapped[list[EventEvidence]] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True, order_by="EventEvidence.position"
+    )
+
+
+class EventEvidence(Base):
+    """One piece of evidence for an event."""
+
+    __tablename__ = "event_evidence"
+
+    event: Mapped[int] = mapped_column(ForeignKey(Event.id, ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(500))
