@@ -1,0 +1,35 @@
+"""The lab: two gateways, a client and a router as network namespaces of one machine, and their faults.
+
+Everything in it is real (kernel addresses, ARP, processes with their own users); only the cables are virtual::
+
+    with Lab(sync="switch") as lab:
+        lab.start()
+        form(lab, heartbeat_ms=100)
+        with Pinger(lab.client, lab.virtual_ip) as pinger:
+            at = lab.faults.power_off(lab.a)
+            ...
+        print(pinger.outage_ms(at))
+"""
+
+from .faults import Faults
+from .forming import form, roles, wait_for_roles
+from .gateway import CommandFailed, Gateway
+from .measure import AddressWatch, ArpWatch, Pinger, neighbour
+from .namespace import LabError, Namespace
+from .topology import Lab
+
+__all__ = [
+    "AddressWatch",
+    "ArpWatch",
+    "CommandFailed",
+    "Faults",
+    "Gateway",
+    "Lab",
+    "LabError",
+    "Namespace",
+    "Pinger",
+    "form",
+    "neighbour",
+    "roles",
+    "wait_for_roles",
+]
