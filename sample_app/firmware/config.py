@@ -1,0 +1,57 @@
+"""The firmware's configuration, all of it from environment variables.
+
+``FIRMWARE_STATE_DIR``
+    where the firmware keeps its database, its secret key, its network settings and its backups.
+``FIRMWARE_NAME``
+    what people call this gateway ("gateway A"); default: the host name.
+``FIRMWARE_VERSION``
+    what the firmware calls itself; default ``5.2.03``.
+``FIRMWARE_SECRET_KEY``
+    default: made at the first request and kept in the state directory.
+``FIRMWARE_DEMO_DATE``
+    day on which the demo data ends (``2026-05-31``), so that two gateways are seeded alike; default: today.
+``FIRMWARE_NETWORK_RESULT``
+    the file in which the network daemon reports; default ``<state directory>/network-result.json``.
+``SQLALCHEMY_DATABASE_URI``
+    default: SQLite in the state directory.
+``HSMX_CLUSTER_*``
+    handed to the extension as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DEFAULT_VERSION = "5.2.03"
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return the Flask configuration that the environment asks for. Touches no file."""
+    state = Path(environ.get("FIRMWARE_STATE_DIR", "firmware-state")).absolute()
+    name = environ.get("FIRMWARE_NAME") or environ.get("HSMX_CLUSTER_NODE_NAME") or socket.gethostname()
+    version = environ.get("FIRMWARE_VERSION", DEFAULT_VERSION)
+    config: dict[str, Any] = {
+        "FIRMWARE_STATE_DIR": state,
+        "FIRMWARE_NAME": name,
+        "FIRMWARE_VERSION": version,
+        "FIRMWARE_DEMO_DATE": environ.get("FIRMWARE_DEMO_DATE", ""),
+        "FIRMWARE_NETWORK_RESULT": environ.get("FIRMWARE_NETWORK_RESULT", ""),
+        "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
+        "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),
+        "HSMX_CLUSTER_NODE_NAME": name,
+        "HSMX_CLUSTER_FIRMWARE_VERSION": version,
+        "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",
+        "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/cluster.html",
+        # One browser looks at both gateways, often through ports of one host; cookies know no ports.
+        "SESSION_COOKIE_NAME": "firmware_" + "".join(c if c.isalnum() else "_" for c in name.lower()),
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "MAX_CONTENT_LENGTH": 1024 * 1024,
+    }
+    config |= {key: value for key, value in environ.items() if key.startswith("HSMX_CLUSTER_")}
+    # A list of numbers may also come in JSON's brackets.
+    config["HSMX_CLUSTER_ALLOWED_UIDS"] = environ.get("HSMX_CLUSTER_ALLOWED_UIDS", "").strip("[]")
+    return config

@@ -1,0 +1,156 @@
+"""The part of the firmware that may touch the network: ``python -m sample_app.firmware.network_daemon``.
+
+Needs CAP_NET_ADMIN and nothing else. It follows the network settings file, sets this gateway's *own* addresses,
+and removes only addresses that it set before. An address with a lifetime is somebody's lease, the cluster
+agent's, and is never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import time
+from ipaddress import ip_interface
+from pathlib import Path
+from types import FrameType
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from . import network
+from .config import from_environment
+
+#: How often the settings file is looked at, s.
+PERIOD_S = 0.2
+#: How many (port, address) pairs are remembered as ours.
+MAX_MANAGED = 256
+
+log = logging.getLogger("firmware.network")
+
+Address = tuple[str, str]
+
+
+def plan(
+    wanted: list[Address], present: list[network.Port], managed: list[Address]
+) -> tuple[list[Address], list[Address]]:
+    """Return which addresses to add and which to remove.
+
+    :param managed: what was set before; nothing else is removed.
+    """
+    own = [(port.name, address) for port in present for address in port.own]
+    return [item for item in wanted if item not in own], [
+        item for item in own if item in managed and item not in wanted
+    ]
+
+
+class Daemon:
+    """Applies every new revision of the settings once, and again at start.
+
+    :param state: the directory with the settings file.
+    :param result: the file to report in.
+    """
+
+    def __init__(self, state: Path, result: Path) -> None:
+        self.state = state
+        self.result = result
+        self._seen: tuple[int, int, int] | None = None
+        known = network.load_result(result)
+        self.revision = known.revision if known else 0
+        # At the very first start the permanent addresses that are there are the firmware's: the factory settings.
+        factory = [] if known else [(port.name, item) for port in network.read_ports() for item in port.own]
+        self.managed: list[Address] = list(known.managed) if known else factory
+
+    def turn(self) -> bool:
+        """Apply the settings if the file has changed since the last turn; tell whether it had."""
+        try:
+            found = os.stat(self.state / network.SETTINGS_FILE, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            settings = network.load_settings(self.state)
+        except network.NetworkSettingsError as error:
+            self._report([str(error)])
+            return True
+        if settings is not None:
+            self.revision = settings.revision
+            self._report(self.apply(settings))
+        return True
+
+    def apply(self, settings: network.Settings) -> list[str]:
+        """Bring the kernel's own addresses in line with the settings; return what could not be done."""
+        wanted = [(port, address) for port, addresses in settings.ports.items() for address in addresses]
+        present = network.read_ports()
+        known = {port.name for port in present}
+        errors = [f"{port}: there is no such port." for port in settings.ports if port not in known]
+        wanted = [item for item in wanted if item[0] in known]
+        add, remove = plan(wanted, present, self.managed)
+        self.managed = [*dict.fromkeys([*self.managed, *wanted])][-MAX_MANAGED:]
+        with IPRoute() as kernel:
+            # New ones first, so that a port is never without an address and keeps its routes.
+            for port, address in add:
+                errors += self._change(kernel, "add", port, address)
+            for port, address in remove:
+                errors += self._change(kernel, "del", port, address)
+        return errors
+
+    @staticmethod
+    def _change(kernel: IPRoute, verb: str, port: str, address: str) -> list[str]:
+        interface = ip_interface(address)
+        index = kernel.link_lookup(ifname=port)
+        if not index:
+            return [f"{port}: there is no such port."]
+        extra = {}
+        if verb == "add" and interface.version == 4 and interface.network.prefixlen < 31:
+            extra["broadcast"] = str(interface.network.broadcast_address)
+        try:
+            kernel.addr(
+                verb, index=index[0], address=str(interface.ip), prefixlen=interface.network.prefixlen, **extra
+            )
+        except NetlinkError as error:
+            return [f"{port}: {address} could not be {'set' if verb == 'add' else 'removed'}: {error.args[-1]}."]
+        log.info("%s %s on %s", "set" if verb == "add" else "removed", address, port)
+        return []
+
+    def _report(self, errors: list[str]) -> None:
+        for error in errors:
+            log.warning("%s", error)
+        network.write_whole(
+            self.result,
+            {"revision": self.revision, "errors": errors, "managed": [list(item) for item in self.managed]},
+        )
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    config = from_environment()
+    state: Path = config["FIRMWARE_STATE_DIR"]
+    parser = argparse.ArgumentParser(prog="network_daemon", description="Apply the firmware's network settings.")
+    parser.add_argument("--once", action="store_true", help="apply what is saved and end")
+    once: bool = parser.parse_args().once
+    daemon = Daemon(state, Path(config["FIRMWARE_NETWORK_RESULT"] or state / network.RESULT_FILE))
+    stopping: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    while not stopping:
+        try:
+            daemon.turn()
+        except OSError as error:
+            log.error("%s", error)
+        if once:
+            break
+        time.sleep(PERIOD_S)
+
+
+if __name__ == "__main__":
+    main()

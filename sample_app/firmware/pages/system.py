@@ -1,0 +1,241 @@
+"""What belongs to this gateway alone: firewall, certificates, performance, language, licence, backup."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from flask import abort, current_app, flash, redirect, render_template, send_file, url_for
+from flask.typing import ResponseReturnValue
+from flask_wtf import FlaskForm
+from sqlalchemy import select
+from wtforms import BooleanField, IntegerField, SelectField, StringField, ValidationError
+from wtforms.validators import InputRequired, Length, NumberRange, Optional, Regexp
+
+from ..models import (
+    Backup,
+    BackupSettings,
+    Base,
+    Certificate,
+    FirewallRule,
+    Language,
+    Licence,
+    Performance,
+    db,
+)
+from . import blueprint
+
+#: Ports that only the other gateway of a cluster needs; their rules should name one source.
+CLUSTER_PORTS = {873, 5432, 5555}
+MAX_RULES = 100
+
+
+class LanguageForm(FlaskForm):  # type: ignore[misc]
+    """Language and formats."""
+
+    interface = SelectField("Language of these pages", choices=[("en", "English"), ("de", "Deutsch"),
+                                                                ("fr", "Français"), ("it", "Italiano")])
+    date_format = SelectField("Dates", choices=["31.12.2026", "31/12/2026", "12/31/2026", "2026-12-31"])
+    time_zone = SelectField("Time zone", choices=["Europe/Zurich", "Europe/Berlin", "Europe/London", "Europe/Paris",
+                                                  "America/New_York", "Asia/Tokyo", "UTC"])
+
+
+class LicenceForm(FlaskForm):  # type: ignore[misc]
+    """A new licence key."""
+
+    key = StringField("Licence key", [
+        InputRequired("Enter the key."),
+        Regexp(r"^[0-9A-F]{5}(-[0-9A-F]{5}){4}$", message="A key has five groups of five: 0-9 and A-F, with dashes."),
+    ])
+
+
+class PerformanceForm(FlaskForm):  # type: ignore[misc]
+    """Limits of this machine."""
+
+    connections = IntegerField("Connections at once", [InputRequired("Enter a number."), NumberRange(1024, 4194304)])
+    guest_mbit = IntegerField("Per guest, Mbit/s", [InputRequired("Enter a number."), NumberRange(1, 10000)])
+    uplink_mbit = IntegerField("Uplink, Mbit/s", [InputRequired("Enter a number."), NumberRange(1, 100000)])
+    dns_cache = BooleanField("Keep DNS answers for guests")
+
+
+class RuleForm(FlaskForm):  # type: ignore[misc]
+    """A firewall rule."""
+
+    action = SelectField("Action", choices=["allow", "refuse"])
+    protocol = SelectField("Protocol", choices=["tcp", "udp", "icmp"])
+    port = IntegerField("Port", [Optional(), NumberRange(1, 65535)])
+    source = StringField("Source", [Length(max=49)], render_kw={"placeholder": "anybody"})
+    note = StringField("Note", [Length(max=60)])
+
+    def validate_port(self, field: IntegerField) -> None:
+        if self.protocol.data == "icmp" and field.data is not None:
+            raise ValidationError("ICMP has no ports; leave this empty.")
+        if self.protocol.data != "icmp" and field.data is None and not field.errors:
+            raise ValidationError("Enter a port from 1 to 65535.")
+
+    def validate_source(self, field: StringField) -> None:
+        if field.data:
+            try:
+                field.data = str(ip_network(field.data.strip()))
+            except ValueError:
+                raise ValidationError("Enter an address or a network, such as 10.0.0.3 or 10.0.0.0/24.") from None
+
+
+class BackupForm(FlaskForm):  # type: ignore[misc]
+    """When to back up."""
+
+    daily = BooleanField("Back up every day")
+    hour = SelectField("At", coerce=int, choices=[(hour, f"{hour:02d}:00") for hour in range(24)])
+    keep = IntegerField("Keep the last", [InputRequired("Enter a number."), NumberRange(1, 30)])
+
+
+class ActionForm(FlaskForm):  # type: ignore[misc]
+    """A button: nothing but the protection against forged requests."""
+
+
+def _edit(form: Any, row: Base, template: str, **context: Any) -> ResponseReturnValue:
+    """Show a form for a row of its own, and save it."""
+    if form.validate_on_submit():
+        form.populate_obj(row)
+        db.session.commit()
+        flash("Saved.", "good")
+        return redirect(url_for(f"firmware.{template}"))
+    return render_template(f"firmware/{template}.html", form=form, row=row, **context)
+
+
+@blueprint.route("/system/language", methods=["GET", "POST"])
+def language() -> ResponseReturnValue:
+    row = db.session.get_one(Language, 1)
+    return _edit(LanguageForm(obj=row), row, "language")
+
+
+@blueprint.route("/system/licence", methods=["GET", "POST"])
+def licence() -> ResponseReturnValue:
+    row = db.session.get_one(Licence, 1)
+    return _edit(LicenceForm(obj=row), row, "licence", days_left=_days_left(row.valid_until))
+
+
+@blueprint.route("/system/performance", methods=["GET", "POST"])
+def performance() -> ResponseReturnValue:
+    row = db.session.get_one(Performance, 1)
+    memory = _memory()
+    return _edit(
+        PerformanceForm(obj=row), row, "performance",
+        load=min(100, round(100 * os.getloadavg()[0] / (os.cpu_count() or 1))), cores=os.cpu_count(), memory=memory,
+    )
+
+
+def _memory() -> tuple[int, int]:
+    """Return used and present memory, MB."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        total, free = (int(lines[name].split()[0]) // 1024 for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError, ValueError):
+        return 0, 1
+    return total - free, total
+
+
+@blueprint.get("/system/certificates")
+def certificates() -> ResponseReturnValue:
+    rows = db.session.scalars(select(Certificate).order_by(Certificate.valid_until)).all()
+    return render_template("firmware/certificates.html", rows=[(row, _days_left(row.valid_until)) for row in rows])
+
+
+def _days_left(until: datetime) -> int:
+    return (until.date() - date.today()).days
+
+
+@blueprint.route("/system/firewall", methods=["GET", "POST"])
+def firewall() -> ResponseReturnValue:
+    form = RuleForm()
+    rules = db.session.scalars(select(FirewallRule).order_by(FirewallRule.id)).all()
+    if form.validate_on_submit():
+        if len(rules) >= MAX_RULES:
+            flash(f"There are {MAX_RULES} rules already; delete one first.", "bad")
+        else:
+            rule = FirewallRule()
+            form.populate_obj(rule)
+            db.session.add(rule)
+            db.session.commit()
+            flash("The rule is added.", "good")
+        return redirect(url_for("firmware.firewall"))
+    return render_template(
+        "firmware/firewall.html", form=form, rules=rules, action=ActionForm()
+    )
+
+
+@blueprint.app_template_test()
+def too_open(rule: FirewallRule) -> bool:
+    """Tell whether a rule lets more than one machine use a port of the cluster."""
+    return rule.action == "allow" and rule.port in CLUSTER_PORTS and not rule.source.endswith(("/32", "/128"))
+
+
+@blueprint.post("/system/firewall/<int:rule_id>/delete")
+def delete_rule(rule_id: int) -> ResponseReturnValue:
+    if not ActionForm().validate_on_submit():
+        abort(400, "The form has expired. Go back and try again.")
+    rule = db.session.get(FirewallRule, rule_id) or abort(404)
+    db.session.delete(rule)
+    db.session.commit()
+    flash("The rule is deleted.", "good")
+    return redirect(url_for("firmware.firewall"))
+
+
+@blueprint.route("/system/backup", methods=["GET", "POST"])
+def backup() -> ResponseReturnValue:
+    row = db.session.get_one(BackupSettings, 1)
+    rows = db.session.scalars(select(Backup).order_by(Backup.id.desc())).all()
+    return _edit(BackupForm(obj=row), row, "backup", rows=rows, action=ActionForm())
+
+
+@blueprint.post("/system/backup/now")
+def backup_now() -> ResponseReturnValue:
+    if not ActionForm().validate_on_submit():
+        abort(400, "The form has expired. Go back and try again.")
+    made_at = datetime.now().replace(microsecond=0)
+    folder = _backup_folder()
+    folder.mkdir(exist_ok=True)
+    name = f"backup-{made_at:%Y%m%d-%H%M%S}.json"
+    text = json.dumps(_everything(), default=str, indent=1)
+    (folder / name).write_text(text)
+    old = db.session.scalar(select(Backup).where(Backup.name == name))
+    if old is None:
+        db.session.add(Backup(name=name, made_at=made_at, size=len(text.encode())))
+    kept = db.session.get_one(BackupSettings, 1).keep
+    for surplus in db.session.scalars(select(Backup).order_by(Backup.id.desc()).offset(kept)).all():
+        (folder / surplus.name).unlink(missing_ok=True)
+        db.session.delete(surplus)
+    db.session.commit()
+    flash(f"{name} is made.", "good")
+    return redirect(url_for("firmware.backup"))
+
+
+def _backup_folder() -> Path:
+    state: Path = current_app.config["FIRMWARE_STATE_DIR"]
+    return state / "backups"
+
+
+def _everything() -> dict[str, list[dict[str, Any]]]:
+    """Return every row of every table of the firmware, without the licence key."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for table in Base.metadata.sorted_tables:
+        rows = [dict(row) for row in db.session.execute(select(table)).mappings()]
+        found[table.name] = [{key: value for key, value in row.items() if key != "key"} for row in rows]
+    return found
+
+
+@blueprint.get("/system/backup/<int:backup_id>")
+def download_backup(backup_id: int) -> ResponseReturnValue:
+    # A backup holds what guests must keep private; looking at pages does not include taking it home.
+    from . import require_administrator
+
+    require_administrator()
+    row = db.session.get(Backup, backup_id) or abort(404)
+    path = _backup_folder() / row.name
+    if not path.is_file():
+        abort(404, "The file of this backup is gone.")
+    return send_file(path, as_attachment=True, download_name=row.name)
