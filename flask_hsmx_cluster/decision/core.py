@@ -139,7 +139,7 @@ class Core:
         self._reserved_to = self.start.reserved_to
         self._reserving = self.start.reserved_to
         self._listen_until = self.began + self.start.hold_s
-        self._peer_was_active = False
+        self.peer_was_active = False
         self._peer_lease_until = self.began
         self._peer_passive_since: float | None = None
         self._yield_until = float("-inf")
@@ -294,7 +294,7 @@ class Core:
         self._end_doubt(event.path)
         self._watch_terms(beat.term)
         if beat.role is Role.ACTIVE:
-            self._peer_was_active = True
+            self.peer_was_active = True
             self._peer_passive_since = None
             self._peer_lease_until = self.now + beat.lease_left_ms / 1000
         elif self._peer_passive_since is None or (before and before.role is Role.ACTIVE):
@@ -338,6 +338,7 @@ class Core:
                 self._end_handover(True, f"{self.plan.peer_name} is active")
             if self._adopting is not None:
                 self._adopting = None
+                self._do(Release())
             if self.phase not in (Phase.LISTENING, Phase.FOLLOWING):
                 self.phase = Phase.FOLLOWING
         if beat.kind is Kind.OFFER:
@@ -384,7 +385,7 @@ class Core:
         port = self.ports.get(event.port)
         if port is None:
             return
-        if event.mac == self._peer_mac(event.port):
+        if event.mac == self.peer_mac(event.port):
             port.answered(self.now)
             if self.role is Role.ACTIVE and self._handover is None and not self._adopting:
                 self._peer_holds_too(port)
@@ -638,7 +639,7 @@ class Core:
             return
         if self.phase is Phase.LISTENING:
             return
-        cold = not self._peer_was_active
+        cold = not self.peer_was_active
         readings = {name: port.reading(burst.started, cold) for name, port in self.ports.items()}
         gated = self.maintenance or Cause(CauseKind.NO_REFERENCE) in self.health.causes
         verdict = Verdict.CLAIM if not self.plan.peer else judge.judge_silence(list(readings.values()), gated)
@@ -675,6 +676,8 @@ class Core:
         ):
             self._claim("the agent was restarted and its lease is still valid",
                         (f"no higher term than {term} was heard during a burst of {burst.sent} probes",), term)
+        else:
+            self._do(Release())
 
     # Hold -----------------------------------------------------------------------------------------------
 
@@ -799,7 +802,7 @@ class Core:
         """Return whether the peer was heard on any path within the time that starts a suspicion."""
         return self.peer_at is not None and self.now - self.peer_at < self.plan.timing.suspect_s
 
-    def _peer_mac(self, name: str) -> bytes:
+    def peer_mac(self, name: str) -> bytes:
         index = self.plan.ports.index(name)
         if self.peer and index < len(self.peer.ports):
             return self.peer.ports[index].mac

@@ -72,9 +72,9 @@ def _ipv4(address: str, mac: str) -> list[bytes]:
 def _ipv6(address: str, mac: str, router: bool) -> list[bytes]:
     from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
     from scapy.layers.l2 import Ether
-    from scapy.utils6 import in6_getnsma, in6_getnsmac, inet_pton
+    from scapy.utils6 import in6_getnsma, in6_getnsmac
 
-    group = in6_getnsma(inet_pton(10, address))
+    group = in6_getnsma(ip_address(address).packed)
     text = str(ip_address(group))
     return [
         bytes(Ether(src=mac, dst="33:33:00:00:00:01") / IPv6(src=address, dst="ff02::1", hlim=255)

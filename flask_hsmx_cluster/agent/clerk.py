@@ -1,0 +1,60 @@
+"""The clerk writes for the heartbeat loop: terms, reigns, events. fsync can take 100 ms, the loop must not."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+#: Jobs that may wait; more are dropped (events) and counted, never waited for.
+MOST_WAITING = 1000
+
+
+class Ledger(Protocol):
+    """What the loop has the clerk write: the node store."""
+
+    def reserve_term(self, counter: int) -> None: ...
+    def reserved_term(self) -> int: ...
+    def remember_reign(self, term: int, boot_id: str) -> None: ...
+    def forget_reign(self) -> None: ...
+    def last_reign(self) -> tuple[int, str] | None: ...
+    def record(self, kind: str, severity: str, text: str, evidence: list[str]) -> Any: ...
+
+
+class Clerk:
+    """Runs jobs one after the other on a thread of its own."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.dropped = 0
+        self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+        self._thread.start()
+
+    def do(self, job: Callable[[], Any]) -> None:
+        """Queue a job; never blocks."""
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self.dropped += 1
+
+    def record(self, kind: str, severity: str, text: str, evidence: tuple[str, ...] = ()) -> None:
+        """Queue an event for the log that people read."""
+        level = {"info": logging.INFO, "warning": logging.WARNING}.get(severity, logging.ERROR)
+        log.log(level, "%s%s", text, f" [{'; '.join(evidence)}]" if evidence else "")
+        self.do(lambda: self.ledger.record(kind, severity, text, list(evidence)))
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Finish what waits, then stop."""
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                log.exception("The node store could not be written; the gateway goes on without")

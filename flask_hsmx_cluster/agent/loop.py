@@ -1,0 +1,496 @@
+"""The heartbeat: one loop, paced by the boot clock, that owns the sockets, the addresses and the decision core.
+
+It runs as one APScheduler job without a trigger, because an interval job follows the wall clock. Nothing in it
+waits for a disk, a database or another thread; others hand it work through :meth:`HeartbeatLoop.call`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..decision import events
+from ..decision.core import Core
+from ..decision.model import Cause, Kind, Motive, Role, Start, Term
+from ..errors import ClusterError, NetworkError, RequestRefused
+from ..network.addresses import AddressLease, placed
+from ..network.announce import FrameRequest, Frames, build_frames
+from ..network.clock import boot_time_s, machine_boot_id
+from ..network.netlink import MonitorSocket, RequestSocket
+from ..network.ports import Port, forwards_ipv6, prepare_port, read_ports
+from ..network.wire import AddressClaim, PortSocket
+from . import plan
+from .clerk import Clerk
+from .membership import Membership
+from .session import Session, WatchedPort
+from .status import Showing, alarms, snapshot
+from .transport import EthernetPath, UdpPath
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+#: The loop wakes at least this often, s.
+LONGEST_SLEEP_S = 0.5
+SLOW_TICK_S = 1.0
+#: After an agent restart without a machine boot the boot hold is this long, s: the peer is soon heard.
+RESTART_HOLD_S = 1.0
+#: A wall-clock step larger than this is reported to whoever arms jobs by it, s.
+CLOCK_STEP_S = 0.5
+#: Calls from other threads carried out in one turn.
+CALLS_PER_TURN = 8
+
+
+class HeartbeatLoop:
+    """The agent's fast half (see :class:`~flask_hsmx_cluster.agent.hot.HotSide`).
+
+    :param clerk: writes what must be kept.
+    :param udp_port: UDP port of heartbeats.
+    :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
+    """
+
+    def __init__(self, clerk: Clerk, udp_port: int, clock_stepped: Callable[[], None] = lambda: None) -> None:
+        self.clerk = clerk
+        self._udp_port = udp_port
+        self._clock_stepped = clock_stepped
+        self._incarnation = secrets.token_bytes(8)
+        self._session: Session | None = None
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK)
+        self._stopping = threading.Event()
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._applying = threading.Lock()
+        self._frame_cache: dict[FrameRequest, Frames] = {}
+        self._handover: Future[events.HandoverEnded] | None = None
+        self._maintenance_until: float | None = None
+        self._showing: dict[str, Showing] = {}
+        self._started = False
+        self.turns = 0
+        self.slowest_turn_s = 0.0
+
+    # For other threads ----------------------------------------------------------------------------------
+
+    def call(self, work: Callable[[], T], timeout_s: float = 5.0) -> T:
+        """Run ``work`` on the loop's thread and return its result."""
+        future: Future[T] = Future()
+        self._calls.append((work, future))
+        os.eventfd_write(self._wakeup, 1)
+        return future.result(timeout_s)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.call(lambda: snapshot(self._session, self._showing, self._maintenance_left(), self.clerk.dropped))
+
+    def ports(self) -> list[dict[str, Any]]:
+        shared = self.call(self._shared)
+        return [port.as_dict(shared) for port in _read_ports()]
+
+    def peer_macs(self) -> dict[str, str]:
+        def read() -> dict[str, str]:
+            session = self._session
+            if session is None:
+                return {}
+            macs = {name: session.core.peer_mac(name) for name in session.watched}
+            return {name: mac.hex(":") for name, mac in macs.items() if any(mac)}
+
+        return self.call(read)
+
+    def probe_address(self, port: str, address: str, timeout_s: float) -> list[str]:
+        """Return the MACs that answer for an address; uses a socket of its own, not the loop's."""
+        found = next((one for one in _read_ports() if one.name == port), None)
+        if found is None or not found.mac:
+            raise NetworkError(f"There is no port {port} on this gateway.", "Choose one that exists.")
+        frames = self._frames([FrameRequest(address, found.mac)])[0]
+        wire = PortSocket(port, found.index, bytes.fromhex(found.mac.replace(":", "")))
+        try:
+            return sorted(_ask(wire, frames.probe, address, timeout_s))
+        finally:
+            wire.close()
+
+    def apply(self, membership: Membership | None) -> None:
+        """Take over a membership: release what is no longer shared, keep what stays, without a gap.
+
+        :raises NetworkError: a port is missing or the kernel refused; nothing of the new settings is in force.
+        """
+        with self._applying:
+            if membership is None:
+                self.call(self._leave)
+                return
+            found = {port.name: port for port in _read_ports()}
+            wanted = plan.ports_of(membership.settings)
+            missing = [name for name in wanted if name not in found]
+            if missing:
+                raise NetworkError(f"There is no port {', '.join(missing)} on this gateway.",
+                                   "Choose a port that exists, or plug it in.")
+            for name in wanted:
+                prepare_port(name)
+            first = self.call(lambda: self._session is None)
+            requests = _frame_requests(membership, [found[name] for name in wanted])
+            if first and not membership.claim:
+                self.call(lambda: self._install(membership, found))  # frames may come a little later
+                self._frames([request for row in requests.values() for request in row])
+            else:
+                self._frames([request for row in requests.values() for request in row])
+                self.call(lambda: self._install(membership, found))
+            self.call(lambda: self._hand_frames(membership, requests))
+
+    def request(self, action: str, **arguments: Any) -> dict[str, Any]:
+        if action == "failover":
+            return self._hand_over(Motive.REQUEST)
+        if action == "maintenance":
+            return self._maintain(bool(arguments["on"]), int(arguments.get("duration_s", 3600)))
+        raise RequestRefused(f"There is no action {action!r}.")
+
+    def report_health(self, cause: Cause, bad: bool) -> None:
+        """Take the result of a health check."""
+        self.call(lambda: self._session.tell(events.HealthReport(cause, bad)) if self._session else None)
+
+    def restore_maintenance(self, left_s: float) -> None:
+        """Go on with a maintenance that a restart interrupted."""
+        self._maintenance_until = boot_time_s() + left_s
+
+    def stop(self) -> None:
+        """Hand over if this gateway is active, say goodbye, and end the loop."""
+        try:
+            if self.call(lambda: self._session is not None and self._session.core.role is Role.ACTIVE):
+                self._hand_over(Motive.STOP)
+        except (ClusterError, TimeoutError) as error:
+            log.warning("Stopping without a hand-over: %s", error)
+        try:
+            self.call(self._goodbye)
+        finally:
+            self._stopping.set()
+            os.eventfd_write(self._wakeup, 1)
+
+    # The loop -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until :meth:`stop`. One thread only."""
+        self._requests = RequestSocket()
+        self._monitor = MonitorSocket()
+        self._register(self._monitor.fileno(), self._on_netlink)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        notify = _Watchdog()
+        slow_at = boot_time_s()
+        wall_offset = time.time() - boot_time_s()
+        self._started = True
+        while not self._stopping.is_set():
+            session = self._session
+            due = min(session.core.deadline(), slow_at) if session else slow_at
+            before = boot_time_s()
+            ready = self._epoll.poll(max(0.0, min(due - before, LONGEST_SLEEP_S)))
+            now = boot_time_s()
+            if session is not None and now - due > session.core.plan.timing.late_s:
+                session.perform(session.core.ran_late(now - due, now))
+            self._turn(ready)
+            if now >= slow_at:
+                slow_at = now + SLOW_TICK_S
+                notify.ping()
+                offset = time.time() - boot_time_s()
+                if abs(offset - wall_offset) > CLOCK_STEP_S:
+                    self.clerk.record("clock_step", "info", f"The clock was set by {offset - wall_offset:+.1f} s")
+                    self._clock_stepped()
+                wall_offset = offset
+                self._slow_tick(now)
+            self.turns += 1
+            self.slowest_turn_s = max(self.slowest_turn_s, boot_time_s() - now)
+        if self._session:
+            self._session.close()
+        self._monitor.close()
+        self._requests.close()
+
+    def _turn(self, ready: list[tuple[int, int]]) -> None:
+        for descriptor, _mask in ready:
+            if descriptor == self._wakeup:
+                os.eventfd_read(self._wakeup)
+            elif reader := self._readers.get(descriptor):
+                reader()
+        if self._session:
+            self._session.perform(self._session.core.wake(boot_time_s()))
+        for _ in range(min(len(self._calls), CALLS_PER_TURN)):
+            work, future = self._calls.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except Exception as error:
+                    future.set_exception(error)
+        if self._calls:
+            os.eventfd_write(self._wakeup, 1)
+
+    def _slow_tick(self, now: float) -> None:
+        session = self._session
+        if session is None:
+            return
+        session.slow_tick(now)
+        self._register_session(session)
+        if self._maintenance_until is not None and now >= self._maintenance_until:
+            self._maintenance_until = None
+            session.tell(events.MaintenanceSet(False))
+        if session.stale:
+            session.stale = False
+            threading.Thread(target=self._reapply, args=(session.membership,), name="reapply", daemon=True).start()
+        for showing in alarms(session, self._showing, now):
+            self.clerk.record(f"alarm_{showing.key}", showing.severity, showing.text)
+
+    def _on_netlink(self) -> None:
+        messages = self._monitor.receive()
+        if self._session:
+            self._session.netlink(messages)
+            if self._monitor.overrun:
+                self._monitor.overrun = False
+                self._session.stale = True
+                self._session.reconcile()
+
+    # On the loop's thread -------------------------------------------------------------------------------
+
+    def _install(self, membership: Membership, found: dict[str, Port]) -> None:
+        old = self._session
+        core_plan = plan.core_plan(membership, self._udp_port)
+        by_port = plan.addresses_of(membership.settings)
+        shared = [placed(address, found[name]) for name, addresses in by_port.items() for address in addresses]
+        lease = AddressLease(self._requests, shared, membership.settings.advanced.lease_s)
+        watched = {name: self._watch(found[name], frozenset(str(a.ip) for a in by_port[name]))
+                   for name in core_plan.ports}
+        udp = {one.name: UdpPath(one.name, one.tag, one.ends)
+               for one in plan.udp_paths(membership, self._udp_port)}
+        ethernet: dict[str, EthernetPath] = {}
+        for one in plan.ethernet_paths(membership):
+            ethernet[one.port] = EthernetPath(one.name, one.tag, one.port)
+            ethernet[one.port].wire = watched[one.port].wire
+        names = {*core_plan.ports, *(path.ends.device for path in udp.values())}
+        codec = plan.codec_for(membership, self._incarnation)
+        if old is not None:
+            same_peer = old.core.plan.peer == core_plan.peer and old.codec.keys == codec.keys
+            codec = old.codec if same_peer else codec
+            core = old.core
+            self._forget_sockets(old)
+            core.replan(core_plan, boot_time_s())
+        else:
+            core = Core(core_plan, self._start(membership, lease), boot_time_s())
+        session = self._session = Session(
+            membership, core, codec, self._requests, self.clerk, lease, udp, ethernet, watched,
+            {name: found[name].index for name in names if name in found},
+            frozenset(str(address) for address in membership.settings.advanced.references), self._handover_ended,
+        )
+        for name in names:
+            session.tell(events.Carrier(name, name in found and found[name].carrier))
+        if old is not None:
+            self._carry_over(old, session)
+        elif core.role is Role.PASSIVE and self._start_adopts is None:
+            session.reconcile()
+        session.slow_tick(boot_time_s())
+        self._register_session(session)
+
+    def _carry_over(self, old: Session, new: Session) -> None:
+        """Addresses that are shared no more go, those that stay are renewed, new ones come: without a gap."""
+        gone = [address for address in old.lease.addresses if address not in new.lease.addresses]
+        if gone:
+            AddressLease(self._requests, gone, 2).release()
+        if new.core.role is Role.ACTIVE:
+            new.perform([events.Renew(), events.Announce()])
+
+    def _start(self, membership: Membership, lease: AddressLease) -> Start:
+        """Tell the core how this agent comes up; a machine boot, an agent restart, or the birth of a cluster."""
+        ledger = self.clerk.ledger
+        reserved, reign, boot_id = ledger.reserved_term(), ledger.last_reign(), machine_boot_id()
+        valid_s = self._leased_for(lease)
+        restarted = reign is not None and reign[1] == boot_id
+        adopt = Term(reign[0], membership.node_id) if restarted and reign and valid_s > 0 else None
+        self._start_adopts = adopt
+        hold_s = float(membership.settings.advanced.boot_hold_s)
+        return Start(
+            hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
+            next_term=reserved + 1, reserved_to=reserved, adopt=adopt, adopt_until=boot_time_s() + valid_s,
+            claim=membership.claim, maintenance=self._maintenance_until is not None,
+        )
+
+    def _leased_for(self, lease: AddressLease) -> float:
+        """Return how long the kernel keeps every shared address still, s; 0 if one is missing or not leased."""
+        held = {(port.index, str(address.interface.ip)): address.valid_s
+                for port in read_ports(self._requests) for address in port.addresses}
+        left = [held.get((address.index, str(address.interface.ip))) for address in lease.addresses]
+        return float(min((one or 0 for one in left), default=0))
+
+    def _watch(self, port: Port, addresses: frozenset[str]) -> WatchedPort:
+        mac = bytes.fromhex(port.mac.replace(":", ""))
+        return WatchedPort(port.name, port.index, mac, PortSocket(port.name, port.index, mac), addresses)
+
+    def _hand_frames(self, membership: Membership, requests: dict[str, list[FrameRequest]]) -> None:
+        if self._session is None or self._session.membership is not membership:
+            return
+        references = {str(address) for address in membership.settings.advanced.references}
+        frames, probes = {}, {}
+        for name, row in requests.items():
+            frames[name] = [self._frame_cache[one] for one in row if one.address not in references]
+            probes[name] = [self._frame_cache[one].probe for one in row if one.address in references]
+        self._session.set_frames(frames, probes)
+
+    def _leave(self) -> None:
+        if self._session is None:
+            return
+        self._session.perform([events.Release()])
+        self._forget_sockets(self._session)
+        self._session = None
+        self._showing.clear()
+
+    def _goodbye(self) -> None:
+        if self._session:
+            self._session.perform([events.Send(Kind.BYE)])
+
+    def _forget_sockets(self, session: Session) -> None:
+        for descriptor in [one for one in self._readers if one != self._monitor.fileno()]:
+            del self._readers[descriptor]
+            with contextlib.suppress(OSError):  # closed sockets unregister themselves
+                self._epoll.unregister(descriptor)
+        session.close()
+
+    def _register_session(self, session: Session) -> None:
+        for path in session.udp.values():
+            descriptor = path.fileno()
+            if descriptor is not None and descriptor not in self._readers:
+                self._register(descriptor, lambda path=path: session.receive_udp(path))  # type: ignore[misc]
+        for port in session.watched.values():
+            if port.wire.fileno() not in self._readers:
+                self._register(port.wire.fileno(), lambda port=port: session.receive_frames(port))  # type: ignore[misc]
+
+    def _register(self, descriptor: int, reader: Callable[[], None]) -> None:
+        self._readers[descriptor] = reader
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _handover_ended(self, result: events.HandoverEnded) -> None:
+        if self._handover and not self._handover.done():
+            self._handover.set_result(result)
+
+    def _shared(self) -> frozenset[str]:
+        if self._session is None:
+            return frozenset()
+        return frozenset(str(address.interface.ip) for address in self._session.lease.addresses)
+
+    def _maintenance_left(self) -> int | None:
+        if self._maintenance_until is None:
+            return None
+        return max(0, int(self._maintenance_until - boot_time_s()))
+
+    # Helpers of the verbs -------------------------------------------------------------------------------
+
+    def _frames(self, requests: list[FrameRequest]) -> list[Frames]:
+        new = [one for one in dict.fromkeys(requests) if one not in self._frame_cache]
+        if new:
+            self._frame_cache.update(zip(new, build_frames(new), strict=True))
+        return [self._frame_cache[one] for one in requests]
+
+    def _hand_over(self, motive: Motive) -> dict[str, Any]:
+        def begin() -> Future[events.HandoverEnded] | None:
+            if self._session is None:
+                return None
+            self._handover = Future()
+            self._session.tell(events.FailoverRequested(motive))
+            return self._handover
+
+        future = self.call(begin)
+        if future is None:
+            raise RequestRefused("This gateway is not in a cluster.", "Create or join one first.")
+        result = future.result(5.0)
+        if not result.ok:
+            raise RequestRefused(result.text, "Nothing was changed.")
+        return {"took_ms": round(result.took_s * 1000, 2), "to": self._peer_name()}
+
+    def _peer_name(self) -> str:
+        return self.call(lambda: self._session.core.plan.peer_name if self._session else "")
+
+    def _maintain(self, on: bool, duration_s: int) -> dict[str, Any]:
+        def look() -> tuple[bool, bool]:
+            if self._session is None:
+                raise RequestRefused("This gateway is not in a cluster.", "Create or join one first.")
+            peer = self._session.core.peer
+            return self._session.core.role is Role.ACTIVE, bool(peer and peer.maintenance)
+
+        active, peer_maintained = self.call(look)
+        if on and peer_maintained:
+            raise RequestRefused("The other gateway is in maintenance.", "End its maintenance first.")
+        if on and active:
+            self._hand_over(Motive.MAINTENANCE)
+
+        def switch() -> None:
+            self._maintenance_until = boot_time_s() + duration_s if on else None
+            if self._session:
+                self._session.tell(events.MaintenanceSet(on))
+
+        self.call(switch)
+        return {"on": on, "left_s": duration_s if on else 0}
+
+    def _reapply(self, membership: Membership) -> None:
+        try:
+            self.apply(membership)
+        except ClusterError as error:
+            self.clerk.record("apply_failed", "critical", f"The network changed, and: {error.message}")
+            self.call(self._mark_stale)
+
+    def _mark_stale(self) -> None:
+        if self._session:
+            self._session.stale = True
+
+
+def _read_ports() -> list[Port]:
+    requests = RequestSocket()
+    try:
+        return read_ports(requests)
+    finally:
+        requests.close()
+
+
+def _frame_requests(membership: Membership, ports: list[Port]) -> dict[str, list[FrameRequest]]:
+    """Return the frames to be built, by port: its virtual IPs, and the references in its subnets."""
+    by_port = plan.addresses_of(membership.settings)
+    found = {}
+    for port in ports:
+        networks = [address.network for address in by_port[port.name]]
+        networks += [held.interface.network for held in port.addresses]
+        references = [one for one in membership.settings.advanced.references if any(one in net for net in networks)]
+        found[port.name] = [
+            FrameRequest(str(address), port.mac, address.version == 6 and forwards_ipv6(port.name))
+            for address in (*(one.ip for one in by_port[port.name]), *references)
+        ]
+    return found
+
+
+def _ask(wire: PortSocket, probe: bytes, address: str, timeout_s: float) -> set[str]:
+    found: set[str] = set()
+    end = time.monotonic() + timeout_s
+    while (left := end - time.monotonic()) > 0:
+        wire.send(probe)
+        wait_until = time.monotonic() + min(left, 0.2)
+        while (wait := wait_until - time.monotonic()) > 0:
+            if select.select([wire.fileno()], [], [], wait)[0]:
+                found |= {frame.mac.hex(":") for frame in wire.receive()
+                          if isinstance(frame, AddressClaim) and frame.address == address}
+        if found:
+            break
+    return found
+
+
+class _Watchdog:
+    """Tells systemd that the loop is alive, if systemd asked for it."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self._send(b"READY=1")
+
+    def ping(self) -> None:
+        self._send(b"WATCHDOG=1")
+
+    def _send(self, text: bytes) -> None:
+        if self._address:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+                try:
+                    connection.sendto(text, self._address.replace("@", "\0", 1))
+                except OSError:
+                    log.debug("systemd did not take the notification")

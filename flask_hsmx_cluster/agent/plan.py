@@ -1,0 +1,104 @@
+"""Turns a membership into what the heartbeat needs: the core's plan, the paths, the codec's keys."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ..decision.model import Path, Plan, Timing
+from ..settings import Interface, Settings
+from .datagram import Challenges, Codec, path_tag
+from .membership import Membership
+from .transport import UdpEnds
+
+
+@dataclass(frozen=True)
+class UdpPlan:
+    """A UDP path to be opened."""
+
+    name: str
+    tag: int
+    ends: UdpEnds
+
+
+@dataclass(frozen=True)
+class EthernetPlan:
+    """An Ethernet path on a virtual-IP port."""
+
+    name: str
+    tag: int
+    port: str
+
+
+def ports_of(settings: Settings) -> tuple[str, ...]:
+    """Return the virtual-IP ports, in the order of the settings: the same on both gateways."""
+    return tuple(dict.fromkeys(vip.port for vip in settings.virtual_ips))
+
+
+def addresses_of(settings: Settings) -> dict[str, list[Interface]]:
+    """Return the virtual IPs by port."""
+    found: dict[str, list[Interface]] = {}
+    for vip in settings.virtual_ips:
+        found.setdefault(vip.port, []).append(vip.address)
+    return found
+
+
+def udp_paths(membership: Membership, udp_port: int) -> list[UdpPlan]:
+    """Return the UDP paths: each link whose both ends are known."""
+    peer = membership.settings.peer_of(membership.node_id)
+    found = []
+    for link in membership.settings.links:
+        mine = link.ends.get(membership.node_id)
+        theirs = link.ends.get(peer.node_id) if peer else None
+        if mine and theirs:
+            ends = UdpEnds(mine.port, str(mine.address.ip), str(theirs.address.ip), udp_port)
+            found.append(UdpPlan(link.kind, path_tag(link.kind), ends))
+    return found
+
+
+def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
+    """Return the Ethernet paths: one on each virtual-IP port, once there is a peer."""
+    if membership.settings.peer_of(membership.node_id) is None:
+        return []
+    return [EthernetPlan(f"{port} (Ethernet)", path_tag("ethernet", index), port)
+            for index, port in enumerate(ports_of(membership.settings))]
+
+
+def core_plan(membership: Membership, udp_port: int) -> Plan:
+    """Return what the decision core must know."""
+    settings, advanced = membership.settings, membership.settings.advanced
+    peer = settings.peer_of(membership.node_id)
+    by_port = addresses_of(settings)
+    ports = ports_of(settings)
+    return Plan(
+        node=membership.node_id,
+        peer=peer.node_id if peer else "",
+        peer_name=peer.name if peer else "",
+        paths=(
+            *(Path(path.name, path.name, path.ends.device, direct=path.name in ("sync", "backup"))
+              for path in udp_paths(membership, udp_port)),
+            *(Path(path.name, "ethernet", path.port) for path in ethernet_paths(membership)),
+        ),
+        ports=ports,
+        addresses=tuple(", ".join(str(address.ip) for address in by_port[port]) for port in ports),
+        timing=Timing(
+            interval_s=advanced.heartbeat_ms / 1000, burst_probes=advanced.ping_pongs, lease_s=float(advanced.lease_s),
+            boot_hold_s=float(advanced.boot_hold_s), refresh_s=float(advanced.announce_refresh_s),
+        ),
+        revision=membership.revision,
+        references=bool(advanced.references),
+    )
+
+
+def codec_for(membership: Membership, incarnation: bytes) -> Codec:
+    """Return the codec of a membership."""
+    peer = membership.settings.peer_of(membership.node_id)
+    return Codec(
+        cluster=hashlib.sha256(membership.settings.cluster_id.encode()).digest()[:8],
+        node=bytes.fromhex(membership.node_id),
+        peer=bytes.fromhex(peer.node_id) if peer else b"",
+        keys={key.key_id: key.secret for key in membership.keys},
+        signing=membership.keys[0].key_id,
+        incarnation=incarnation,
+        challenges=Challenges(),
+    )

@@ -1,0 +1,340 @@
+"""One membership at work: the decision core with its sockets, addresses and frames. Lives on the loop's thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..decision import events
+from ..decision.core import Core
+from ..decision.model import Beat, Cause, CauseKind, Kind, Motive, Role
+from ..errors import NetworkError
+from ..network.addresses import AddressLease
+from ..network.announce import Frames
+from ..network.clock import boot_time_s, machine_boot_id
+from ..network.netlink import RequestSocket
+from ..network.ports import carrier_of
+from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
+from .clerk import Clerk
+from .datagram import Codec, Received, Refusal
+from .membership import Membership
+from .transport import EthernetPath, UdpPath
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+#: A stranger on a port is told to the core at most this often, s: a busy network must not cost processor time.
+STRANGER_EVERY_S = 0.2
+#: An unproven incarnation is answered at most this often, s.
+PROOF_EVERY_S = 0.002
+#: A reference address counts as reached if it was heard within this time, s.
+REFERENCE_FRESH_S = 12.0
+#: Conflicts of addresses are told to the core at most this often per port and MAC, s.
+SEEN_EVERY_S = 0.004
+
+
+@dataclass
+class WatchedPort:
+    """A virtual-IP port: its packet socket and the frames of its addresses."""
+
+    name: str
+    index: int
+    mac: bytes
+    wire: PortSocket
+    addresses: frozenset[str]
+    frames: list[Frames] = field(default_factory=list)
+    reference_probes: list[bytes] = field(default_factory=list)
+    stranger_told: float = float("-inf")
+
+
+@dataclass
+class Session:
+    """Everything of one membership that the loop works with.
+
+    :param watched: the virtual-IP ports, by name.
+    :param link_index: index of every port under a path or an address, by name.
+    :param ended: takes the result of a hand-over.
+    """
+
+    membership: Membership
+    core: Core
+    codec: Codec
+    requests: RequestSocket
+    clerk: Clerk
+    lease: AddressLease
+    udp: dict[str, UdpPath]
+    ethernet: dict[str, EthernetPath]
+    watched: dict[str, WatchedPort]
+    link_index: dict[str, int]
+    references: frozenset[str]
+    ended: Callable[[events.HandoverEnded], None]
+    announce_waits: bool = False
+    stale: bool = False
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._proof_sent = float("-inf")
+        self._clone_noted = float("-inf")
+        self._mend_noted = float("-inf")
+        self._reference_at = float("-inf")
+        self._seen: dict[tuple[str, bytes], float] = {}
+        self.mended = 0
+        self.reserved = 0
+        self.renewal_slowest_s = 0.0
+
+    # Input ----------------------------------------------------------------------------------------------
+
+    def receive_udp(self, path: UdpPath) -> None:
+        """Take what has arrived on a UDP path."""
+        for data in path.receive():
+            self._message(path.name, path.tag, data)
+
+    def receive_frames(self, port: WatchedPort) -> None:
+        """Take what the wire of a virtual-IP port says."""
+        now = boot_time_s()
+        peer_mac = self.core.peer_mac(port.name)
+        for frame in port.wire.receive():
+            if isinstance(frame, HeartbeatFrame):
+                path = self.ethernet.get(port.name)
+                if path is not None and self._message(path.name, path.tag, frame.payload):
+                    # The MAC that the peer signed, never the frame's own: that one anybody can put there.
+                    mac = self.core.peer_mac(port.name)
+                    path.peer_mac = mac if any(mac) else None
+                continue
+            if isinstance(frame, AddressClaim):
+                if frame.address in self.references:
+                    self._reference_at = now
+                if frame.address in port.addresses:
+                    last = self._seen.get((port.name, frame.mac), float("-inf"))
+                    if now - last >= SEEN_EVERY_S:
+                        if len(self._seen) > 256:
+                            self._seen.clear()
+                        self._seen[port.name, frame.mac] = now
+                        self.tell(events.AddressSeen(port.name, frame.mac, frame.address))
+                    continue
+            if frame.mac != peer_mac and now - port.stranger_told >= STRANGER_EVERY_S:
+                port.stranger_told = now
+                self.tell(events.StrangerSeen(port.name))
+
+    def _message(self, name: str, tag: int, data: bytes) -> bool:
+        now = boot_time_s()
+        found = self.codec.decode(data, tag, now)
+        if isinstance(found, Received):
+            self.tell(events.Heard(name, found.beat, found.rtt_s))
+            return True
+        if found is Refusal.UNPROVEN and now - self._proof_sent >= PROOF_EVERY_S:
+            self._proof_sent = now
+            self._send(Kind.BEAT, only=name)
+        elif found is Refusal.CLONE and now - self._clone_noted > 60:
+            self._clone_noted = now
+            self.clerk.record("clone", "critical", "Another machine uses this gateway's identity",
+                              (f"a signed heartbeat with our own node id came in on {name}",
+                               "was this disk copied? Leave the cluster on the copy and join it anew"))
+        return False
+
+    def netlink(self, messages: list[tuple[int, int, memoryview]]) -> None:
+        """Take carrier and address events; mend what is not as it should be."""
+        for kind, _sequence, body in messages:
+            if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+                self._link_event(kind, body)
+            elif kind in (_RTM_NEWADDR, _RTM_DELADDR):
+                self._address_event(kind, body)
+
+    def _link_event(self, kind: int, body: memoryview) -> None:
+        _family, _type, index, flags, _change = _LINK.unpack_from(body)
+        for name, known in self.link_index.items():
+            if known == index:
+                up = kind == _RTM_NEWLINK and carrier_of(flags)
+                self.tell(events.Carrier(name, up))
+                port = self.watched.get(name)
+                attributes = _attributes(body[_LINK.size :])
+                if kind == _RTM_DELLINK or (port and attributes.get(_IFLA_ADDRESS, port.mac) != port.mac):
+                    self.stale = True
+                return
+        if kind == _RTM_NEWLINK:
+            name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+            if name in self.link_index:
+                self.stale = True
+
+    def _address_event(self, kind: int, body: memoryview) -> None:
+        family, _prefix, _flags, _scope, index = _ADDRESS.unpack_from(body)
+        attributes = _attributes(body[_ADDRESS.size :])
+        raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS) or b""
+        try:
+            text = socket.inet_ntop(family, raw)
+        except (ValueError, OSError):
+            return
+        if not any(a.index == index and str(a.interface.ip) == text for a in self.lease.addresses):
+            return
+        active = self.core.role is Role.ACTIVE and self.core.renewed_at is not None
+        if (kind == _RTM_DELADDR) == active:
+            self.reconcile(text)
+
+    def reconcile(self, suspect: str = "") -> None:
+        """Compare the shared addresses in the kernel with what the role demands, and mend the difference."""
+        renewed_at = self.core.renewed_at
+        active = self.core.role is Role.ACTIVE and renewed_at is not None
+        there = {
+            (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+            for message in self.requests.addresses()
+        }
+        wanted = {(address.index, str(address.interface.ip)) for address in self.lease.addresses}
+        now = boot_time_s()
+        if active and renewed_at is not None and now - renewed_at > self.core.plan.timing.lease_s - 0.05:
+            return  # lapsed, or about to: the core decides, never the reconciler
+        if active and wanted - there:
+            self.lease.hold()
+            self._announce()
+            self._mended("a shared address had been removed from the kernel; it was put back", wanted - there, now)
+        elif not active and wanted & there:
+            self.lease.release()
+            self._mended("a shared address was in the kernel of a gateway that is not active; it was removed",
+                         wanted & there, now)
+
+    def _mended(self, text: str, which: set[tuple[int, Any]], now: float) -> None:
+        self.mended += 1
+        if now - self._mend_noted > 10:
+            self._mend_noted = now
+            self.clerk.record("mended", "warning", text[0].upper() + text[1:],
+                              tuple(sorted(str(address) for _index, address in which)))
+
+    # Output ---------------------------------------------------------------------------------------------
+
+    def tell(self, event: events.Event) -> None:
+        """Hand an event to the core and do what it says."""
+        self.perform(self.core.handle(event, boot_time_s()))
+
+    def perform(self, effects: list[events.Effect]) -> None:
+        """Carry out effects in their order."""
+        for effect in effects:
+            match effect:
+                case events.Send():
+                    self._send(effect.kind, effect.motive, effect.path)
+                case events.ProbeAddresses():
+                    for port in self.watched.values():
+                        for frames in port.frames:
+                            port.wire.send(frames.probe)
+                case events.Claim():
+                    self._claim(effect)
+                case events.Release():
+                    self._release()
+                case events.Renew():
+                    self._renew()
+                case events.Announce():
+                    self._announce()
+                case events.ReserveTerms():
+                    self._reserve(effect.upto)
+                case events.Note():
+                    self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
+                case events.HandoverEnded():
+                    self.ended(effect)
+
+    def _send(self, kind: Kind, motive: Motive = Motive.REQUEST, only: str = "") -> None:
+        beat = self._beat(kind, motive)
+        now = boot_time_s()
+        paths: list[UdpPath | EthernetPath] = [*self.udp.values(), *self.ethernet.values()]
+        for path in paths:
+            if not only or path.name == only:
+                path.send(self.codec.encode(beat, path.tag, now))
+
+    def _beat(self, kind: Kind, motive: Motive) -> Beat:
+        beat = self.core.beat(kind, motive)
+        return replace(beat, ports=tuple(
+            replace(report, mac=port.mac) for report, port in zip(beat.ports, self.watched.values(), strict=True)))
+
+    def _claim(self, effect: events.Claim) -> None:
+        try:
+            self.lease.hold()
+        except NetworkError as error:
+            with contextlib.suppress(NetworkError):  # the lease ends by itself
+                self.lease.release()
+            self.tell(events.ClaimFailed(error.message))
+            return
+        self._announce()
+        self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
+        term = effect.term.counter
+        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
+
+    def _release(self) -> None:
+        try:
+            self.lease.release()
+        except NetworkError as error:
+            self.clerk.record("release_failed", "critical", f"The addresses could not be released: {error.message}",
+                              ("the kernel drops them when their lease ends",))
+        self.clerk.do(self.clerk.ledger.forget_reign)
+
+    def _renew(self) -> None:
+        before = boot_time_s()
+        try:
+            self.lease.hold()
+        except NetworkError as error:
+            self.clerk.record("renew_failed", "critical", f"The lease could not be renewed: {error.message}")
+            return
+        after = boot_time_s()
+        self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
+        self.tell(events.Renewed(after))
+
+    def _announce(self) -> None:
+        self.announce_waits = False
+        for port in self.watched.values():
+            if not port.frames and port.addresses:
+                self.announce_waits = True
+            for frames in port.frames:
+                for frame in frames.announcements:
+                    port.wire.send(frame)
+
+    def _reserve(self, upto: int) -> None:
+        def write() -> None:
+            self.clerk.ledger.reserve_term(upto)
+            self.reserved = upto  # the loop tells the core at its next slow tick
+
+        self.clerk.do(write)
+
+    def slow_tick(self, now: float) -> None:
+        """Once a second: open paths that were closed, ask the references, take over written reservations."""
+        for path in self.udp.values():
+            path.open()
+        if self.reserved:
+            upto, self.reserved = self.reserved, 0
+            self.tell(events.TermsReserved(upto))
+        if self.references:
+            for port in self.watched.values():
+                for probe in port.reference_probes:
+                    port.wire.send(probe)
+            asked = any(port.reference_probes for port in self.watched.values())
+            bad = asked and now - max(self._reference_at, self.core.began) > REFERENCE_FRESH_S
+            self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))
+
+    def set_frames(self, frames: dict[str, list[Frames]], references: dict[str, list[bytes]]) -> None:
+        """Take the frames that were built meanwhile; announce if that was waiting for them."""
+        for name, port in self.watched.items():
+            port.frames = frames.get(name, [])
+            port.reference_probes = references.get(name, [])
+        if self.announce_waits and self.core.role is Role.ACTIVE:
+            self._announce()
+
+    def close(self) -> None:
+        """Close every socket. Addresses are not touched."""
+        for path in self.udp.values():
+            path.close()
+        for port in self.watched.values():
+            port.wire.close()
+
+
+def _attributes(body: memoryview) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if length < 4 or offset + length > len(body):
+            break
+        found[kind & 0x3FFF] = bytes(body[offset + 4 : offset + length])
+        offset += (length + 3) & ~3
+    return found

@@ -1,0 +1,133 @@
+"""Heartbeat datagrams: what is sent is what is heard, and nothing else gets in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_hsmx_cluster.agent.datagram import LONGEST, Challenges, Codec, Received, Refusal, path_tag
+from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
+
+A, B = b"\xaa" * 16, b"\xbb" * 16
+SYNC, BACKUP = path_tag("sync"), path_tag("backup")
+
+
+def codec(node: bytes, peer: bytes, incarnation: int = 1, key: bytes = b"k" * 32, cluster: bytes = b"c" * 8) -> Codec:
+    return Codec(cluster, node, peer, {1: key}, 1, incarnation.to_bytes(8, "big"), Challenges())
+
+
+def greet(a: Codec, b: Codec) -> None:
+    """Exchange until both believe each other: two round trips at most."""
+    for _ in range(3):
+        b.decode(a.encode(beat(), SYNC, 1.0), SYNC, 1.0)
+        a.decode(b.encode(beat(), SYNC, 1.0), SYNC, 1.0)
+
+
+def beat(kind: Kind = Kind.BEAT) -> Beat:
+    return Beat(kind, Role.ACTIVE, Term(7, "ab" * 16), served=True, lease_left_ms=1900, revision=3,
+                causes=frozenset({Cause(CauseKind.UNSEEN, 1)}),
+                ports=(PortReport(b"\2" * 6, carrier=True, holds=True, peer_seen=True),))
+
+
+beats = st.builds(
+    Beat, kind=st.sampled_from(Kind), role=st.sampled_from(Role),
+    term=st.builds(Term, st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16).map(bytes.hex).filter(
+        lambda text: set(text) != {"0"})),
+    motive=st.sampled_from(Motive), listening=st.booleans(), maintenance=st.booleans(), served=st.booleans(),
+    lease_left_ms=st.integers(0, 2**32 - 1), position=st.integers(0, 2**64 - 1), revision=st.integers(0, 2**32 - 1),
+    causes=st.frozensets(st.builds(Cause, st.sampled_from(CauseKind), st.integers(0, 255)), max_size=16),
+    ports=st.lists(st.builds(PortReport, st.binary(min_size=6, max_size=6), st.booleans(), st.booleans(),
+                             st.booleans(), st.booleans(), st.booleans()), max_size=8).map(tuple),
+)
+
+
+@given(beats)
+def test_what_is_sent_is_what_is_heard(sent: Beat) -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    heard = b.decode(a.encode(sent, SYNC, 2.0), SYNC, 2.0)
+    assert isinstance(heard, Received)
+    assert heard.beat == sent
+
+
+def test_a_new_incarnation_must_answer_our_challenge() -> None:
+    a, b = codec(A, B), codec(B, A)
+    assert b.decode(a.encode(beat(), SYNC, 1.0), SYNC, 1.0) is Refusal.UNPROVEN
+    greet(a, b)
+    assert isinstance(b.decode(a.encode(beat(), SYNC, 1.0), SYNC, 1.0), Received)
+
+
+def test_replay_is_refused_also_after_a_restart_of_either_side() -> None:
+    a, b = codec(A, B), codec(B, A)
+    recorded = []
+    for _ in range(5):
+        recorded.append(a.encode(beat(), SYNC, 1.0))
+        b.decode(recorded[-1], SYNC, 1.0)
+        a.decode(b.encode(beat(), SYNC, 1.0), SYNC, 1.0)
+    assert b.decode(recorded[-1], SYNC, 1.0) is Refusal.REPLAY
+    restarted_b = codec(B, A, incarnation=9)
+    assert all(restarted_b.decode(data, SYNC, 1.0) is Refusal.UNPROVEN for data in recorded)
+    restarted_a = codec(A, B, incarnation=5)
+    greet(restarted_a, b)
+    assert all(b.decode(data, SYNC, 1.0) is Refusal.UNPROVEN for data in recorded)
+    assert isinstance(b.decode(restarted_a.encode(beat(), SYNC, 1.0), SYNC, 1.0), Received)
+
+
+def test_a_datagram_counts_only_on_its_own_path() -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    assert b.decode(a.encode(beat(), SYNC, 1.0), BACKUP, 1.0) is Refusal.STRANGER
+
+
+def test_identity_refusals() -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    assert b.decode(codec(A, B, cluster=b"x" * 8).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.OTHER_CLUSTER
+    assert b.decode(codec(A, B, key=b"x" * 32).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.BAD_SIGNATURE
+    assert b.decode(codec(b"\xcc" * 16, B).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.STRANGER
+    assert b.decode(codec(B, A, incarnation=77).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.CLONE
+    other_key = Codec(b"c" * 8, A, B, {2: b"k" * 32}, 2, b"i" * 8, Challenges())
+    assert b.decode(other_key.encode(beat(), SYNC, 1), SYNC, 1) is Refusal.UNKNOWN_KEY
+
+
+def test_two_keys_rotate() -> None:
+    both = Codec(b"c" * 8, B, A, {2: b"n" * 32, 1: b"k" * 32}, 2, b"i" * 8, Challenges())
+    old = codec(A, B)
+    old.keys[2] = b"n" * 32
+    greet(old, both)
+    assert isinstance(both.decode(old.encode(beat(), SYNC, 1), SYNC, 1), Received)
+
+
+def test_round_trip_is_told_without_the_peers_waiting_time() -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    b.decode(a.encode(beat(), SYNC, 10.0), SYNC, 10.001)
+    answer = a.decode(b.encode(beat(), SYNC, 10.051), SYNC, 10.052)
+    assert isinstance(answer, Received) and answer.rtt_s == pytest.approx(0.002, abs=1e-5)
+
+
+def test_hostile_bytes_change_nothing_but_a_counter() -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    good = a.encode(beat(), SYNC, 1.0)
+    dice = random.Random(1)
+    tries = 20_000
+    refused_before = sum(value for key, value in b.counters.items() if key.startswith("refused"))
+    for _ in range(tries):
+        data = bytearray(good)
+        match dice.randrange(4):
+            case 0:
+                data = bytearray(dice.randbytes(dice.randrange(LONGEST + 50)))
+            case 1:
+                del data[dice.randrange(len(data)):]
+            case 2:
+                data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+            case _:
+                data += dice.randbytes(dice.randrange(1, 20))
+        assert isinstance(b.decode(bytes(data), SYNC, 1.0), Refusal)
+    refused = sum(value for key, value in b.counters.items() if key.startswith("refused"))
+    assert refused - refused_before == tries
+    assert isinstance(b.decode(good, SYNC, 1.0), Received)
