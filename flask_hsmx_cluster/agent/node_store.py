@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +26,13 @@ from sqlalchemy.pool import StaticPool
 
 from .. import models as m
 from ..errors import ClusterError
+from ..network.clock import machine_boot_id
 from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
+from .config import AgentConfig
 from .membership import Key
 from .revisions import Heads, Revision
 
+FILE_NAME = "node.sqlite"
 #: Revisions kept for the record beside those in use.
 MAX_REVISIONS = 50
 MAX_MACS = 64
@@ -83,16 +85,6 @@ class PairingState:
     joiner: str = ""
 
 
-def boot_id() -> str:
-    """Return the kernel's id of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def boot_time_s() -> float:
-    """Return seconds since boot, suspended time included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def wall_time() -> str:
     """Return the present wall time, ISO 8601, UTC, ms."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -127,6 +119,11 @@ class NodeStore:
         except BaseException:
             self._engine.dispose()
             raise
+
+    @classmethod
+    def open(cls, config: AgentConfig) -> NodeStore:
+        """Return the node store in the state directory of a configuration."""
+        return cls(Path(config.state_dir) / FILE_NAME, config.node_name)
 
     def close(self) -> None:
         """Close the database. The store is of no use afterwards."""
@@ -365,7 +362,7 @@ class NodeStore:
         """Return the living pairing code. One of an earlier boot is dead: its time cannot be told."""
         with self._session() as session:
             row = session.get(m.Pairing, 1)
-            if row is None or row.boot_id != boot_id():
+            if row is None or row.boot_id != machine_boot_id():
                 return None
             return PairingState(row.code_hash, row.expires_at_s, row.attempts_left, row.joiner)
 
@@ -377,7 +374,7 @@ class NodeStore:
                 session.add(
                     m.Pairing(
                         code_hash=state.code_hash,
-                        boot_id=boot_id(),
+                        boot_id=machine_boot_id(),
                         expires_at_s=state.expires_at_s,
                         attempts_left=state.attempts_left,
                         joiner=state.joiner,

@@ -121,6 +121,10 @@ def _check(values: list[int]) -> int:
 # -- what both sides share ------------------------------------------------------------------------------------
 
 
+class _NotConfirmed(Exception):
+    """The sender does not know the code."""
+
+
 class _Channel:
     """Keys of one exchange, and the running digest of all its messages."""
 
@@ -137,7 +141,7 @@ class _Channel:
         return self._seal(self._to_offerer, self._joiner_confirms, payload)
 
     def open_request(self, confirmation: bytes, ciphertext: bytes) -> bytes:
-        """Return the request; raise :class:`InvalidTag` if its sender does not know the code."""
+        """Return the request; raise :class:`_NotConfirmed` if its sender does not know the code."""
         return self._open(self._to_offerer, self._joiner_confirms, confirmation, ciphertext)
 
     def seal_answer(self, payload: bytes) -> tuple[bytes, bytes]:
@@ -147,7 +151,7 @@ class _Channel:
         return sealed
 
     def open_answer(self, confirmation: bytes, ciphertext: bytes) -> bytes:
-        """Return the answer; raise :class:`InvalidTag` if its sender does not know the code."""
+        """Return the answer; raise :class:`_NotConfirmed` if its sender does not know the code."""
         payload = self._open(self._to_joiner, self._offerer_confirms, confirmation, ciphertext)
         self.count += 1
         return payload
@@ -160,7 +164,7 @@ class _Channel:
 
     def _open(self, cipher: ChaCha20Poly1305, confirms: bytes, confirmation: bytes, ciphertext: bytes) -> bytes:
         if not hmac.compare_digest(confirmation, hmac.digest(confirms, self._running, "sha256")):
-            raise InvalidTag
+            raise _NotConfirmed
         payload = cipher.decrypt(self._nonce(), ciphertext, self._running + confirmation)
         self._advance(confirmation, ciphertext)
         return payload
@@ -270,9 +274,11 @@ class Offerer:
                 return _refused(_MALFORMED)  # a key of low order
         try:
             payload = session.channel.open_request(confirmation, body[_REQUEST_BODY.size :])
-        except InvalidTag:
+        except _NotConfirmed:
             # Only the first request of an exchange tries a code; garbage in a proven one is not an attempt.
             return self._wrong_code() if count == 0 else _refused(_MALFORMED)
+        except InvalidTag:
+            return _refused(_MALFORMED)
         if self.joiner not in ("", joiner.hex()):
             return _refused(_USED)
         self._keep(joiner + public, session)
@@ -301,6 +307,11 @@ class Offerer:
 def refused() -> bytes:
     """Return the answer of a gateway on which no code lives."""
     return _refused(_CLOSED)
+
+
+def busy() -> bytes:
+    """Return the answer of a gateway that is occupied with another joiner."""
+    return _refused(_BUSY)
 
 
 def _refused(reason: int) -> bytes:
@@ -369,7 +380,7 @@ class Joiner:
         _count, confirmation = _ANSWER_BODY.unpack_from(body)
         try:
             return channel.open_answer(confirmation, body[_ANSWER_BODY.size :])
-        except InvalidTag:
+        except (_NotConfirmed, InvalidTag):
             raise PairingFailed(
                 "The answer did not come from the gateway that showed the code.",
                 "Is somebody else's gateway at this address? Check it, and the cable.",
