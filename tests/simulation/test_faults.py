@@ -1,0 +1,233 @@
+"""Two decision cores in a simulated world: each fault, and what must come of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.model import Motive, Timing
+
+from .world import ADDRESS, World, active
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(seed=1)
+    world.form()
+    assert world.holders() == ["a"] and active(world) == ["a"], world.log
+    world.forget_figures()
+    return world
+
+
+def test_power_off_moves_the_address(world: World) -> None:
+    world.power_off("a")
+    world.run(0.2)
+    assert world.holders() == ["b"], world.log
+    assert world.none_longest < 0.07
+
+
+def test_power_off_behind_a_switch_where_carriers_stay(world: World) -> None:
+    world.power_off("a")
+    world.machines["b"].inbox.clear()
+    world.run(0.3)
+    assert world.holders() == ["b"], world.log
+    assert world.none_longest < 0.2
+
+
+def test_returning_gateway_does_not_fail_back(world: World) -> None:
+    world.power_off("a")
+    world.run(1)
+    world.power_on("a")
+    world.run(8)
+    assert active(world) == ["b"] and world.both == 0, world.log
+
+
+def test_operators_failover_is_quick_and_never_double(world: World) -> None:
+    machine = world.machines["a"]
+    world._tell(machine, events.FailoverRequested(Motive.REQUEST))
+    world.run(0.3)
+    assert active(world) == ["b"] and world.holders() == ["b"], world.log
+    assert machine.handovers[-1].ok
+    assert world.both == 0 and world.none_longest < 0.01
+
+
+def test_failover_is_refused_without_a_peer(world: World) -> None:
+    world.power_off("b")
+    world.run(2)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    assert not world.machines["a"].handovers[-1].ok
+    assert active(world) == ["a"]
+
+
+def test_lan_cable_moves_the_role_at_once(world: World) -> None:
+    world.set_carrier("a", "lan0", False)
+    world.run(0.1)
+    assert active(world) == ["b"], world.log
+    assert world.none_longest < 0.02
+    world.set_carrier("a", "lan0", True)
+    world.run(20)
+    assert active(world) == ["b"], "equal health never moves the role"
+
+
+def test_killed_agent_is_followed_within_a_lease_and_never_double(world: World) -> None:
+    world.kill("a")
+    world.run(world.timing.lease_s + 0.5)
+    assert world.holders() == ["b"], world.log
+    assert world.both == 0 and world.none_longest < 0.1
+
+
+def test_killed_and_restarted_within_the_lease_goes_on_as_the_active(world: World) -> None:
+    term = world.machines["a"].terms[-1]
+    world.kill("a")
+    world.run(1.0)
+    world.start("a", machine_boot=False)
+    world.run(5)
+    assert active(world) == ["a"] and world.holders() == ["a"], world.log
+    assert world.machines["a"].terms[-1] == term
+    assert world.none_longest == 0 and world.both == 0
+
+
+def test_frozen_agent_yields_when_thawed(world: World) -> None:
+    world.freeze("a")
+    world.run(5)
+    assert active(world) and world.holders() == ["b"], world.log
+    world.thaw("a")
+    world.run(2)
+    assert active(world) == ["b"] and world.both == 0, world.log
+    assert world.none_longest < 0.1
+
+
+def test_short_freeze_moves_nothing(world: World) -> None:
+    world.freeze("a")
+    world.run(1.2)
+    world.thaw("a")
+    world.run(3)
+    assert active(world) == ["a"] and world.both == 0, world.log
+
+
+@pytest.mark.parametrize("cut", [{"sync"}, {"sync", "backup"}])
+def test_cut_cables_between_the_two_move_nothing(world: World, cut: set[str]) -> None:
+    world.cut = cut
+    world.run(20)
+    assert active(world) == ["a"] and world.both == 0, world.log
+
+
+def test_all_authenticated_paths_cut_but_the_address_answers(world: World) -> None:
+    """Rule 3: ARP alone holds for at most two leases where Ethernet heartbeats had worked."""
+    world.cut = {"sync", "backup", "lan0 (Ethernet)"}
+    world.run(2 * world.timing.lease_s - 0.3)
+    assert active(world) == ["a"], world.log
+
+
+def test_isolation_is_the_documented_limit_and_heals_alone(world: World) -> None:
+    world.cut = {"sync", "backup"}
+    world.isolated = True
+    world.run(3)
+    assert active(world) == ["a", "b"]
+    world.cut, world.isolated = set(), False
+    world.run(1)
+    assert len(active(world)) == 1 and len(world.holders()) == 1, world.log
+    world.run(5)
+    assert len(active(world)) == 1
+
+
+def test_bounced_blind_passive_does_not_dethrone_the_server(world: World) -> None:
+    """Rule 2: the passive's port comes up behind a blocking spanning tree while all cables are cut."""
+    world.set_carrier("b", "lan0", False)
+    world.run(1)
+    world.cut = {"sync", "backup"}
+    world.lan_up["b"] = False
+    world.set_carrier("b", "lan0", True)
+    world.run(1.5)
+    assert active(world) == ["a"], world.log
+    assert world.machines["b"].core is not None and world.machines["b"].core.phase.name == "WAITING"
+
+
+def test_gates_postpone_but_do_not_forbid(world: World) -> None:
+    world.set_carrier("b", "lan0", False)
+    world.run(1)
+    world.strangers = False
+    world.set_carrier("b", "lan0", True)
+    world.lan_up["a"] = False
+    world.power_off("a")
+    world.run(3 * world.timing.lease_s + 1)
+    assert active(world) == ["b"], world.log
+
+
+def test_dead_lan_with_carrier_up_moves_the_role(world: World) -> None:
+    """Rule 1: the active's switch port forwards nothing, its carrier stays."""
+    world.lan_up["a"] = False
+    world.run(4)
+    assert active(world) == ["b"], world.log
+    world.run(30)
+    assert active(world) == ["b"]
+
+
+def test_a_guest_with_the_address_delays_nothing(world: World) -> None:
+    guest = events.AddressSeen("lan0", b"\xee" * 6, ADDRESS)
+    world.power_off("a")
+    for _ in range(30):
+        world.machines["b"].inbox.append((world.now, guest))
+        world.run(0.01)
+    assert world.holders() == ["b"], world.log
+    assert any(note.kind == "conflict" for note in world.machines["b"].notes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_that_boot_together_end_with_one_active(seed: int) -> None:
+    world = World(seed)
+    world.start("a")
+    world.run(world.dice.random() * 0.2)
+    world.start("b")
+    world.run(8)
+    assert len(active(world)) == 1 and world.both == 0, world.log
+
+
+def test_alone_after_a_cold_boot(world: World) -> None:
+    lonely = World(3)
+    lonely.machines["b"].powered = False
+    lonely.start("a")
+    lonely.run(10)
+    assert active(lonely) == ["a"], lonely.log
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_twenty_percent_loss_moves_nothing(seed: int) -> None:
+    world = World(seed)
+    world.form()
+    world.loss = 0.2
+    world.run(60)
+    assert active(world) == ["a"] and world.both == 0, world.log
+
+
+def test_one_second_heartbeats() -> None:
+    world = World(2, Timing(interval_s=1.0))
+    world.form()
+    world.forget_figures()
+    world.power_off("a")
+    world.machines["b"].inbox.clear()
+    world.run(2)
+    assert world.holders() == ["b"] and world.none_longest < 1.5, world.log
+
+
+def test_a_gateway_in_maintenance_is_not_handed_the_role(world: World) -> None:
+    world._tell(world.machines["b"], events.MaintenanceSet(True))
+    world.run(0.3)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(0.5)
+    assert active(world) == ["a"]
+    assert "maintenance" in world.machines["a"].handovers[-1].text
+
+
+def test_terms_only_grow_and_are_unique() -> None:
+    world = World(4)
+    world.form()
+    for _ in range(3):
+        first = active(world)[0]
+        world.power_off(first)
+        world.run(1)
+        world.power_on(first)
+        world.run(5)
+    terms = world.machines["a"].terms + world.machines["b"].terms
+    assert len(terms) == 4 and len(set(terms)) == 4
+    assert sorted(terms) == sorted(terms, key=lambda term: term.counter)

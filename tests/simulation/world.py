@@ -1,0 +1,266 @@
+"""A small world for two decision cores: paths, wires, kernel leases, carriers, and a clock that it turns itself.
+
+Time goes in steps of one millisecond; everything random comes from one seeded generator, so that a seed
+reproduces a failure exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.core import Core
+from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Term, Timing
+
+STEP_S = 0.001
+ADDRESS = "10.0.0.100"
+MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
+TIMING = Timing()
+
+
+@dataclass
+class Machine:
+    """One gateway: a core, and the kernel that holds its address."""
+
+    name: str
+    core: Core | None = None
+    powered: bool = True
+    frozen: bool = False
+    carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
+    lease_until: float = float("-inf")
+    reserved: int = 0
+    reign: tuple[int, int] | None = None
+    boots: int = 1
+    inbox: deque[tuple[float, events.Event]] = field(default_factory=deque)
+    notes: list[events.Note] = field(default_factory=list)
+    handovers: list[events.HandoverEnded] = field(default_factory=list)
+    terms: list[Term] = field(default_factory=list)
+
+
+class World:
+    """Two gateways, their cables, a LAN with clients."""
+
+    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True) -> None:
+        self.dice = random.Random(seed)
+        self.timing = timing
+        self.now = 1000.0
+        self.machines = {"a": Machine("a"), "b": Machine("b")}
+        self.cut: set[str] = set()
+        self.lan_up = {"a": True, "b": True}
+        self.isolated = False
+        self.loss = 0.0
+        self.strangers = strangers
+        self.both: float = 0.0
+        self.both_now: float = 0.0
+        self.none_longest: float = 0.0
+        self._none_since: float | None = None
+        self.log: list[str] = []
+
+    # Set-up ---------------------------------------------------------------------------------------------
+
+    def plan(self, name: str) -> Plan:
+        return Plan(
+            node=name * 32, peer=("b" if name == "a" else "a") * 32, peer_name="gw-b" if name == "a" else "gw-a",
+            paths=(Path("sync", "sync", "sync0", True), Path("backup", "backup", "backup0", True),
+                   Path("lan0 (Ethernet)", "ethernet", "lan0")),
+            ports=("lan0",), addresses=(ADDRESS,), timing=self.timing,
+        )
+
+    def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
+        """Start an agent (after a boot of its machine, or alone)."""
+        machine = self.machines[name]
+        if machine_boot:
+            machine.boots += 1
+            machine.lease_until = float("-inf")
+        adopt = None
+        if machine.reign and machine.reign[1] == machine.boots and machine.lease_until > self.now:
+            adopt = Term(machine.reign[0], name * 32)
+        machine.core = Core(self.plan(name), Start(
+            hold_s=self.timing.boot_hold_s if machine_boot else min(1.0, self.timing.boot_hold_s),
+            next_term=machine.reserved + 1, reserved_to=machine.reserved, adopt=adopt,
+            adopt_until=machine.lease_until, claim=claim,
+        ), self.now)
+        machine.powered, machine.frozen = True, False
+        machine.inbox.clear()
+        for port, up in machine.carrier.items():
+            self._tell(machine, events.Carrier(port, up))
+
+    def form(self) -> None:
+        """Bring both up, A active."""
+        self.start("a", claim=True)
+        self.run(0.2)
+        self.start("b")
+        self.run(self.timing.boot_hold_s + 2.0)
+
+    # Faults ---------------------------------------------------------------------------------------------
+
+    def power_off(self, name: str) -> None:
+        machine = self.machines[name]
+        machine.powered, machine.core = False, None
+        machine.lease_until = float("-inf")
+        machine.inbox.clear()
+        other = self.other(name)
+        for port in ("sync0", "backup0"):
+            self.set_carrier(other.name, port, False)
+
+    def power_on(self, name: str) -> None:
+        for port in ("sync0", "backup0"):
+            self.set_carrier(self.other(name).name, port, True)
+        self.start(name)
+
+    def kill(self, name: str) -> None:
+        self.machines[name].core = None
+
+    def freeze(self, name: str) -> None:
+        self.machines[name].frozen = True
+
+    def thaw(self, name: str) -> None:
+        machine = self.machines[name]
+        machine.frozen = False
+
+    def set_carrier(self, name: str, port: str, up: bool) -> None:
+        machine = self.machines[name]
+        machine.carrier[port] = up
+        machine.inbox.append((self.now + 0.004, events.Carrier(port, up)))
+
+    def other(self, name: str) -> Machine:
+        return self.machines["b" if name == "a" else "a"]
+
+    # The clock ------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds / STEP_S)):
+            self.now += STEP_S
+            for machine in self.machines.values():
+                self._step(machine)
+            self._clients()
+            self._watch()
+
+    def holders(self) -> list[str]:
+        """Return who holds the address in its kernel and can be reached."""
+        return [m.name for m in self.machines.values() if m.powered and m.lease_until > self.now]
+
+    def serving(self) -> list[str]:
+        return [name for name in self.holders() if self.lan_up[name] and self.machines[name].carrier["lan0"]]
+
+    def roles(self) -> dict[str, str]:
+        return {m.name: m.core.role.name if m.core else "-" for m in self.machines.values()}
+
+    def _step(self, machine: Machine) -> None:
+        core = machine.core
+        if core is None or machine.frozen or not machine.powered:
+            return
+        due = core.deadline()
+        if self.now - due > self.timing.late_s:
+            self._do(machine, core.ran_late(self.now - due, self.now))
+        ready = [event for at, event in machine.inbox if at <= self.now]
+        machine.inbox = deque((at, event) for at, event in machine.inbox if at > self.now)
+        for event in ready[-200:]:
+            if machine.core is core:
+                self._tell(machine, event)
+        if machine.core is core and self.now >= core.deadline():
+            self._do(machine, core.wake(self.now))
+
+    def _tell(self, machine: Machine, event: events.Event) -> None:
+        if machine.core:
+            self._do(machine, machine.core.handle(event, self.now))
+
+    def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
+        core = machine.core
+        assert core is not None
+        for effect in effects:
+            match effect:
+                case events.Send():
+                    self._deliver(machine, effect)
+                case events.ProbeAddresses():
+                    self._probe(machine)
+                case events.Claim():
+                    machine.lease_until = self.now + self.timing.lease_s + 0.01
+                    machine.reign = (effect.term.counter, machine.boots)
+                    machine.terms.append(effect.term)
+                    self._announce(machine)
+                    self._tell(machine, events.Renewed(self.now))
+                case events.Renew():
+                    machine.lease_until = self.now + self.timing.lease_s + 0.01
+                    self._tell(machine, events.Renewed(self.now))
+                case events.Release():
+                    machine.lease_until = float("-inf")
+                    machine.reign = None
+                case events.Announce():
+                    self._announce(machine)
+                case events.ReserveTerms():
+                    machine.reserved = effect.upto
+                    machine.inbox.append((self.now + 0.1, events.TermsReserved(effect.upto)))
+                case events.Note():
+                    machine.notes.append(effect)
+                    self.log.append(f"{self.now:.3f} {machine.name}: {effect.text} {list(effect.evidence)}")
+                case events.HandoverEnded():
+                    machine.handovers.append(effect)
+
+    # The wires ------------------------------------------------------------------------------------------
+
+    def _deliver(self, sender: Machine, effect: events.Send) -> None:
+        assert sender.core is not None
+        beat = sender.core.beat(effect.kind, effect.motive)
+        beat = replace(beat, ports=tuple(replace(port, mac=MACS[sender.name]) for port in beat.ports))
+        for path in ("sync", "backup", "lan0 (Ethernet)"):
+            if (not effect.path or effect.path == path) and self._path_works(path, sender.name):
+                self._arrive(self.other(sender.name), path, beat)
+
+    def _path_works(self, path: str, sender: str) -> bool:
+        if path in self.cut or f"{path}:{sender}" in self.cut or self.dice.random() < self.loss:
+            return False
+        if path == "lan0 (Ethernet)":
+            return self._lan_between()
+        return True
+
+    def _lan_between(self) -> bool:
+        return not self.isolated and all(self.lan_up.values()) and all(
+            m.carrier["lan0"] for m in self.machines.values())
+
+    def _arrive(self, receiver: Machine, path: str, beat: Beat) -> None:
+        if receiver.powered and receiver.core is not None:
+            delay = 0.0003 + self.dice.random() * 0.001
+            receiver.inbox.append((self.now + delay, events.Heard(path, beat, 2 * delay)))
+
+    def _probe(self, asker: Machine) -> None:
+        holder = self.other(asker.name)
+        if (holder.powered and holder.lease_until > self.now and self._lan_between()
+                and self.dice.random() >= self.loss and self.dice.random() >= self.loss):
+            asker.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[holder.name], ADDRESS)))
+
+    def _announce(self, sender: Machine) -> None:
+        other = self.other(sender.name)
+        if other.powered and self._lan_between():
+            other.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[sender.name], ADDRESS)))
+
+    def _clients(self) -> None:
+        if not self.strangers or round(self.now / STEP_S) % 500:
+            return
+        for machine in self.machines.values():
+            if machine.powered and self.lan_up[machine.name] and machine.carrier["lan0"]:
+                machine.inbox.append((self.now, events.StrangerSeen("lan0")))
+
+    def _watch(self) -> None:
+        """Keep the two figures that count: time on two gateways, longest time on none."""
+        serving = self.serving()
+        self.both_now = self.both_now + STEP_S if len(serving) == 2 else 0.0
+        self.both = max(self.both, self.both_now)
+        if serving:
+            self._none_since = None
+        elif self._none_since is None:
+            self._none_since = self.now
+        else:
+            self.none_longest = max(self.none_longest, self.now - self._none_since)
+
+    def forget_figures(self) -> None:
+        self.both = self.none_longest = self.both_now = 0.0
+        self._none_since = None
+
+
+def active(world: World) -> list[str]:
+    """Return the names of the gateways whose core is active."""
+    return [m.name for m in world.machines.values() if m.core and m.core.role is Role.ACTIVE]
