@@ -7,7 +7,6 @@ kernel as a whole: its packet rules in one atomic transaction, its ports' carrie
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import socket
 import subprocess
@@ -42,7 +41,9 @@ class Faults:
         self._off: set[Gateway] = set()
         self._pulled: set[tuple[Gateway, str]] = set()
         self._cut: set[tuple[Gateway, str, Direction]] = set()
-        self._loss_percent = 0.0
+        self._lost: dict[str, set[str]] = {"lost_from": set(), "lost_to": set()}
+        self._loss_percent = self._loss_now = 0.0
+        lab.switch.run("nft", "-f", "-", stdin=_rules([*self._up, "lan-client", "lan-router"]))
         self._busy: list[subprocess.Popen[bytes]] = []
 
     def close(self) -> None:
@@ -180,9 +181,10 @@ class Faults:
                 for cable in self._lab.cables for gateway in self._lab.gateways}
 
     def _apply(self) -> float:
-        rules = "\n".join(self._rules())
+        changes = "\n".join(self._changes())
         at = time.monotonic()
-        self._lab.switch.run("nft", "-f", "-", stdin=rules)
+        if changes:
+            self._lab.switch.run("nft", "-f", "-", stdin=changes)
         for port, (gateway, cable) in self._cable_ports().items():
             if (up := self._has_carrier(gateway, cable)) != self._up[port]:
                 self._ports.set(self._index[port], up)
@@ -196,30 +198,45 @@ class Faults:
         far_end_gone = (other, cable) in self._pulled or other in self._off
         return not (far_end_gone and self._lab.cables[cable] == "direct")
 
-    def _rules(self) -> Iterator[str]:
-        """Yield the packet rules: ingress on a switch's port is what the machine sends, egress what it receives."""
-        ports = self._cable_ports()
-        out = [port for port, (gateway, cable) in ports.items()
-               if gateway in self._off or (gateway, cable, "out") in self._cut]
-        into = [port for port, (gateway, cable) in ports.items()
-                if gateway in self._off or (gateway, cable, "in") in self._cut]
-        yield "table netdev faults"
-        yield "delete table netdev faults"
-        yield "table netdev faults {"
-        if out:
-            yield _chain("lost_from", "ingress", out, "policy drop;")
-        if into:
-            yield _chain("lost_to", "egress", into, "policy drop;")
-        if self._loss_percent:
-            share = math.floor(self._loss_percent * 100)
-            everyone = [*ports, "lan-client", "lan-router"]
-            yield _chain("loss", "ingress", everyone, f"policy accept; numgen random mod 10000 < {share} drop;", 1)
-        yield "}"
+    def _changes(self) -> Iterator[str]:
+        """Yield the changes of packet rules that are due, all for one transaction."""
+        directions: dict[str, Direction] = {"lost_from": "out", "lost_to": "in"}
+        for name, direction in directions.items():
+            wanted = {port for port, (gateway, cable) in self._cable_ports().items()
+                      if gateway in self._off or (gateway, cable, direction) in self._cut}
+            for verb, ports in (("delete", self._lost[name] - wanted), ("add", wanted - self._lost[name])):
+                if ports:
+                    yield f"{verb} element netdev faults {name} {{ {', '.join(sorted(ports))} }}"
+            self._lost[name] = wanted
+        if self._loss_percent != self._loss_now:
+            yield "flush chain netdev faults loss"
+            yield f"add rule netdev faults loss numgen random mod 10000 < {round(self._loss_percent * 100)} drop"
+            self._loss_now = self._loss_percent
 
     def _bridge_port(self, gateway: Gateway, *setting: str) -> None:
         run(["bridge", "-n", self._lab.switch.name, "link", "set", "dev", f"lan-{gateway.name}", *setting])
 
 
-def _chain(name: str, hook: str, ports: list[str], rest: str, priority: int = 0) -> str:
+def _rules(ports: list[str]) -> str:
+    """Return the switch's packet rules: ingress at a port is what the machine sends, egress what it receives.
+
+    They are hooked in once for all, because hooking takes milliseconds and goes one by one; a fault only changes the
+    sets, of which the kernel switches all elements at once.
+    """
     devices = ", ".join(ports)
-    return f"chain {name} {{ type filter hook {hook} devices = {{ {devices} }} priority {priority}; {rest}\n}}"
+    return f"""
+        table netdev faults {{
+            set lost_from {{ type ifname; }}
+            set lost_to {{ type ifname; }}
+            chain loss {{ }}
+            chain from {{
+                type filter hook ingress devices = {{ {devices} }} priority 0; policy accept;
+                iifname @lost_from drop
+                jump loss
+            }}
+            chain to {{
+                type filter hook egress devices = {{ {devices} }} priority 0; policy accept;
+                oifname @lost_to drop
+            }}
+        }}
+    """
