@@ -1,6 +1,6 @@
 """The heartbeat's bytes: a fixed binary layout, signed with HMAC-SHA-256, safe against replay without a clock.
 
-Every agent start draws a random *incarnation*; messages of one incarnation count up per path. A message of an
+Every agent start draws a random *incarnation*; messages of one incarnation count up over all paths. A message of an
 incarnation that we do not know is believed only once it answers a challenge that we drew ourselves, so a
 recording of an earlier run is worth nothing. Layout (big endian)::
 
@@ -57,11 +57,12 @@ class Received:
 
     beat: Beat
     rtt_s: float | None
+    #: a later message was heard before, on another path: this one shows that its path works, nothing more
+    stale: bool = False
 
 
 @dataclass
 class _PathState:
-    counter: int = 0
     heard: int = 0
     heard_at: float = 0.0
     sent: OrderedDict[int, float] = field(default_factory=OrderedDict)
@@ -102,12 +103,14 @@ class Codec:
         self._response = bytes(8)
         self._peer_incarnation: bytes | None = None
         self._paths: dict[int, _PathState] = {}
+        self._counter = 0
+        self._newest = 0
 
     def encode(self, beat: Beat, tag: int, now: float) -> bytes:
         """Return the datagram for one path."""
         path = self._paths.setdefault(tag, _PathState())
-        path.counter += 1
-        path.sent[path.counter] = now
+        self._counter += 1
+        path.sent[self._counter] = now
         if len(path.sent) > _RTT_RING:
             path.sent.popitem(last=False)
         age_us = min(int((now - path.heard_at) * 1e6), 0xFFFFFFFF) if path.heard else 0
@@ -121,7 +124,7 @@ class Codec:
                 self.cluster,
                 self.node,
                 self.incarnation,
-                path.counter,
+                self._counter,
                 tag,
                 self._challenge,
                 self._response,
@@ -211,11 +214,13 @@ class Codec:
         path.heard, path.heard_at = counter, now
         sent = path.sent.get(echo)
         rtt = now - sent - echo_age_us / 1e6 if sent is not None else None
-        return Received(beat, rtt if rtt is not None and 0 <= rtt < _RTT_MOST_S else None)
+        stale, self._newest = counter < self._newest, max(counter, self._newest)
+        return Received(beat, rtt if rtt is not None and 0 <= rtt < _RTT_MOST_S else None, stale)
 
     def _accept(self, incarnation: bytes) -> None:
         self._peer_incarnation = incarnation
         self._challenge = self._challenges.draw()
+        self._newest = 0
         for path in self._paths.values():
             path.heard, path.heard_at = 0, 0.0
 

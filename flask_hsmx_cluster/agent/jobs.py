@@ -44,7 +44,8 @@ class Jobs:
 
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(THREADS)}, timezone=UTC,
+            executors={"default": ThreadPoolExecutor(THREADS)},
+            timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self._states: dict[str, JobState] = {}
@@ -82,10 +83,13 @@ class Jobs:
         """Return the jobs as the control verb ``status`` shows them."""
         now = boot_time_s()
         return [
-            {"name": state.name, "result": state.result,
-             "last_run_s": None if state.last_run is None else round(now - state.last_run, 1),
-             "took_ms": None if state.took_s is None else round(state.took_s * 1000, 1),
-             "next_run_s": None if state.next_run is None else round(max(0.0, state.next_run - now), 1)}
+            {
+                "name": state.name,
+                "result": state.result,
+                "last_run_s": None if state.last_run is None else round(now - state.last_run, 1),
+                "took_ms": None if state.took_s is None else round(state.took_s * 1000, 1),
+                "next_run_s": None if state.next_run is None else round(max(0.0, state.next_run - now), 1),
+            }
             for state in list(self._states.values())
         ]
 

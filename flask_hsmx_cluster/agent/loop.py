@@ -128,8 +128,10 @@ class HeartbeatLoop:
             wanted = plan.ports_of(membership.settings)
             missing = [name for name in wanted if name not in found]
             if missing:
-                raise NetworkError(f"There is no port {', '.join(missing)} on this gateway.",
-                                   "Choose a port that exists, or plug it in.")
+                raise NetworkError(
+                    f"There is no port {', '.join(missing)} on this gateway.",
+                    "Choose a port that exists, or plug it in.",
+                )
             for name in wanted:
                 prepare_port(name)
             first = self.call(lambda: self._session is None)
@@ -257,10 +259,10 @@ class HeartbeatLoop:
         by_port = plan.addresses_of(membership.settings)
         shared = [placed(address, found[name]) for name, addresses in by_port.items() for address in addresses]
         lease = AddressLease(self._requests, shared, membership.settings.advanced.lease_s)
-        watched = {name: self._watch(found[name], frozenset(str(a.ip) for a in by_port[name]))
-                   for name in core_plan.ports}
-        udp = {one.name: UdpPath(one.name, one.tag, one.ends)
-               for one in plan.udp_paths(membership, self._udp_port)}
+        watched = {
+            name: self._watch(found[name], frozenset(str(a.ip) for a in by_port[name])) for name in core_plan.ports
+        }
+        udp = {one.name: UdpPath(one.name, one.tag, one.ends) for one in plan.udp_paths(membership, self._udp_port)}
         ethernet: dict[str, EthernetPath] = {}
         for one in plan.ethernet_paths(membership):
             ethernet[one.port] = EthernetPath(one.name, one.tag, one.port)
@@ -276,9 +278,18 @@ class HeartbeatLoop:
         else:
             core = Core(core_plan, self._start(membership, lease), boot_time_s())
         session = self._session = Session(
-            membership, core, codec, self._requests, self.clerk, lease, udp, ethernet, watched,
+            membership,
+            core,
+            codec,
+            self._requests,
+            self.clerk,
+            lease,
+            udp,
+            ethernet,
+            watched,
             {name: found[name].index for name in names if name in found},
-            frozenset(str(address) for address in membership.settings.advanced.references), self._handover_ended,
+            frozenset(str(address) for address in membership.settings.advanced.references),
+            self._handover_ended,
         )
         for name in names:
             session.tell(events.Carrier(name, name in found and found[name].carrier))
@@ -308,14 +319,21 @@ class HeartbeatLoop:
         hold_s = float(membership.settings.advanced.boot_hold_s)
         return Start(
             hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
-            next_term=reserved + 1, reserved_to=reserved, adopt=adopt, adopt_until=boot_time_s() + valid_s,
-            claim=membership.claim, maintenance=self._maintenance_until is not None,
+            next_term=reserved + 1,
+            reserved_to=reserved,
+            adopt=adopt,
+            adopt_until=boot_time_s() + valid_s,
+            claim=membership.claim,
+            maintenance=self._maintenance_until is not None,
         )
 
     def _leased_for(self, lease: AddressLease) -> float:
         """Return how long the kernel keeps every shared address still, s; 0 if one is missing or not leased."""
-        held = {(port.index, str(address.interface.ip)): address.valid_s
-                for port in read_ports(self._requests) for address in port.addresses}
+        held = {
+            (port.index, str(address.interface.ip)): address.valid_s
+            for port in read_ports(self._requests)
+            for address in port.addresses
+        }
         left = [held.get((address.index, str(address.interface.ip))) for address in lease.addresses]
         return float(min((one or 0 for one in left), default=0))
 
@@ -470,8 +488,11 @@ def _ask(wire: PortSocket, probe: bytes, address: str, timeout_s: float) -> set[
         wait_until = time.monotonic() + min(left, 0.2)
         while (wait := wait_until - time.monotonic()) > 0:
             if select.select([wire.fileno()], [], [], wait)[0]:
-                found |= {frame.mac.hex(":") for frame in wire.receive()
-                          if isinstance(frame, AddressClaim) and frame.address == address}
+                found |= {
+                    frame.mac.hex(":")
+                    for frame in wire.receive()
+                    if isinstance(frame, AddressClaim) and frame.address == address
+                }
         if found:
             break
     return found

@@ -60,8 +60,10 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
     """Return the Ethernet paths: one on each virtual-IP port, once there is a peer."""
     if membership.settings.peer_of(membership.node_id) is None:
         return []
-    return [EthernetPlan(f"{port} (Ethernet)", path_tag("ethernet", index), port)
-            for index, port in enumerate(ports_of(membership.settings))]
+    return [
+        EthernetPlan(f"{port} (Ethernet)", path_tag("ethernet", index), port)
+        for index, port in enumerate(ports_of(membership.settings))
+    ]
 
 
 def core_plan(membership: Membership, udp_port: int) -> Plan:
@@ -75,15 +77,20 @@ def core_plan(membership: Membership, udp_port: int) -> Plan:
         peer=peer.node_id if peer else "",
         peer_name=peer.name if peer else "",
         paths=(
-            *(Path(path.name, path.name, path.ends.device, direct=path.name in ("sync", "backup"))
-              for path in udp_paths(membership, udp_port)),
+            *(
+                Path(path.name, path.name, path.ends.device, direct=path.name in ("sync", "backup"))
+                for path in udp_paths(membership, udp_port)
+            ),
             *(Path(path.name, "ethernet", path.port) for path in ethernet_paths(membership)),
         ),
         ports=ports,
         addresses=tuple(", ".join(str(address.ip) for address in by_port[port]) for port in ports),
         timing=Timing(
-            interval_s=advanced.heartbeat_ms / 1000, burst_probes=advanced.ping_pongs, lease_s=float(advanced.lease_s),
-            boot_hold_s=float(advanced.boot_hold_s), refresh_s=float(advanced.announce_refresh_s),
+            interval_s=advanced.heartbeat_ms / 1000,
+            burst_probes=advanced.ping_pongs,
+            lease_s=float(advanced.lease_s),
+            boot_hold_s=float(advanced.boot_hold_s),
+            refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,
         references=bool(advanced.references),

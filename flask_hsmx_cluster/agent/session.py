@@ -127,16 +127,22 @@ class Session:
         now = boot_time_s()
         found = self.codec.decode(data, tag, now)
         if isinstance(found, Received):
-            self.tell(events.Heard(name, found.beat, found.rtt_s))
+            self.tell(events.Heard(name, found.beat, found.rtt_s, found.stale))
             return True
         if found is Refusal.UNPROVEN and now - self._proof_sent >= PROOF_EVERY_S:
             self._proof_sent = now
             self._send(Kind.BEAT, only=name)
         elif found is Refusal.CLONE and now - self._clone_noted > 60:
             self._clone_noted = now
-            self.clerk.record("clone", "critical", "Another machine uses this gateway's identity",
-                              (f"a signed heartbeat with our own node id came in on {name}",
-                               "was this disk copied? Leave the cluster on the copy and join it anew"))
+            self.clerk.record(
+                "clone",
+                "critical",
+                "Another machine uses this gateway's identity",
+                (
+                    f"a signed heartbeat with our own node id came in on {name}",
+                    "was this disk copied? Leave the cluster on the copy and join it anew",
+                ),
+            )
         return False
 
     def netlink(self, messages: list[tuple[int, int, memoryview]]) -> None:
@@ -195,15 +201,22 @@ class Session:
             self._mended("a shared address had been removed from the kernel; it was put back", wanted - there, now)
         elif not active and wanted & there:
             self.lease.release()
-            self._mended("a shared address was in the kernel of a gateway that is not active; it was removed",
-                         wanted & there, now)
+            self._mended(
+                "a shared address was in the kernel of a gateway that is not active; it was removed",
+                wanted & there,
+                now,
+            )
 
     def _mended(self, text: str, which: set[tuple[int, Any]], now: float) -> None:
         self.mended += 1
         if now - self._mend_noted > 10:
             self._mend_noted = now
-            self.clerk.record("mended", "warning", text[0].upper() + text[1:],
-                              tuple(sorted(str(address) for _index, address in which)))
+            self.clerk.record(
+                "mended",
+                "warning",
+                text[0].upper() + text[1:],
+                tuple(sorted(str(address) for _index, address in which)),
+            )
 
     # Output ---------------------------------------------------------------------------------------------
 
@@ -246,8 +259,12 @@ class Session:
 
     def _beat(self, kind: Kind, motive: Motive) -> Beat:
         beat = self.core.beat(kind, motive)
-        return replace(beat, ports=tuple(
-            replace(report, mac=port.mac) for report, port in zip(beat.ports, self.watched.values(), strict=True)))
+        return replace(
+            beat,
+            ports=tuple(
+                replace(report, mac=port.mac) for report, port in zip(beat.ports, self.watched.values(), strict=True)
+            ),
+        )
 
     def _claim(self, effect: events.Claim) -> None:
         try:
@@ -266,8 +283,12 @@ class Session:
         try:
             self.lease.release()
         except NetworkError as error:
-            self.clerk.record("release_failed", "critical", f"The addresses could not be released: {error.message}",
-                              ("the kernel drops them when their lease ends",))
+            self.clerk.record(
+                "release_failed",
+                "critical",
+                f"The addresses could not be released: {error.message}",
+                ("the kernel drops them when their lease ends",),
+            )
         self.clerk.do(self.clerk.ledger.forget_reign)
 
     def _renew(self) -> None:

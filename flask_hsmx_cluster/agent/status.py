@@ -65,42 +65,68 @@ def _present(session: Session, now: float) -> Iterator[Showing]:
         yield from _path_alarms(session, now)
     for index, (name, port) in enumerate(core.ports.items()):
         if port.conflict(now):
-            yield Showing(f"conflict_{name}", "critical",
-                          f"Another device ({port.conflict_mac.hex(':')}) uses a virtual IP on {name}.",
-                          "Find the device with this MAC and give it another address.")
+            yield Showing(
+                f"conflict_{name}",
+                "critical",
+                f"Another device ({port.conflict_mac.hex(':')}) uses a virtual IP on {name}.",
+                "Find the device with this MAC and give it another address.",
+            )
         if not port.carrier:
             yield Showing(f"carrier_{name}", "critical", f"Port {name} has no cable or carrier.", "Check its cable.")
         elif Cause(CauseKind.UNSEEN, index) in core.health.causes:
-            yield Showing(f"unseen_{name}", "critical", f"The virtual IP is not seen on {name} by the other gateway.",
-                          "Check the switch and the VLAN of this gateway's port.")
+            yield Showing(
+                f"unseen_{name}",
+                "critical",
+                f"The virtual IP is not seen on {name} by the other gateway.",
+                "Check the switch and the VLAN of this gateway's port.",
+            )
     if Cause(CauseKind.NO_REFERENCE) in core.health.causes:
-        yield Showing("reference", "warning", "No reference address answers.",
-                      "Check the upstream router and the reference addresses in the advanced settings.")
+        yield Showing(
+            "reference",
+            "warning",
+            "No reference address answers.",
+            "Check the upstream router and the reference addresses in the advanced settings.",
+        )
     if Cause(CauseKind.DISK) in core.health.causes:
         yield Showing("disk", "warning", "The disk is nearly full.", "Free some space on this gateway.")
     if Cause(CauseKind.DATABASE) in core.health.causes:
         yield Showing("database", "critical", "The database does not answer.", "Check PostgreSQL on this gateway.")
     if core.phase in (Phase.HOLDING, Phase.WAITING):
-        yield Showing("hold", "critical", f"This gateway {PHASE_WORDS[core.phase]}.",
-                      "Check the cables between the two gateways; nothing needs to be switched by hand.")
+        yield Showing(
+            "hold",
+            "critical",
+            f"This gateway {PHASE_WORDS[core.phase]}.",
+            "Check the cables between the two gateways; nothing needs to be switched by hand.",
+        )
 
 
 def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
     core = session.core
     down = [name for name, path in core.paths.items() if _state(core, path, now) == "down"]
     if down and len(down) == len(core.paths):
-        yield Showing("peer", "critical",
-                      f"{core.plan.peer_name} is not heard on any path: a fail-over is not possible.",
-                      f"Check whether {core.plan.peer_name} is powered on, then its cables.")
+        yield Showing(
+            "peer",
+            "critical",
+            f"{core.plan.peer_name} is not heard on any path: a fail-over is not possible.",
+            f"Check whether {core.plan.peer_name} is powered on, then its cables.",
+        )
         return
     for name in down:
-        yield Showing(f"path_{name}", "warning", f"No heartbeats over {name}; the other paths work.",
-                      f"Check the cable of {name} ({core.paths[name].path.port}) on both gateways.")
+        yield Showing(
+            f"path_{name}",
+            "warning",
+            f"No heartbeats over {name}; the other paths work.",
+            f"Check the cable of {name} ({core.paths[name].path.port}) on both gateways.",
+        )
     for name, path in core.paths.items():
         loss = path.loss_percent(core.plan.timing.interval_s)
         if name not in down and loss > LOSS_ALARM_PERCENT:
-            yield Showing(f"loss_{name}", "warning", f"{loss:.0f} % of the heartbeats over {name} are lost.",
-                          "Check cable and switch port.")
+            yield Showing(
+                f"loss_{name}",
+                "warning",
+                f"{loss:.0f} % of the heartbeats over {name} are lost.",
+                "Check cable and switch port.",
+            )
 
 
 def _state(core: Core, path: PathEvidence, now: float) -> str:
@@ -109,36 +135,62 @@ def _state(core: Core, path: PathEvidence, now: float) -> str:
     return "down" if path.silent_s(now) > core.plan.timing.path_down_s else "up"
 
 
-def snapshot(session: Session | None, showing: dict[str, Showing], maintenance_left_s: int | None,
-             dropped: int) -> dict[str, Any]:
+def snapshot(
+    session: Session | None, showing: dict[str, Showing], maintenance_left_s: int | None, dropped: int
+) -> dict[str, Any]:
     """Return the fast half of a status, as the control verb ``status`` gives it."""
     if session is None:
         return {
-            "node": {"role": "standalone", "since_s": 0.0, "why": "not in a cluster", "term": 0, "phase": "standalone",
-                     "phase_text": "is not in a cluster", "maintenance_left_s": None, "health": []},
-            "peer": None, "paths": [], "virtual_ips": [], "alarms": [],
-            "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]}, "counters": {},
+            "node": {
+                "role": "standalone",
+                "since_s": 0.0,
+                "why": "not in a cluster",
+                "term": 0,
+                "phase": "standalone",
+                "phase_text": "is not in a cluster",
+                "maintenance_left_s": None,
+                "health": [],
+            },
+            "peer": None,
+            "paths": [],
+            "virtual_ips": [],
+            "alarms": [],
+            "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
+            "counters": {},
         }
     from ..network.clock import boot_time_s
 
     core, now = session.core, boot_time_s()
     return {
         "node": {
-            "role": core.role.name.lower(), "since_s": round(now - core.since, 1), "why": core.why,
-            "term": core.term.counter, "phase": core.phase.name.lower(), "phase_text": PHASE_WORDS[core.phase],
-            "maintenance_left_s": maintenance_left_s, "health": _health(frozenset(core.health.causes), core),
+            "role": core.role.name.lower(),
+            "since_s": round(now - core.since, 1),
+            "why": core.why,
+            "term": core.term.counter,
+            "phase": core.phase.name.lower(),
+            "phase_text": PHASE_WORDS[core.phase],
+            "maintenance_left_s": maintenance_left_s,
+            "health": _health(frozenset(core.health.causes), core),
         },
         "peer": _peer(core, now),
         "paths": [_path(session, path, now) for path in core.paths.values()],
         "virtual_ips": [_virtual_ip(session, vip, now) for vip in session.membership.settings.virtual_ips],
         "alarms": [
-            {"key": one.key, "severity": one.severity, "text": one.text, "remedy": one.remedy,
-             "since_s": round(now - one.since, 1)} for one in showing.values()
+            {
+                "key": one.key,
+                "severity": one.severity,
+                "text": one.text,
+                "remedy": one.remedy,
+                "since_s": round(now - one.since, 1),
+            }
+            for one in showing.values()
         ],
         "readiness": _readiness(core, now),
         "counters": {
-            **{refusal.value: 0 for refusal in _refusals()}, **session.codec.counters,
-            "mended": session.mended, "events_dropped": dropped,
+            **{refusal.value: 0 for refusal in _refusals()},
+            **session.codec.counters,
+            "mended": session.mended,
+            "events_dropped": dropped,
             "renewal_slowest_us": int(session.renewal_slowest_s * 1e6),
         },
     }
@@ -151,8 +203,14 @@ def _refusals() -> Any:
 
 
 def _health(causes: frozenset[Cause], core: Core) -> list[dict[str, Any]]:
-    return [{"key": f"{cause.kind.name.lower()}_{cause.port}", "text": judge.in_words([cause], core.plan.ports),
-             "moves": True} for cause in sorted(causes)]
+    return [
+        {
+            "key": f"{cause.kind.name.lower()}_{cause.port}",
+            "text": judge.in_words([cause], core.plan.ports),
+            "moves": True,
+        }
+        for cause in sorted(causes)
+    ]
 
 
 def _peer(core: Core, now: float) -> dict[str, Any] | None:
@@ -160,11 +218,13 @@ def _peer(core: Core, now: float) -> dict[str, Any] | None:
         return None
     beat, fresh = core.peer, core.peer_at is not None and now - core.peer_at < core.plan.timing.path_down_s
     return {
-        "id": core.plan.peer, "name": core.plan.peer_name,
+        "id": core.plan.peer,
+        "name": core.plan.peer_name,
         "role": beat.role.name.lower() if beat and fresh else "unknown",
         "heard_ms": None if core.peer_at is None else round((now - core.peer_at) * 1000, 1),
         "health": _health(beat.causes, core) if beat and fresh else [],
-        "maintenance": bool(beat and fresh and beat.maintenance), "revision": beat.revision if beat else 0,
+        "maintenance": bool(beat and fresh and beat.maintenance),
+        "revision": beat.revision if beat else 0,
     }
 
 
@@ -175,11 +235,16 @@ def _path(session: Session, path: PathEvidence, now: float) -> dict[str, Any]:
     if state == "down":
         why = (udp.problem if udp else "") or "nothing is heard"
     return {
-        "name": path.path.name, "kind": path.path.kind, "port": path.path.port,
-        "local": udp.ends.local if udp else path.path.port, "remote": udp.ends.remote if udp else "",
-        "state": state, "heard_ms": None if path.heard_at is None else round(path.silent_s(now) * 1000, 1),
+        "name": path.path.name,
+        "kind": path.path.kind,
+        "port": path.path.port,
+        "local": udp.ends.local if udp else path.path.port,
+        "remote": udp.ends.remote if udp else "",
+        "state": state,
+        "heard_ms": None if path.heard_at is None else round(path.silent_s(now) * 1000, 1),
         "rtt_ms": None if path.rtt_s is None else round(path.rtt_s * 1000, 3),
-        "loss_percent": round(path.loss_percent(core.plan.timing.interval_s), 1), "why": why,
+        "loss_percent": round(path.loss_percent(core.plan.timing.interval_s), 1),
+        "why": why,
     }
 
 
@@ -197,9 +262,12 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
     if held:
         return ("held", "held by this gateway") if port.carrier else ("no_carrier", f"{port.port} has no carrier")
     reading = port.reading(now - 1.5, cold=not core.peer_was_active)
-    words = {"no_carrier": f"{port.port} has no carrier", "answered": f"answers from {core.plan.peer_name}",
-             "silent": "does not answer",
-             "blind": "cannot be told: nothing has been seen on this port yet that would make silence a proof"}
+    words = {
+        "no_carrier": f"{port.port} has no carrier",
+        "answered": f"answers from {core.plan.peer_name}",
+        "silent": "does not answer",
+        "blind": "cannot be told: nothing has been seen on this port yet that would make silence a proof",
+    }
     return reading.value, words[reading.value]
 
 

@@ -241,8 +241,12 @@ class Core:
         self._advance(now)
         timing = self.plan.timing
         self._burst = self._hold = self._handover = None
-        self._note("late", "warning", f"This gateway's agent stood still for {gap_s * 1000:.0f} ms",
-                   ("it trusts none of its timers and listens first",))
+        self._note(
+            "late",
+            "warning",
+            f"This gateway's agent stood still for {gap_s * 1000:.0f} ms",
+            ("it trusts none of its timers and listens first",),
+        )
         if self.role is Role.ACTIVE:
             if self.renewed_at is None or now - self.renewed_at > timing.lease_s:
                 self._step_down("its lease lapsed while its agent stood still", Phase.LISTENING)
@@ -261,13 +265,22 @@ class Core:
         if holds and self.renewed_at is not None:
             left = max(0.0, self.renewed_at + self.plan.timing.lease_s - self.now)
         return Beat(
-            kind=kind, role=self.role, term=self.term, motive=motive,
-            listening=self.phase is Phase.LISTENING, maintenance=self.maintenance,
-            served=self.role is Role.ACTIVE and self._served(), lease_left_ms=int(left * 1000),
-            revision=self.plan.revision, causes=frozenset(self.health.causes),
+            kind=kind,
+            role=self.role,
+            term=self.term,
+            motive=motive,
+            listening=self.phase is Phase.LISTENING,
+            maintenance=self.maintenance,
+            served=self.role is Role.ACTIVE and self._served(),
+            lease_left_ms=int(left * 1000),
+            revision=self.plan.revision,
+            causes=frozenset(self.health.causes),
             ports=tuple(
                 PortReport(
-                    mac=b"\0" * 6, carrier=port.carrier, holds=holds, strangers=port.strangers(self.now),
+                    mac=b"\0" * 6,
+                    carrier=port.carrier,
+                    holds=holds,
+                    strangers=port.strangers(self.now),
                     peer_seen=port.ethernet_at is not None
                     and self.now - port.ethernet_at < self.plan.timing.path_down_s,
                     unseen=self._unseen(port),
@@ -285,7 +298,12 @@ class Core:
         path.heard(self.now, event.rtt_s, beat.kind is Kind.BEAT)
         if path.path.kind == "ethernet":
             self._heard_on_port(path.path.port, beat)
-        before, self.peer, self.peer_at = self.peer, beat, self.now
+        self.peer_at = self.now
+        if beat.kind is Kind.PROBE:
+            self._do(Send(Kind.ANSWER, event.path))
+        if event.stale:
+            return
+        before, self.peer = self.peer, beat
         if self.peer_lost:
             self.peer_lost = False
             self._note("peer_back", "info", f"{self.plan.peer_name} is heard again on {event.path}")
@@ -299,8 +317,6 @@ class Core:
             self._peer_lease_until = self.now + beat.lease_left_ms / 1000
         elif self._peer_passive_since is None or (before and before.role is Role.ACTIVE):
             self._peer_passive_since = self.now
-        if beat.kind is Kind.PROBE:
-            self._do(Send(Kind.ANSWER, event.path))
         if self.role is Role.ACTIVE:
             self._heard_as_active(beat)
         else:
@@ -321,9 +337,18 @@ class Core:
         elif handover and not handover.granted and beat.kind is Kind.READY:
             self._grant(handover)
         elif handover and not handover.granted and beat.kind is Kind.NOT_READY:
-            reason = judge.why_not_ready(handover.motive, beat.causes, frozenset(self.health.causes),
-                                         beat.listening, beat.maintenance, beat.role,
-                                         any(port.carrier for port in beat.ports)) or "it refused"
+            reason = (
+                judge.why_not_ready(
+                    handover.motive,
+                    beat.causes,
+                    frozenset(self.health.causes),
+                    beat.listening,
+                    beat.maintenance,
+                    beat.role,
+                    any(port.carrier for port in beat.ports),
+                )
+                or "it refused"
+            )
             self._end_handover(False, f"{self.plan.peer_name} cannot take over: {reason}")
         elif beat.kind is Kind.BYE:
             self.peer_lost = True
@@ -349,16 +374,26 @@ class Core:
                 self.brake.moved(self.now, _unseen_only(beat.causes))
             else:
                 self.brake.release()
-            self._claim(_GRANTED_WORDS[beat.motive],
-                        (f"{self.plan.peer_name} released the addresses and passed term {beat.term}",
-                         *((f"its health: {judge.in_words(beat.causes, self.plan.ports)}",) if beat.causes else ())))
+            self._claim(
+                _GRANTED_WORDS[beat.motive],
+                (
+                    f"{self.plan.peer_name} released the addresses and passed term {beat.term}",
+                    *((f"its health: {judge.in_words(beat.causes, self.plan.ports)}",) if beat.causes else ()),
+                ),
+            )
         elif beat.kind is Kind.BYE and beat.role is Role.ACTIVE and self.phase is Phase.FOLLOWING:
             self._begin_burst(f"{self.plan.peer_name} said that its agent stops")
 
     def _answer_offer(self, beat: Beat) -> None:
-        reason = judge.why_not_ready(beat.motive, frozenset(self.health.causes), beat.causes,
-                                     self.phase is Phase.LISTENING, self.maintenance, self.role,
-                                     any(port.carrier for port in self.ports.values()))
+        reason = judge.why_not_ready(
+            beat.motive,
+            frozenset(self.health.causes),
+            beat.causes,
+            self.phase is Phase.LISTENING,
+            self.maintenance,
+            self.role,
+            any(port.carrier for port in self.ports.values()),
+        )
         if not reason:
             self._ready_until = self.now + HANDOVER_MOST_S
         self._do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))
@@ -376,8 +411,11 @@ class Core:
                 self._move_for_health()
             elif not was and self.role is Role.ACTIVE:
                 self._do(Announce())
-        if not event.up and self.phase is Phase.FOLLOWING and self._burst is None and any(
-            path.path.direct and path.path.port == event.port for path in self.paths.values()
+        if (
+            not event.up
+            and self.phase is Phase.FOLLOWING
+            and self._burst is None
+            and any(path.path.direct and path.path.port == event.port for path in self.paths.values())
         ):
             self._begin_burst(f"the carrier of {event.port} is gone")
 
@@ -393,9 +431,12 @@ class Core:
             first = not port.conflict(self.now)
             port.conflict_at, port.conflict_mac = self.now, event.mac
             if first:
-                self._note("conflict", "critical",
-                           f"Another device ({event.mac.hex(':')}) uses {event.address} on {event.port}",
-                           ("its MAC is neither gateway's: it delays nothing, and is announced against",))
+                self._note(
+                    "conflict",
+                    "critical",
+                    f"Another device ({event.mac.hex(':')}) uses {event.address} on {event.port}",
+                    ("its MAC is neither gateway's: it delays nothing, and is announced against",),
+                )
             if self.role is Role.ACTIVE and self.now - port.conflict_announced_at >= CONFLICT_ANNOUNCE_S:
                 port.conflict_announced_at = self.now
                 self._do(Announce())
@@ -403,8 +444,10 @@ class Core:
     def _peer_holds_too(self, port: PortEvidence) -> None:
         """The peer's MAC answers although we are active (rule 4): who claimed out of hold releases."""
         if self._out_of_hold and (self.peer_at is None or self.peer_at < self.since):
-            self._step_down(f"{self.plan.peer_name} still answers on {port.port}, and this gateway had claimed "
-                            "without proof", Phase.HOLDING)
+            self._step_down(
+                f"{self.plan.peer_name} still answers on {port.port}, and this gateway had claimed without proof",
+                Phase.HOLDING,
+            )
             self._begin_hold()
         elif self.now - self.since > self.plan.timing.interval_s and (
             self.now - port.conflict_announced_at >= CONFLICT_ANNOUNCE_S
@@ -465,13 +508,15 @@ class Core:
             self._do(Announce())
         if self._handover:
             self._handover_step(self._handover)
-        if self.plan.peer and not self.peer_lost and self.peer_at is not None and (
-            self.now - self.peer_at > timing.path_down_s
+        if (
+            self.plan.peer
+            and not self.peer_lost
+            and self.peer_at is not None
+            and (self.now - self.peer_at > timing.path_down_s)
         ):
             self.peer_lost = True
             self._served_since = self.now
-            self._note("peer_lost", "warning", f"{self.plan.peer_name} is not heard any more",
-                       (self._silence_words(),))
+            self._note("peer_lost", "warning", f"{self.plan.peer_name} is not heard any more", (self._silence_words(),))
 
     def _begin_handover(self, motive: Motive) -> None:
         self._handover = Handover(motive, self.now, self.now + HANDOVER_REPEAT_S)
@@ -495,9 +540,15 @@ class Core:
             self.brake.moved(self.now, _unseen_only(causes))
         else:
             self.brake.release()
-        self._step_down(_GRANTED_WORDS[handover.motive], Phase.FOLLOWING, evidence=(
-            f"{self.plan.peer_name} said that it is ready",
-            *((judge.in_words(causes, self.plan.ports),) if causes else ())), keep_handover=True)
+        self._step_down(
+            _GRANTED_WORDS[handover.motive],
+            Phase.FOLLOWING,
+            evidence=(
+                f"{self.plan.peer_name} said that it is ready",
+                *((judge.in_words(causes, self.plan.ports),) if causes else ()),
+            ),
+            keep_handover=True,
+        )
         self._yield_until = self.now + YIELD_S
         self._do(Send(Kind.GRANT, motive=handover.motive))
 
@@ -513,8 +564,13 @@ class Core:
         if not self.health.causes:
             return
         if (
-            self.role is not Role.ACTIVE or self._handover or not self.peer or not self.peer_fresh()
-            or self.peer.role is not Role.PASSIVE or self.peer.listening or self.peer.maintenance
+            self.role is not Role.ACTIVE
+            or self._handover
+            or not self.peer
+            or not self.peer_fresh()
+            or self.peer.role is not Role.PASSIVE
+            or self.peer.listening
+            or self.peer.maintenance
             or not self.brake.allows(self.now)
         ):
             return
@@ -552,8 +608,7 @@ class Core:
             self._handover = None
         self._peer_passive_since = None
         self._next_probe = self.now
-        self._note("passive", "warning" if not keep_handover else "info",
-                   f"Became passive: {why}", evidence)
+        self._note("passive", "warning" if not keep_handover else "info", f"Became passive: {why}", evidence)
         if not keep_handover:
             self._send(Kind.BEAT)
 
@@ -588,10 +643,13 @@ class Core:
     def _tie_is_ripe(self) -> bool:
         """Two passives that hear each other, both past their boot hold, with nobody handing over."""
         return (
-            self.peer is not None and self.peer.role is Role.PASSIVE and not self.peer.listening
+            self.peer is not None
+            and self.peer.role is Role.PASSIVE
+            and not self.peer.listening
             and self._peer_passive_since is not None
             and self.now - self._peer_passive_since > 2 * self.plan.timing.interval_s
-            and self.now >= self._yield_until and self._handover is None
+            and self.now >= self._yield_until
+            and self._handover is None
         )
 
     def _break_tie(self) -> None:
@@ -603,10 +661,14 @@ class Core:
         else:
             winner = judge.both_passive_winner(mine, theirs)
         if winner == self.plan.node:
-            self._claim("both gateways were passive, and this one goes first",
-                        (f"health here: {judge.in_words(mine.causes, self.plan.ports)}; there: "
-                         f"{judge.in_words(theirs.causes, self.plan.ports)}",
-                         f"last terms: {mine.term} here, {theirs.term} there"))
+            self._claim(
+                "both gateways were passive, and this one goes first",
+                (
+                    f"health here: {judge.in_words(mine.causes, self.plan.ports)}; there: "
+                    f"{judge.in_words(theirs.causes, self.plan.ports)}",
+                    f"last terms: {mine.term} here, {theirs.term} there",
+                ),
+            )
 
     def _begin_burst(self, reason: str) -> None:
         self._burst = Burst(reason, self.now, next_at=self.now)
@@ -648,22 +710,35 @@ class Core:
             *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
         )
         silent_for = self.now - max(self.peer_at or self.began, self.began)
-        if verdict is Verdict.WAIT and silent_for > GATE_LEASES * self.plan.timing.lease_s and any(
-            port.carrier for port in self.ports.values()
+        if (
+            verdict is Verdict.WAIT
+            and silent_for > GATE_LEASES * self.plan.timing.lease_s
+            and any(port.carrier for port in self.ports.values())
         ):
-            self._claim(f"no sign of {self.plan.peer_name} for {silent_for:.1f} s",
-                        (*evidence, "gates postpone a claim, they do not forbid it"))
+            self._claim(
+                f"no sign of {self.plan.peer_name} for {silent_for:.1f} s",
+                (*evidence, "gates postpone a claim, they do not forbid it"),
+            )
         elif verdict is Verdict.CLAIM:
-            self._claim(f"{self.plan.peer_name or 'the other gateway'} is gone: {burst.reason}"
-                        if self.plan.peer else "it is the only gateway of its cluster", evidence)
+            self._claim(
+                f"{self.plan.peer_name or 'the other gateway'} is gone: {burst.reason}"
+                if self.plan.peer
+                else "it is the only gateway of its cluster",
+                evidence,
+            )
         elif verdict is Verdict.HOLD:
-            self._note("hold", "warning", f"{self.plan.peer_name}'s heartbeats are gone, but its address answers: "
-                       "somebody alive holds it", evidence)
+            self._note(
+                "hold",
+                "warning",
+                f"{self.plan.peer_name}'s heartbeats are gone, but its address answers: somebody alive holds it",
+                evidence,
+            )
             self._begin_hold()
         else:
             if self.phase is not Phase.WAITING or self._wait_until == float("-inf"):
-                self._note("wait", "warning", f"{self.plan.peer_name} is not heard, but silence proves nothing here",
-                           evidence)
+                self._note(
+                    "wait", "warning", f"{self.plan.peer_name} is not heard, but silence proves nothing here", evidence
+                )
             self.phase = Phase.WAITING
             self._wait_until = self.now + self.plan.timing.lease_s / 4
 
@@ -671,11 +746,16 @@ class Core:
         term, self._adopting = self._adopting, None
         assert term is not None
         if self.now < self.start.adopt_until and not (
-            self.peer and self.peer_at and self.peer_at >= burst.started
+            self.peer
+            and self.peer_at
+            and self.peer_at >= burst.started
             and (self.peer.role is Role.ACTIVE or self.peer.term.counter > term.counter)
         ):
-            self._claim("the agent was restarted and its lease is still valid",
-                        (f"no higher term than {term} was heard during a burst of {burst.sent} probes",), term)
+            self._claim(
+                "the agent was restarted and its lease is still valid",
+                (f"no higher term than {term} was heard during a burst of {burst.sent} probes",),
+                term,
+            )
         else:
             self._do(Release())
 
@@ -691,21 +771,25 @@ class Core:
             return
         if self.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._ethernet_worked():
             self._hold = None
-            self._claim("the address answered for two leases without one authenticated sign of life",
-                        ("Ethernet heartbeats had worked on that network; an ARP answer alone can be forged",),
-                        out_of_hold=True)
+            self._claim(
+                "the address answered for two leases without one authenticated sign of life",
+                ("Ethernet heartbeats had worked on that network; an ARP answer alone can be forged",),
+                out_of_hold=True,
+            )
             return
         readable = [port for port in self.ports.values() if port.carrier]
-        silent = bool(readable) and all(
-            port.unanswered >= timing.burst_probes for port in readable
-        )
+        silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
         if self.now >= hold.expiry and silent:
             since = max((port.answered_at or 0.0) for port in readable)
             self._hold = None
-            self._claim(f"{self.plan.peer_name}'s lease ended and its address stopped answering",
-                        (f"heartbeats gone for {self.now - (self.peer_at or self.began):.1f} s",
-                         f"{timing.burst_probes} probes unanswered since {(self.now - since) * 1000:.0f} ms ago"),
-                        out_of_hold=True)
+            self._claim(
+                f"{self.plan.peer_name}'s lease ended and its address stopped answering",
+                (
+                    f"heartbeats gone for {self.now - (self.peer_at or self.began):.1f} s",
+                    f"{timing.burst_probes} probes unanswered since {(self.now - since) * 1000:.0f} ms ago",
+                ),
+                out_of_hold=True,
+            )
             return
         self._send(Kind.PROBE)
         self._probe_addresses()
@@ -772,8 +856,11 @@ class Core:
             unproven = no_carrier in self.health.causes and not port.forwards()
             self.health.report(no_carrier, not port.carrier or unproven, self.now)
             told = (
-                self.role is Role.ACTIVE and self.peer is not None and self.peer_fresh()
-                and index < len(self.peer.ports) and self.peer.ports[index].unseen
+                self.role is Role.ACTIVE
+                and self.peer is not None
+                and self.peer_fresh()
+                and index < len(self.peer.ports)
+                and self.peer.ports[index].unseen
             )
             self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
         gone = self.brake.useless - frozenset(self.health.causes)
@@ -788,8 +875,12 @@ class Core:
         """
         alive_here = port.ethernet_at is not None and self.now - port.ethernet_at < self.plan.timing.path_down_s
         return (
-            self.role is Role.PASSIVE and self.peer is not None and self.peer.role is Role.ACTIVE
-            and self.peer_fresh() and port.carrier and port.strangers(self.now)
+            self.role is Role.PASSIVE
+            and self.peer is not None
+            and self.peer.role is Role.ACTIVE
+            and self.peer_fresh()
+            and port.carrier
+            and port.strangers(self.now)
             and port.unanswered > (UNSEEN_PROBES_ALIVE if alive_here else UNSEEN_PROBES)
         )
 

@@ -21,6 +21,8 @@ class Heard:
     beat: Beat
     #: round trip measured with it, s, or None
     rtt_s: float | None = None
+    #: a later message was heard before, on another path: only the path's evidence counts
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,16 @@ class TermsReserved:
 
 
 Event = (
-    Heard | Carrier | AddressSeen | StrangerSeen | HealthReport | Renewed | ClaimFailed
-    | FailoverRequested | MaintenanceSet | TermsReserved
+    Heard
+    | Carrier
+    | AddressSeen
+    | StrangerSeen
+    | HealthReport
+    | Renewed
+    | ClaimFailed
+    | FailoverRequested
+    | MaintenanceSet
+    | TermsReserved
 )
 
 

@@ -111,8 +111,9 @@ class PortEvidence:
 
     def forwards(self) -> bool:
         """Return whether a frame of anybody else has come in since the carrier came up."""
-        latest = max((at for at in (self.stranger_at, self.ethernet_at, self.answered_at) if at is not None),
-                     default=None)
+        latest = max(
+            (at for at in (self.stranger_at, self.ethernet_at, self.answered_at) if at is not None), default=None
+        )
         return self.carrier and latest is not None and latest >= self.carrier_since
 
     def readable(self, cold: bool) -> bool:

@@ -68,6 +68,7 @@ class Standing:
 
 def both_active_winner(mine: Standing, theirs: Standing) -> str:
     """Return the node that stays: who demonstrably served, then the term, data position, health, node id."""
+
     def rank(one: Standing) -> tuple[bool, int, int, int, str]:
         return (one.served, one.term.counter, one.position, -weight(one.causes), one.node)
 
@@ -76,6 +77,7 @@ def both_active_winner(mine: Standing, theirs: Standing) -> str:
 
 def both_passive_winner(mine: Standing, theirs: Standing) -> str:
     """Return the node that claims when two passives hear each other: health, data position, term, node id."""
+
     def rank(one: Standing) -> tuple[int, int, int, str]:
         return (-weight(one.causes), one.position, one.term.counter, one.node)
 
@@ -83,8 +85,13 @@ def both_passive_winner(mine: Standing, theirs: Standing) -> str:
 
 
 def why_not_ready(
-    motive: Motive, mine: frozenset[Cause], theirs: frozenset[Cause], listening: bool, maintenance: bool,
-    role: Role, any_carrier: bool,
+    motive: Motive,
+    mine: frozenset[Cause],
+    theirs: frozenset[Cause],
+    listening: bool,
+    maintenance: bool,
+    role: Role,
+    any_carrier: bool,
 ) -> str:
     """Return why this gateway must not be handed the role, in words; empty if it may.
 
@@ -116,6 +123,7 @@ CAUSE_WORDS: Mapping[CauseKind, str] = {
 
 def in_words(causes: Collection[Cause], ports: tuple[str, ...] = ()) -> str:
     """Return causes as a person reads them."""
+
     def one(cause: Cause) -> str:
         port = ports[cause.port] if cause.port < len(ports) else f"port {cause.port + 1}"
         return CAUSE_WORDS[cause.kind].format(port=port)

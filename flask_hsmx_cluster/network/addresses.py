@@ -40,12 +40,14 @@ def placed(address: Interface, port: Port) -> SharedAddress:
     """
     shared = {address.ip}
     has_own = any(
-        held.interface.version == address.version and held.interface.ip not in shared
+        held.interface.version == address.version
+        and held.interface.ip not in shared
         and held.interface.network == address.network
         for held in port.addresses
     )
-    return SharedAddress(ip_interface((address.ip, address.max_prefixlen)) if has_own else address,
-                         port.name, port.index)
+    return SharedAddress(
+        ip_interface((address.ip, address.max_prefixlen)) if has_own else address, port.name, port.index
+    )
 
 
 class AddressLease:
@@ -87,7 +89,8 @@ def _message(address: SharedAddress, lease_s: int, kind: int) -> bytearray:
     message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
     if kind == RTM_NEWADDR:
         message["attrs"].append(
-            ("IFA_CACHEINFO", {"ifa_preferred": preferred, "ifa_valid": lease_s, "cstamp": 0, "tstamp": 0}))
+            ("IFA_CACHEINFO", {"ifa_preferred": preferred, "ifa_valid": lease_s, "cstamp": 0, "tstamp": 0})
+        )
         if interface.version == 6:
             message["attrs"].append(("IFA_FLAGS", _IFA_F_NODAD))
     return encode(message, kind, NLM_F_CREATE | NLM_F_REPLACE if kind == RTM_NEWADDR else 0)

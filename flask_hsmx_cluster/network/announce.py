@@ -47,10 +47,18 @@ def build_frames(requests: Sequence[FrameRequest]) -> list[Frames]:
     """
     lines = json.dumps([[request.address, request.mac, request.router] for request in requests])
     try:
-        done = subprocess.run([sys.executable, "-m", __name__], input=lines, capture_output=True, text=True,
-                              timeout=BUILD_TIMEOUT_S, check=True)
-        return [Frames(tuple(bytes.fromhex(frame) for frame in row[:-1]), bytes.fromhex(row[-1]))
-                for row in json.loads(done.stdout)]
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=lines,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_S,
+            check=True,
+        )
+        return [
+            Frames(tuple(bytes.fromhex(frame) for frame in row[:-1]), bytes.fromhex(row[-1]))
+            for row in json.loads(done.stdout)
+        ]
     except subprocess.CalledProcessError as error:
         raise NetworkError(f"scapy could not build the announcements: {error.stderr.strip()[-300:]}") from None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -77,8 +85,12 @@ def _ipv6(address: str, mac: str, router: bool) -> list[bytes]:
     group = in6_getnsma(ip_address(address).packed)
     text = str(ip_address(group))
     return [
-        bytes(Ether(src=mac, dst="33:33:00:00:00:01") / IPv6(src=address, dst="ff02::1", hlim=255)
-              / ICMPv6ND_NA(tgt=address, R=int(router), S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac)),
+        bytes(
+            Ether(src=mac, dst="33:33:00:00:00:01")
+            / IPv6(src=address, dst="ff02::1", hlim=255)
+            / ICMPv6ND_NA(tgt=address, R=int(router), S=0, O=1)
+            / ICMPv6NDOptDstLLAddr(lladdr=mac)
+        ),
         bytes(Ether(src=mac, dst=in6_getnsmac(group)) / IPv6(src="::", dst=text, hlim=255) / ICMPv6ND_NS(tgt=address)),
     ]
 

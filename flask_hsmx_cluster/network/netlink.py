@@ -86,8 +86,10 @@ class RequestSocket:
         except OSError as error:
             raise NetworkError(f"The kernel did not answer a netlink request: {error}") from error
         if failed:
-            raise NetworkError(f"The kernel refused an address: {os.strerror(failed)}",
-                               "Check that the agent has CAP_NET_ADMIN and that the port exists.")
+            raise NetworkError(
+                f"The kernel refused an address: {os.strerror(failed)}",
+                "Check that the agent has CAP_NET_ADMIN and that the port exists.",
+            )
 
     def dump(self, message: Any, kind: int) -> list[Any]:
         """Return every object of a kind, parsed by pyroute2."""

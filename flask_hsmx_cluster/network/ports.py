@@ -42,10 +42,19 @@ class Port:
 
     def as_dict(self, shared: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the form of the control verb ``ports``; ``shared`` addresses are left out."""
-        own = [str(held.interface) for held in self.addresses
-               if str(held.interface.ip) not in shared and not held.interface.is_link_local]
-        return {"name": self.name, "mac": self.mac, "carrier": self.carrier, "addresses": own,
-                "kind": self.kind, "mtu": self.mtu}
+        own = [
+            str(held.interface)
+            for held in self.addresses
+            if str(held.interface.ip) not in shared and not held.interface.is_link_local
+        ]
+        return {
+            "name": self.name,
+            "mac": self.mac,
+            "carrier": self.carrier,
+            "addresses": own,
+            "kind": self.kind,
+            "mtu": self.mtu,
+        }
 
 
 def carrier_of(flags: int) -> bool:
@@ -72,11 +81,17 @@ def read_ports(requests: RequestSocket) -> list[Port]:
             continue
         info = link.get_attr("IFLA_LINKINFO")
         kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or "ethernet"
-        found.append(Port(
-            name=link.get_attr("IFLA_IFNAME"), index=link["index"], mac=link.get_attr("IFLA_ADDRESS") or "",
-            kind=kind, mtu=link.get_attr("IFLA_MTU") or 0, carrier=carrier_of(link["flags"]),
-            addresses=tuple(addresses.get(link["index"], ())),
-        ))
+        found.append(
+            Port(
+                name=link.get_attr("IFLA_IFNAME"),
+                index=link["index"],
+                mac=link.get_attr("IFLA_ADDRESS") or "",
+                kind=kind,
+                mtu=link.get_attr("IFLA_MTU") or 0,
+                carrier=carrier_of(link["flags"]),
+                addresses=tuple(addresses.get(link["index"], ())),
+            )
+        )
     return found
 
 
@@ -99,8 +114,10 @@ def prepare_port(name: str) -> None:
             if path.read_text().strip() != value:
                 path.write_text(value)
         except OSError as error:
-            raise NetworkError(f"{key} of port {name} cannot be set to {value}: {error.strerror}",
-                               "The agent needs CAP_NET_ADMIN; the port must exist.") from error
+            raise NetworkError(
+                f"{key} of port {name} cannot be set to {value}: {error.strerror}",
+                "The agent needs CAP_NET_ADMIN; the port must exist.",
+            ) from error
 
 
 def forwards_ipv6(name: str) -> bool:

@@ -85,15 +85,19 @@ class PortSocket:
                 self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
                 for group in (GROUP_MAC, _ALL_NODES_MAC):
                     self._socket.setsockopt(
-                        _SOL_PACKET, _PACKET_ADD_MEMBERSHIP,
-                        struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, 6, group + b"\0\0"))
+                        _SOL_PACKET,
+                        _PACKET_ADD_MEMBERSHIP,
+                        struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, 6, group + b"\0\0"),
+                    )
                 self._socket.bind((port, _ETH_P_ALL))
             except OSError:
                 self._socket.close()
                 raise
         except OSError as error:
-            raise NetworkError(f"Port {port} cannot be opened for ARP: {error.strerror}",
-                               "The agent needs CAP_NET_RAW; the port must exist.") from error
+            raise NetworkError(
+                f"Port {port} cannot be opened for ARP: {error.strerror}",
+                "The agent needs CAP_NET_RAW; the port must exist.",
+            ) from error
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -111,8 +115,9 @@ class PortSocket:
 
     def send_heartbeat(self, payload: bytes, to: bytes | None) -> bool:
         """Send an Ethernet heartbeat to a MAC, or to the group."""
-        return self.send(b"".join((to or GROUP_MAC, self.mac, _ETH_HEARTBEAT,
-                                   len(payload).to_bytes(2, "big"), payload)))
+        return self.send(
+            b"".join((to or GROUP_MAC, self.mac, _ETH_HEARTBEAT, len(payload).to_bytes(2, "big"), payload))
+        )
 
     def receive(self) -> list[Frame]:
         """Return the frames that have arrived, at most :data:`FRAMES_PER_TURN`; malformed ones are left out."""

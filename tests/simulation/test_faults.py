@@ -51,6 +51,18 @@ def test_operators_failover_is_quick_and_never_double(world: World) -> None:
     assert world.both == 0 and world.none_longest < 0.01
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_late_message_of_another_path_does_not_look_like_two_actives(seed: int) -> None:
+    world = World(seed)
+    world.form()
+    for _ in range(6):
+        name = active(world)[0]
+        world._tell(world.machines[name], events.FailoverRequested(Motive.REQUEST))
+        world.run(0.4)
+        assert active(world) == [world.other(name).name], world.log
+    assert not any("both gateways were active" in line.lower() for line in world.log), world.log
+
+
 def test_failover_is_refused_without_a_peer(world: World) -> None:
     world.power_off("b")
     world.run(2)
@@ -167,7 +179,7 @@ def test_a_guest_with_the_address_delays_nothing(world: World) -> None:
     guest = events.AddressSeen("lan0", b"\xee" * 6, ADDRESS)
     world.power_off("a")
     for _ in range(30):
-        world.machines["b"].inbox.append((world.now, guest))
+        world.machines["b"].inbox.append((world.now, guest, 0))
         world.run(0.01)
     assert world.holders() == ["b"], world.log
     assert any(note.kind == "conflict" for note in world.machines["b"].notes)

@@ -33,7 +33,9 @@ class Machine:
     reserved: int = 0
     reign: tuple[int, int] | None = None
     boots: int = 1
-    inbox: deque[tuple[float, events.Event]] = field(default_factory=deque)
+    inbox: deque[tuple[float, events.Event, int]] = field(default_factory=deque)
+    sent: int = 0
+    newest: int = 0
     notes: list[events.Note] = field(default_factory=list)
     handovers: list[events.HandoverEnded] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
@@ -62,10 +64,17 @@ class World:
 
     def plan(self, name: str) -> Plan:
         return Plan(
-            node=name * 32, peer=("b" if name == "a" else "a") * 32, peer_name="gw-b" if name == "a" else "gw-a",
-            paths=(Path("sync", "sync", "sync0", True), Path("backup", "backup", "backup0", True),
-                   Path("lan0 (Ethernet)", "ethernet", "lan0")),
-            ports=("lan0",), addresses=(ADDRESS,), timing=self.timing,
+            node=name * 32,
+            peer=("b" if name == "a" else "a") * 32,
+            peer_name="gw-b" if name == "a" else "gw-a",
+            paths=(
+                Path("sync", "sync", "sync0", True),
+                Path("backup", "backup", "backup0", True),
+                Path("lan0 (Ethernet)", "ethernet", "lan0"),
+            ),
+            ports=("lan0",),
+            addresses=(ADDRESS,),
+            timing=self.timing,
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
@@ -77,13 +86,23 @@ class World:
         adopt = None
         if machine.reign and machine.reign[1] == machine.boots and machine.lease_until > self.now:
             adopt = Term(machine.reign[0], name * 32)
-        machine.core = Core(self.plan(name), Start(
-            hold_s=self.timing.boot_hold_s if machine_boot else min(1.0, self.timing.boot_hold_s),
-            next_term=machine.reserved + 1, reserved_to=machine.reserved, adopt=adopt,
-            adopt_until=machine.lease_until, claim=claim,
-        ), self.now)
+        machine.core = Core(
+            self.plan(name),
+            Start(
+                hold_s=self.timing.boot_hold_s if machine_boot else min(1.0, self.timing.boot_hold_s),
+                next_term=machine.reserved + 1,
+                reserved_to=machine.reserved,
+                adopt=adopt,
+                adopt_until=machine.lease_until,
+                claim=claim,
+            ),
+            self.now,
+        )
         machine.powered, machine.frozen = True, False
         machine.inbox.clear()
+        machine.newest = 0
+        self.other(name).newest = 0
+        machine.sent = 0
         for port, up in machine.carrier.items():
             self._tell(machine, events.Carrier(port, up))
 
@@ -123,7 +142,7 @@ class World:
     def set_carrier(self, name: str, port: str, up: bool) -> None:
         machine = self.machines[name]
         machine.carrier[port] = up
-        machine.inbox.append((self.now + 0.004, events.Carrier(port, up)))
+        machine.inbox.append((self.now + 0.004, events.Carrier(port, up), 0))
 
     def other(self, name: str) -> Machine:
         return self.machines["b" if name == "a" else "a"]
@@ -156,9 +175,12 @@ class World:
         due = core.deadline()
         if self.now - due > self.timing.late_s:
             self._do(machine, core.ran_late(self.now - due, self.now))
-        ready = [event for at, event in machine.inbox if at <= self.now]
-        machine.inbox = deque((at, event) for at, event in machine.inbox if at > self.now)
-        for event in ready[-200:]:
+        ready = [(event, number) for at, event, number in machine.inbox if at <= self.now]
+        machine.inbox = deque(one for one in machine.inbox if one[0] > self.now)
+        for event, number in ready[-200:]:
+            if isinstance(event, events.Heard):
+                event = replace(event, stale=number < machine.newest)
+                machine.newest = max(machine.newest, number)
             if machine.core is core:
                 self._tell(machine, event)
         if machine.core is core and self.now >= core.deadline():
@@ -193,7 +215,7 @@ class World:
                     self._announce(machine)
                 case events.ReserveTerms():
                     machine.reserved = effect.upto
-                    machine.inbox.append((self.now + 0.1, events.TermsReserved(effect.upto)))
+                    machine.inbox.append((self.now + 0.1, events.TermsReserved(effect.upto), 0))
                 case events.Note():
                     machine.notes.append(effect)
                     self.log.append(f"{self.now:.3f} {machine.name}: {effect.text} {list(effect.evidence)}")
@@ -207,8 +229,9 @@ class World:
         beat = sender.core.beat(effect.kind, effect.motive)
         beat = replace(beat, ports=tuple(replace(port, mac=MACS[sender.name]) for port in beat.ports))
         for path in ("sync", "backup", "lan0 (Ethernet)"):
+            sender.sent += 1
             if (not effect.path or effect.path == path) and self._path_works(path, sender.name):
-                self._arrive(self.other(sender.name), path, beat)
+                self._arrive(self.other(sender.name), path, beat, sender.sent)
 
     def _path_works(self, path: str, sender: str) -> bool:
         if path in self.cut or f"{path}:{sender}" in self.cut or self.dice.random() < self.loss:
@@ -218,31 +241,37 @@ class World:
         return True
 
     def _lan_between(self) -> bool:
-        return not self.isolated and all(self.lan_up.values()) and all(
-            m.carrier["lan0"] for m in self.machines.values())
+        return (
+            not self.isolated and all(self.lan_up.values()) and all(m.carrier["lan0"] for m in self.machines.values())
+        )
 
-    def _arrive(self, receiver: Machine, path: str, beat: Beat) -> None:
+    def _arrive(self, receiver: Machine, path: str, beat: Beat, number: int) -> None:
         if receiver.powered and receiver.core is not None:
-            delay = 0.0003 + self.dice.random() * 0.001
-            receiver.inbox.append((self.now + delay, events.Heard(path, beat, 2 * delay)))
+            delay = 0.0003 + self.dice.random() * 0.004
+            receiver.inbox.append((self.now + delay, events.Heard(path, beat, 2 * delay), number))
 
     def _probe(self, asker: Machine) -> None:
         holder = self.other(asker.name)
-        if (holder.powered and holder.lease_until > self.now and self._lan_between()
-                and self.dice.random() >= self.loss and self.dice.random() >= self.loss):
-            asker.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[holder.name], ADDRESS)))
+        if (
+            holder.powered
+            and holder.lease_until > self.now
+            and self._lan_between()
+            and self.dice.random() >= self.loss
+            and self.dice.random() >= self.loss
+        ):
+            asker.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[holder.name], ADDRESS), 0))
 
     def _announce(self, sender: Machine) -> None:
         other = self.other(sender.name)
         if other.powered and self._lan_between():
-            other.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[sender.name], ADDRESS)))
+            other.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[sender.name], ADDRESS), 0))
 
     def _clients(self) -> None:
         if not self.strangers or round(self.now / STEP_S) % 500:
             return
         for machine in self.machines.values():
             if machine.powered and self.lan_up[machine.name] and machine.carrier["lan0"]:
-                machine.inbox.append((self.now, events.StrangerSeen("lan0")))
+                machine.inbox.append((self.now, events.StrangerSeen("lan0"), 0))
 
     def _watch(self) -> None:
         """Keep the two figures that count: time on two gateways, longest time on none."""

@@ -27,20 +27,47 @@ def greet(a: Codec, b: Codec) -> None:
 
 
 def beat(kind: Kind = Kind.BEAT) -> Beat:
-    return Beat(kind, Role.ACTIVE, Term(7, "ab" * 16), served=True, lease_left_ms=1900, revision=3,
-                causes=frozenset({Cause(CauseKind.UNSEEN, 1)}),
-                ports=(PortReport(b"\2" * 6, carrier=True, holds=True, peer_seen=True),))
+    return Beat(
+        kind,
+        Role.ACTIVE,
+        Term(7, "ab" * 16),
+        served=True,
+        lease_left_ms=1900,
+        revision=3,
+        causes=frozenset({Cause(CauseKind.UNSEEN, 1)}),
+        ports=(PortReport(b"\2" * 6, carrier=True, holds=True, peer_seen=True),),
+    )
 
 
 beats = st.builds(
-    Beat, kind=st.sampled_from(Kind), role=st.sampled_from(Role),
-    term=st.builds(Term, st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16).map(bytes.hex).filter(
-        lambda text: set(text) != {"0"})),
-    motive=st.sampled_from(Motive), listening=st.booleans(), maintenance=st.booleans(), served=st.booleans(),
-    lease_left_ms=st.integers(0, 2**32 - 1), position=st.integers(0, 2**64 - 1), revision=st.integers(0, 2**32 - 1),
+    Beat,
+    kind=st.sampled_from(Kind),
+    role=st.sampled_from(Role),
+    term=st.builds(
+        Term,
+        st.integers(0, 2**64 - 1),
+        st.binary(min_size=16, max_size=16).map(bytes.hex).filter(lambda text: set(text) != {"0"}),
+    ),
+    motive=st.sampled_from(Motive),
+    listening=st.booleans(),
+    maintenance=st.booleans(),
+    served=st.booleans(),
+    lease_left_ms=st.integers(0, 2**32 - 1),
+    position=st.integers(0, 2**64 - 1),
+    revision=st.integers(0, 2**32 - 1),
     causes=st.frozensets(st.builds(Cause, st.sampled_from(CauseKind), st.integers(0, 255)), max_size=16),
-    ports=st.lists(st.builds(PortReport, st.binary(min_size=6, max_size=6), st.booleans(), st.booleans(),
-                             st.booleans(), st.booleans(), st.booleans()), max_size=8).map(tuple),
+    ports=st.lists(
+        st.builds(
+            PortReport,
+            st.binary(min_size=6, max_size=6),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=8,
+    ).map(tuple),
 )
 
 
@@ -122,7 +149,7 @@ def test_hostile_bytes_change_nothing_but_a_counter() -> None:
             case 0:
                 data = bytearray(dice.randbytes(dice.randrange(LONGEST + 50)))
             case 1:
-                del data[dice.randrange(len(data)):]
+                del data[dice.randrange(len(data)) :]
             case 2:
                 data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
             case _:
