@@ -1,0 +1,183 @@
+"""The two contenders, each as a pair of gateways in a lab: ours, and Debian's keepalived."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from sample_app.lab import Gateway, Lab, LabError, form, wait_for_roles
+from sample_app.lab.topology import CableKind
+
+
+class Pair(Protocol):
+    """A cluster of two that is under way; what differs between the contenders."""
+
+    lab: Lab
+    addresses: tuple[str, ...]
+
+    def ready(self) -> Gateway:
+        """Wait until one gateway is active and the other would take over; return the active."""
+
+    def request(self, active: Gateway) -> None:
+        """Hand over, as an operator asks for it."""
+
+    def terminate(self, gateway: Gateway) -> None:
+        """End the daemon as a service manager does."""
+
+    def kill(self, gateway: Gateway) -> None:
+        """SIGKILL the daemon; the machine lives on."""
+
+    def freeze(self, gateway: Gateway) -> None:
+        """SIGSTOP the daemon."""
+
+    def thaw(self, gateway: Gateway) -> None:
+        """SIGCONT the daemon."""
+
+    def restart(self, gateway: Gateway) -> None:
+        """Start the daemon again on a machine that lives, if it does not run."""
+
+    def power_on(self, gateway: Gateway) -> None:
+        """Boot a machine that was without power."""
+
+
+class Ours:
+    """Two gateways with our agent, formed with the command line."""
+
+    prefix = ""
+
+    def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
+        self.lab = lab
+        self.addresses: tuple[str, ...] = (lab.virtual_ip, lab.virtual_ip6)
+        lab.start()
+        # The lease must be longer than the detection.
+        form(lab, "--lease-s", str(max(2, 3 * heartbeat_ms // 1000)), heartbeat_ms=heartbeat_ms)
+
+    def ready(self) -> Gateway:
+        return wait_for_roles(self.lab, timeout_s=40)
+
+    def request(self, active: Gateway) -> None:
+        active.cli("failover")
+
+    def terminate(self, gateway: Gateway) -> None:
+        self.lab.faults.stop_agent(gateway)
+
+    def kill(self, gateway: Gateway) -> None:
+        self.lab.faults.kill_agent(gateway)
+
+    def freeze(self, gateway: Gateway) -> None:
+        self.lab.faults.freeze_agent(gateway)
+
+    def thaw(self, gateway: Gateway) -> None:
+        self.lab.faults.thaw_agent(gateway)
+
+    def restart(self, gateway: Gateway) -> None:
+        if gateway.agent is None:
+            gateway.start_agent()
+
+    def power_on(self, gateway: Gateway) -> None:
+        self.lab.faults.power_on(gateway)
+
+
+class Keepalived:
+    """Two gateways with keepalived: VRRP version 3, unicast over the sync cable, no preemption, its other defaults.
+
+    Its instance does not track the sync cable itself (``dont_track_primary``): with a direct cable it would else give
+    up the address together with the peer that has died.
+    """
+
+    prefix = "keepalived_"
+
+    def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
+        if shutil.which("keepalived") is None:
+            raise LabError("keepalived is not installed (Debian: keepalived)")
+        self.lab = lab
+        self.addresses: tuple[str, ...] = (lab.virtual_ip,)
+        self._interval_s = heartbeat_ms / 1000
+        for gateway in lab.gateways:
+            (gateway.directory / "keepalived.conf").write_text(self._configuration(gateway))
+            self.restart(gateway)
+
+    def ready(self) -> Gateway:
+        deadline = time.monotonic() + 20 + 5 * self._interval_s
+        # Whoever has just started becomes a backup that hears the master within this time.
+        time.sleep(1 + 4 * self._interval_s)
+        while True:
+            holders = [gateway for gateway in self.lab.gateways if gateway.holds(self.lab.virtual_ip)]
+            if len(holders) == 1:
+                return holders[0]
+            if time.monotonic() > deadline:
+                raise LabError(f"keepalived: the address is on {holders}")
+            time.sleep(0.1)
+
+    def request(self, active: Gateway) -> None:
+        self.terminate(active)
+
+    def terminate(self, gateway: Gateway) -> None:
+        self._signal(gateway, signal.SIGTERM)
+
+    def kill(self, gateway: Gateway) -> None:
+        self._signal(gateway, signal.SIGKILL)
+
+    def freeze(self, gateway: Gateway) -> None:
+        self._signal(gateway, signal.SIGSTOP)
+
+    def thaw(self, gateway: Gateway) -> None:
+        self._signal(gateway, signal.SIGCONT)
+
+    def restart(self, gateway: Gateway) -> None:
+        gateway.namespace.kill_all()
+        if gateway.holds(self.lab.virtual_ip):  # Left behind by one that was killed; a person would see to it.
+            gateway.namespace.ip(f"addr del {self.lab.virtual_ip}/24 dev lan0")
+        files = {"-f": "keepalived.conf", "-p": "keepalived.pid", "-r": "vrrp.pid"}
+        options = [part for option, name in files.items() for part in (option, str(gateway.directory / name))]
+        for option in ("-p", "-r"):
+            (gateway.directory / files[option]).unlink(missing_ok=True)
+        gateway.agent = gateway.namespace.popen("keepalived", "-n", "-P", "-l", *options)
+
+    def power_on(self, gateway: Gateway) -> None:
+        self.lab.faults.power_on(gateway, start=False)
+        self.restart(gateway)
+
+    def _signal(self, gateway: Gateway, number: signal.Signals) -> None:
+        for pid in gateway.namespace.pids():  # Parent and child; nothing else runs on the gateway.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _configuration(self, gateway: Gateway) -> str:
+        own, peer = (each.address("sync0").split("/")[0] for each in (gateway, self.lab.other(gateway)))
+        return f"""
+            global_defs {{
+                vrrp_version 3
+            }}
+            vrrp_instance gateway {{
+                state BACKUP
+                nopreempt
+                interface sync0
+                dont_track_primary
+                virtual_router_id 51
+                priority 150
+                advert_int {self._interval_s:g}
+                unicast_src_ip {own}
+                unicast_peer {{
+                    {peer}
+                }}
+                track_interface {{
+                    lan0
+                }}
+                virtual_ipaddress {{
+                    {self.lab.virtual_ip}/24 dev lan0
+                }}
+            }}
+        """
+
+
+@contextlib.contextmanager
+def running(contender: type[Ours] | type[Keepalived], sync: CableKind, heartbeat_ms: int) -> Iterator[Pair]:
+    """A pair of a contender in a lab of its own."""
+    with Lab(sync=sync) as lab:
+        yield contender(lab, heartbeat_ms)
