@@ -1,0 +1,74 @@
+"""The sample firmware on the lab's gateways: its environment, and its network daemon beside the lab's processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .lab import Gateway, Lab
+from .lab.gateway import GROUP
+
+APP = "sample_app.firmware:create_app"
+
+#: The network daemon's user; like the agent's and the web app's, one that no Debian machine has.
+NETWORK_UID = 61003
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Machines:
+    """Starts the lab's gateways with the whole firmware on them.
+
+    :param lab: an entered lab that was made with ``app=APP``.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        for gateway in lab.gateways:
+            gateway.environment |= {
+                "FIRMWARE_NAME": f"Gateway {gateway.name.upper()}",
+                "FIRMWARE_STATE_DIR": str(gateway.directory / "home" / "firmware"),
+                "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
+            }
+            folder = self._report(gateway).parent
+            folder.mkdir(mode=0o750)
+            os.chown(folder, NETWORK_UID, GROUP)
+
+    def start(self) -> None:
+        """Start everything on both gateways, and wait until they answer."""
+        for gateway in self.lab.gateways:
+            self._start_daemon(gateway)
+        self.lab.start()
+
+    def power_on(self, gateway: Gateway) -> float:
+        """Boot a gateway that was off; return when its cables had power, monotonic seconds."""
+        at = self.lab.faults.power_on(gateway)
+        self._start_daemon(gateway)
+        return at
+
+    def close(self) -> None:
+        """End the network daemons."""
+        for daemon in self._daemons.values():
+            daemon.kill()
+            daemon.wait()
+        self._daemons.clear()
+
+    def _start_daemon(self, gateway: Gateway) -> None:
+        if before := self._daemons.pop(gateway.name, None):
+            before.kill()
+            before.wait()
+        capabilities = "-all,+net_admin"
+        with (gateway.directory / "network.log").open("ab") as log:
+            self._daemons[gateway.name] = gateway.namespace.popen(
+                "setpriv", "--reuid", str(NETWORK_UID), "--regid", str(GROUP), "--clear-groups", "--no-new-privs",
+                *(f"--{kind}={capabilities}" for kind in ("inh-caps", "ambient-caps", "bounding-set")),
+                "env", f"PYTHONPATH={_REPOSITORY}", *(f"{key}={value}" for key, value in gateway.environment.items()),
+                sys.executable, "-m", "sample_app.firmware.network_daemon", output=log,
+            )
+
+    @staticmethod
+    def _report(gateway: Gateway) -> Path:
+        return gateway.directory / "network" / "result.json"
