@@ -54,8 +54,8 @@ class Ours:
         self.lab = lab
         self.addresses: tuple[str, ...] = (lab.virtual_ip, lab.virtual_ip6)
         lab.start()
-        # The lease must be longer than the detection.
-        form(lab, "--lease-s", str(max(2, 3 * heartbeat_ms // 1000)), heartbeat_ms=heartbeat_ms)
+        # A lease lasts at least four heartbeats, and two seconds.
+        form(lab, "--lease-s", str(max(2, 4 * heartbeat_ms // 1000)), heartbeat_ms=heartbeat_ms)
 
     def ready(self) -> Gateway:
         return wait_for_roles(self.lab, timeout_s=40)
