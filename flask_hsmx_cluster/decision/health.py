@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .model import Cause
+from .model import Cause, CauseKind
 
 #: A cause must have been gone this long before it counts as gone, s.
 BETTER_AFTER_S = 5.0
@@ -57,3 +57,8 @@ class MoveBrake:
 
     def allows(self, now: float) -> bool:
         return now >= self.not_before
+
+
+def network_causes(causes: frozenset[Cause]) -> frozenset[Cause]:
+    """Return the causes that can be the network's fault: a move may not help, and must not be tried to and fro."""
+    return frozenset(cause for cause in causes if cause.kind is CauseKind.UNSEEN)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+#: A time that never comes, s.
+NEVER = float("inf")
+
 
 class Role(IntEnum):
     """A gateway's role. *Standalone* gateways have no core at all."""

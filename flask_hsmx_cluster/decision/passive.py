@@ -1,0 +1,366 @@
+"""The passive role: listen, suspect, confirm by a burst, hold, wait, claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import judge
+from .active import GRANTED_WORDS, HANDOVER_MOST_S
+from .events import Release, Send
+from .evidence import UNSEEN_PROBES, UNSEEN_PROBES_ALIVE, PortEvidence, Reading
+from .health import network_causes
+from .judge import Standing, Verdict
+from .model import NEVER, Beat, Cause, CauseKind, Kind, Motive, Phase, Role, Term
+
+if TYPE_CHECKING:
+    from .core import Core
+
+#: The passive asks for the virtual IPs this often, always, s (rule 1).
+PROBE_EVERY_S = 0.5
+#: In hold it asks this often: ARP inspection disables a port at 15 packets a second (rule 12).
+HOLD_PROBE_EVERY_S = 0.1
+#: Without any sign of the peer for this many leases, gates open (rule 7).
+GATE_LEASES = 3
+#: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
+ARP_ALONE_LEASES = 2
+
+
+@dataclass
+class Burst:
+    """Direct probes on every path and of every address, a few milliseconds apart."""
+
+    reason: str
+    started: float
+    sent: int = 0
+    next_at: float = 0.0
+
+
+@dataclass
+class Hold:
+    """The peer's heartbeats are gone, its kernel still answers."""
+
+    since: float
+    expiry: float
+    next_probe: float
+
+
+class Passive:
+    """What a passive gateway does.
+
+    :param core: the brain whose role this is.
+    :param listen_until: end of the boot hold, boot time in s.
+    :param adopting: the term to go on with, if this agent was restarted within its lease.
+    """
+
+    def __init__(self, core: Core, listen_until: float, adopting: Term | None) -> None:
+        self.core = core
+        self.listen_until = listen_until
+        self.adopting = adopting
+        self.burst: Burst | None = None
+        self.hold: Hold | None = None
+        self.next_probe = core.began
+        self.peer_lease_until = core.began
+        self.peer_passive_since: float | None = None
+        self.yield_until = self.ready_until = self.wait_until = -NEVER
+
+    def deadline(self) -> float:
+        """Return when the next probe, the end of a burst step, or a suspicion is due, s."""
+        core = self.core
+        if self.burst:
+            return self.burst.next_at
+        if self.hold:
+            return self.hold.next_probe
+        if core.phase is Phase.LISTENING:
+            return min(self.next_probe, self.listen_until)
+        if core.plan.peer and core.peer_at is not None and core.phase is Phase.FOLLOWING:
+            return min(self.next_probe, core.peer_at + core.plan.timing.suspect_s)
+        return self.next_probe
+
+    def heard(self, beat: Beat) -> None:
+        core = self.core
+        if beat.role is Role.ACTIVE:
+            if core.active.handover and core.active.handover.granted:
+                core.active.end_handover(True, f"{core.plan.peer_name} is active")
+            if self.adopting is not None:
+                self.adopting = None
+                core.do(Release())
+            if core.phase not in (Phase.LISTENING, Phase.FOLLOWING):
+                core.phase = Phase.FOLLOWING
+        if beat.kind is Kind.OFFER:
+            self._answer_offer(beat)
+        elif beat.kind is Kind.GRANT and core.now < self.ready_until and beat.role is Role.PASSIVE:
+            self.ready_until = -NEVER
+            if beat.motive is Motive.HEALTH:
+                core.brake.moved(core.now, network_causes(beat.causes))
+            else:
+                core.brake.release()
+            core.claim(
+                GRANTED_WORDS[beat.motive],
+                (
+                    f"{core.plan.peer_name} released the addresses and passed term {beat.term}",
+                    *((f"its health: {judge.in_words(beat.causes, core.plan.ports)}",) if beat.causes else ()),
+                ),
+            )
+        elif beat.kind is Kind.BYE and beat.role is Role.ACTIVE and core.phase is Phase.FOLLOWING:
+            self.begin_burst(f"{core.plan.peer_name} said that its agent stops")
+
+    def _answer_offer(self, beat: Beat) -> None:
+        core = self.core
+        reason = judge.why_not_ready(
+            beat.motive,
+            frozenset(core.health.causes),
+            beat.causes,
+            core.phase is Phase.LISTENING,
+            core.maintenance,
+            core.role,
+            any(port.carrier for port in core.ports.values()),
+        )
+        if not reason:
+            self.ready_until = core.now + HANDOVER_MOST_S
+        core.do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))
+
+    def step(self) -> None:
+        core = self.core
+        if self.burst:
+            self._burst_step(self.burst)
+            return
+        if self.hold:
+            self._hold_step(self.hold)
+            return
+        if core.now >= self.next_probe:
+            self.next_probe = core.now + PROBE_EVERY_S
+            core.probe_addresses()
+        if core.phase is Phase.LISTENING:
+            if core.now < self.listen_until:
+                return
+            core.phase = Phase.FOLLOWING
+            if not core.peer_fresh():
+                self.begin_burst("the boot hold is over and nobody is heard")
+                return
+        if not core.peer_fresh():
+            if core.phase is Phase.WAITING and core.now < self.wait_until:
+                return
+            self.begin_burst(core.silence_words())
+        elif self._tie_is_ripe():
+            self._break_tie()
+
+    def _tie_is_ripe(self) -> bool:
+        """Two passives that hear each other, both past their boot hold, with nobody handing over."""
+        core = self.core
+        return (
+            core.peer is not None
+            and core.peer.role is Role.PASSIVE
+            and not core.peer.listening
+            and self.peer_passive_since is not None
+            and core.now - self.peer_passive_since > 2 * core.plan.timing.interval_s
+            and core.now >= self.yield_until
+            and core.active.handover is None
+        )
+
+    def _break_tie(self) -> None:
+        core = self.core
+        assert core.peer is not None
+        mine = Standing(False, core.term, 0, frozenset(core.health.causes), core.plan.node)
+        theirs = Standing.of(core.peer, core.plan.peer)
+        if core.maintenance != core.peer.maintenance:
+            winner = core.plan.peer if core.maintenance else core.plan.node
+        else:
+            winner = judge.both_passive_winner(mine, theirs)
+        if winner == core.plan.node:
+            core.claim(
+                "both gateways were passive, and this one goes first",
+                (
+                    f"health here: {judge.in_words(mine.causes, core.plan.ports)}; there: "
+                    f"{judge.in_words(theirs.causes, core.plan.ports)}",
+                    f"last terms: {mine.term} here, {theirs.term} there",
+                ),
+            )
+
+    def begin_burst(self, reason: str) -> None:
+        core = self.core
+        self.burst = Burst(reason, core.now, next_at=core.now)
+        if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
+            core.phase = Phase.SUSPECTING
+        self._burst_step(self.burst)
+
+    def _burst_step(self, burst: Burst) -> None:
+        core = self.core
+        if core.now < burst.next_at:
+            return
+        timing = core.plan.timing
+        if burst.sent < timing.burst_probes:
+            burst.sent += 1
+            core.send(Kind.PROBE)
+            core.probe_addresses()
+            last = burst.sent == timing.burst_probes
+            burst.next_at = core.now + (self._tail_s() if last else timing.burst_spacing_s)
+        else:
+            self.burst = None
+            self._judge(burst)
+
+    def _tail_s(self) -> float:
+        """The burst waits for the worst round trip measured, within bounds."""
+        core = self.core
+        worst = max((path.worst_rtt_s() for path in core.paths.values()), default=0.0)
+        return min(max(2 * worst, 0.005), 0.1)
+
+    def _judge(self, burst: Burst) -> None:
+        core = self.core
+        if self.adopting is not None:
+            self._adopt(burst)
+            return
+        if core.phase is Phase.LISTENING:
+            return
+        cold = not core.peer_was_active
+        readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
+        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
+        verdict = Verdict.CLAIM if not core.plan.peer else judge.judge_silence(list(readings.values()), gated)
+        evidence = (
+            *self._path_words(burst),
+            *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
+        )
+        silent_for = core.now - max(core.peer_at or core.began, core.began)
+        if (
+            verdict is Verdict.WAIT
+            and silent_for > GATE_LEASES * core.plan.timing.lease_s
+            and any(port.carrier for port in core.ports.values())
+        ):
+            core.claim(
+                f"no sign of {core.plan.peer_name} for {silent_for:.1f} s",
+                (*evidence, "gates postpone a claim, they do not forbid it"),
+            )
+        elif verdict is Verdict.CLAIM:
+            core.claim(
+                f"{core.plan.peer_name or 'the other gateway'} is gone: {burst.reason}"
+                if core.plan.peer
+                else "it is the only gateway of its cluster",
+                evidence,
+            )
+        elif verdict is Verdict.HOLD:
+            core.note(
+                "hold",
+                "warning",
+                f"{core.plan.peer_name}'s heartbeats are gone, but its address answers: somebody alive holds it",
+                evidence,
+            )
+            self.begin_hold()
+        else:
+            if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
+                core.note(
+                    "wait", "warning", f"{core.plan.peer_name} is not heard, but silence proves nothing here", evidence
+                )
+            core.phase = Phase.WAITING
+            self.wait_until = core.now + core.plan.timing.lease_s / 4
+
+    def _adopt(self, burst: Burst) -> None:
+        core = self.core
+        term, self.adopting = self.adopting, None
+        assert term is not None
+        if core.now < core.start.adopt_until and not (
+            core.peer
+            and core.peer_at
+            and core.peer_at >= burst.started
+            and (core.peer.role is Role.ACTIVE or core.peer.term.counter > term.counter)
+        ):
+            core.claim(
+                "the agent was restarted and its lease is still valid",
+                (f"no higher term than {term} was heard during a burst of {burst.sent} probes",),
+                term,
+            )
+        else:
+            core.do(Release())
+
+    def begin_hold(self) -> None:
+        core = self.core
+        core.phase = Phase.HOLDING
+        self.hold = Hold(core.now, max(self.peer_lease_until, core.now), core.now)
+
+    def _hold_step(self, hold: Hold) -> None:
+        core = self.core
+        timing = core.plan.timing
+        if core.now < hold.next_probe:
+            return
+        if core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._ethernet_worked():
+            self.hold = None
+            core.claim(
+                "the address answered for two leases without one authenticated sign of life",
+                ("Ethernet heartbeats had worked on that network; an ARP answer alone can be forged",),
+                out_of_hold=True,
+            )
+            return
+        readable = [port for port in core.ports.values() if port.carrier]
+        silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
+        if core.now >= hold.expiry and silent:
+            since = max((port.answered_at or 0.0) for port in readable)
+            self.hold = None
+            core.claim(
+                f"{core.plan.peer_name}'s lease ended and its address stopped answering",
+                (
+                    f"heartbeats gone for {core.now - (core.peer_at or core.began):.1f} s",
+                    f"{timing.burst_probes} probes unanswered since {(core.now - since) * 1000:.0f} ms ago",
+                ),
+                out_of_hold=True,
+            )
+            return
+        core.send(Kind.PROBE)
+        core.probe_addresses()
+        near = 0 <= core.now - hold.expiry < 0.1
+        doubt = any(port.unanswered > 1 for port in readable)
+        last = all(port.unanswered >= timing.burst_probes for port in readable)
+        if core.now < hold.expiry:
+            hold.next_probe = min(core.now + HOLD_PROBE_EVERY_S, max(hold.expiry, core.now + 0.01))
+        elif last:
+            hold.next_probe = core.now + self._tail_s()
+        else:
+            hold.next_probe = core.now + (timing.burst_spacing_s if near or doubt else HOLD_PROBE_EVERY_S)
+
+    def _ethernet_worked(self) -> bool:
+        core = self.core
+        return any(
+            evidence.both_ways_at is not None and evidence.both_ways_at >= evidence.carrier_since
+            for evidence in core.ports.values()
+        )
+
+    def end_doubt(self, path: str) -> None:
+        """Any authenticated message ends a suspicion, a hold, and a wait."""
+        core = self.core
+        if self.burst and self.adopting is None:
+            self.burst = None
+        if self.hold:
+            self.hold = None
+            core.note("hold_ended", "info", f"{core.plan.peer_name} is heard again on {path}")
+        if core.role is Role.PASSIVE and core.phase in (Phase.SUSPECTING, Phase.HOLDING, Phase.WAITING):
+            core.phase = Phase.FOLLOWING
+            self.wait_until = -NEVER
+
+    def _path_words(self, burst: Burst) -> list[str]:
+        core = self.core
+        return [f"{burst.sent} of {burst.sent} probes unanswered on {name}" for name in core.paths]
+
+    def _reading_words(self, name: str, reading: Reading, burst: Burst) -> str:
+        core = self.core
+        address = next((a for p, a in zip(core.plan.ports, core.plan.addresses, strict=False) if p == name), "")
+        return {
+            Reading.NO_CARRIER: f"{name} has no carrier",
+            Reading.ANSWERED: f"{address} answers on {name}",
+            Reading.SILENT: f"{address} silent on {name} for {(core.now - burst.started) * 1000:.0f} ms",
+            Reading.BLIND: f"{name} is blind: nothing was seen there that would make silence a proof",
+        }[reading]
+
+    def unseen(self, port: PortEvidence) -> bool:
+        """Rule 1: the active is heard, says that it holds the address, and yet nobody answers where others are.
+
+        On a lossy network probes fail in a row by chance, but Ethernet heartbeats still come through.
+        """
+        core = self.core
+        alive_here = port.ethernet_at is not None and core.now - port.ethernet_at < core.plan.timing.path_down_s
+        return (
+            core.role is Role.PASSIVE
+            and core.peer is not None
+            and core.peer.role is Role.ACTIVE
+            and core.peer_fresh()
+            and port.carrier
+            and port.strangers(core.now)
+            and port.unanswered > (UNSEEN_PROBES_ALIVE if alive_here else UNSEEN_PROBES)
+        )
