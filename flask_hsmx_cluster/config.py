@@ -1,0 +1,229 @@
+"""The ``HSMX_CLUSTER_*`` configuration keys: their names, their defaults, and the rules between them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import ConfigError
+
+#: The firmware's version, or how to ask for it.
+FirmwareVersion = str | Callable[[], str]
+
+#: Longest path that the kernel takes for a Unix socket, bytes.
+_SOCKET_PATH_MAX = 107
+
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class ConfigVars:
+    """Names of all configuration keys."""
+
+    #: Directory of this gateway's own state. Default ``/var/lib/hsmx-cluster``.
+    STATE_DIR = "HSMX_CLUSTER_STATE_DIR"
+    #: The agent's control socket. Default ``agent.sock`` in the state directory.
+    CONTROL_SOCKET = "HSMX_CLUSTER_CONTROL_SOCKET"
+    #: Version of the firmware: a text, or a callable that returns one. Required.
+    FIRMWARE_VERSION = "HSMX_CLUSTER_FIRMWARE_VERSION"
+    #: What people call this gateway. Default: the host name.
+    NODE_NAME = "HSMX_CLUSTER_NODE_NAME"
+    #: TCP port on which both gateways' web apps listen for each other. Default 80.
+    HTTP_PORT = "HSMX_CLUSTER_HTTP_PORT"
+    #: UDP port of the heartbeats on both gateways. Default 5555.
+    HEARTBEAT_PORT = "HSMX_CLUSTER_HEARTBEAT_PORT"
+    #: User ids that may use the control socket, besides root and the agent's own. Default: none.
+    ALLOWED_UIDS = "HSMX_CLUSTER_ALLOWED_UIDS"
+    #: Database for the agent, as an SQLAlchemy URL. Default: the one of the ``db`` given to ``init_app``.
+    DATABASE_URL = "HSMX_CLUSTER_DATABASE_URL"
+    #: Where the pages are. Default ``/network/cluster``. The same on both gateways.
+    URL_PREFIX = "HSMX_CLUSTER_URL_PREFIX"
+    #: The host's template that the pages extend. Default: the extension's own.
+    BASE_TEMPLATE = "HSMX_CLUSTER_BASE_TEMPLATE"
+    #: Where an operator gives a port its address. Default: no link.
+    NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
+    #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
+    LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of one app, checked."""
+
+    state_dir: Path
+    control_socket: Path
+    firmware_version: FirmwareVersion
+    node_name: str
+    http_port: int
+    heartbeat_port: int
+    allowed_uids: tuple[int, ...]
+    database_url: str | None
+    url_prefix: str
+    base_template: str
+    network_settings_url: str
+    log_level: str
+
+    @classmethod
+    def load(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        firmware_version: FirmwareVersion | None = None,
+        register_blueprint: bool = True,
+    ) -> Config:
+        """Return the checked configuration.
+
+        :param values: the app's ``config``.
+        :param firmware_version: beats the key if given.
+        :param register_blueprint: whether the extension registers its blueprint itself.
+        :raises ConfigError: names the key at fault.
+        """
+        state_dir = _directory(values)
+        return cls(
+            state_dir=state_dir,
+            control_socket=_socket(values, state_dir),
+            firmware_version=_firmware(values, firmware_version),
+            node_name=_label(values, ConfigVars.NODE_NAME, socket.gethostname()),
+            http_port=_network_port(values, ConfigVars.HTTP_PORT, 80),
+            heartbeat_port=_network_port(values, ConfigVars.HEARTBEAT_PORT, 5555),
+            allowed_uids=_uids(values),
+            database_url=_database(values),
+            url_prefix=_prefix(values, register_blueprint),
+            base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
+            network_settings_url=_link(values),
+            log_level=_level(values),
+        )
+
+    def firmware(self) -> str:
+        """Return the firmware's version, asking the host if it gave a callable."""
+        version = self.firmware_version
+        return _checked_firmware(version() if callable(version) else version)
+
+
+def _refuse(key: str, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(f"{key} {problem}", remedy)
+
+
+def _text(values: Mapping[str, Any], key: str, default: str) -> str:
+    value = values.get(key)
+    if value is None or value == "":
+        return default
+    if not isinstance(value, str | Path):
+        raise _refuse(key, f"must be a text, not {value!r:.60}.", "Quote it.")
+    return str(value)
+
+
+def _label(values: Mapping[str, Any], key: str, default: str) -> str:
+    text = _text(values, key, default)
+    if len(text) > 64 or not text.isprintable():
+        raise _refuse(key, "must be printable and at most 64 characters long.", "Choose a shorter name.")
+    return text
+
+
+def _directory(values: Mapping[str, Any]) -> Path:
+    path = Path(_text(values, ConfigVars.STATE_DIR, "/var/lib/hsmx-cluster"))
+    if not path.is_absolute():
+        raise _refuse(ConfigVars.STATE_DIR, f"must be an absolute path, not {str(path)!r:.60}.",
+                      "The web app and the agent may be started in different directories.")
+    return path
+
+
+def _socket(values: Mapping[str, Any], state_dir: Path) -> Path:
+    key = ConfigVars.CONTROL_SOCKET
+    path = Path(_text(values, key, str(state_dir / "agent.sock")))
+    if not path.is_absolute():
+        raise _refuse(key, f"must be an absolute path, not {str(path)!r:.60}.",
+                      "The web app and the agent may be started in different directories.")
+    if len(bytes(path)) > _SOCKET_PATH_MAX:
+        raise _refuse(key, f"is longer than the {_SOCKET_PATH_MAX} bytes that a Unix socket's path may have.",
+                      f"Set it, or {ConfigVars.STATE_DIR} which it comes from, to a shorter path.")
+    return path
+
+
+def _firmware(values: Mapping[str, Any], given: FirmwareVersion | None) -> FirmwareVersion:
+    key = ConfigVars.FIRMWARE_VERSION
+    version = values.get(key) if given is None else given
+    if version is None or version == "":
+        raise _refuse(key, "is not set.", "State the firmware's version: gateways compare it before they pair.")
+    if callable(version):
+        asked: Callable[[], str] = version
+        return asked
+    return _checked_firmware(version)
+
+
+def _checked_firmware(version: object) -> str:
+    if not isinstance(version, str) or not 0 < len(version) <= 64 or not version.isprintable():
+        raise _refuse(ConfigVars.FIRMWARE_VERSION, f"must be a text of 1 to 64 characters, not {version!r:.60}.",
+                      "For example '5.2.03'.")
+    return version
+
+
+def _whole(key: str, value: object, lowest: int, highest: int) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if not isinstance(number, int) or isinstance(number, bool) or not lowest <= number <= highest:
+        raise _refuse(key, f"must be a whole number from {lowest} to {highest}, not {value!r:.60}.", "Correct it.")
+    return number
+
+
+def _network_port(values: Mapping[str, Any], key: str, default: int) -> int:
+    return _whole(key, values.get(key, default), 1, 65535)
+
+
+def _uids(values: Mapping[str, Any]) -> tuple[int, ...]:
+    key = ConfigVars.ALLOWED_UIDS
+    given = values.get(key) or ()
+    if isinstance(given, str):
+        given = [item for item in given.replace(",", " ").split() if item]
+    if isinstance(given, int):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise _refuse(key, f"must be a list of user ids, not {given!r:.60}.", "For example [33].")
+    return tuple(_whole(key, uid, 0, 2**32 - 2) for uid in given)
+
+
+def _database(values: Mapping[str, Any]) -> str | None:
+    url = _text(values, ConfigVars.DATABASE_URL, "")
+    if not url:
+        return None
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        # The value is not repeated: it holds a password.
+        raise _refuse(ConfigVars.DATABASE_URL, "is not an SQLAlchemy URL.",
+                      "For example postgresql+psycopg://user:password@/name.") from None
+    return url
+
+
+def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:
+    key = ConfigVars.URL_PREFIX
+    prefix = _text(values, key, "/network/cluster")
+    if values.get(key) and not register_blueprint:
+        raise _refuse(key, "has no effect with register_blueprint=False.",
+                      "Remove it and give url_prefix to app.register_blueprint(cluster.blueprint, ...).")
+    if not prefix.startswith("/") or prefix.endswith("/") or "<" in prefix:
+        raise _refuse(key, f"must start with a slash and not end with one, not {prefix!r:.60}.",
+                      "For example /network/cluster.")
+    return prefix
+
+
+def _link(values: Mapping[str, Any]) -> str:
+    key = ConfigVars.NETWORK_SETTINGS_URL
+    url = _text(values, key, "")
+    if url and not url.startswith(("/", "http://", "https://")):
+        raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")
+    return url
+
+
+def _level(values: Mapping[str, Any]) -> str:
+    level = _text(values, ConfigVars.LOG_LEVEL, "INFO").upper()
+    if level not in _LOG_LEVELS:
+        raise _refuse(ConfigVars.LOG_LEVEL, f"must not be {level!r:.60}.", f"Use one of {', '.join(_LOG_LEVELS)}.")
+    return level

@@ -1,0 +1,203 @@
+"""The extension object: joins a Flask app to this gateway's agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from flask import Blueprint, Flask, current_app, url_for
+from sqlalchemy import Engine
+
+from . import signals
+from .config import Config, ConfigVars, FirmwareVersion
+from .control import ControlClient
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .agent.config import AgentConfig
+
+#: What somebody wants to do: look at the cluster, or change it.
+Action = Literal["view", "administer"]
+#: The host's decision whether the present user may. Only ``True`` lets somebody in.
+Permission = Callable[[Action], bool]
+
+_EXTENSION = "hsmx_cluster"
+
+#: By verb: the signal sent after it, and which entries of the agent's result go with it.
+_SIGNALS = {
+    "create": (signals.settings_saved, ("revision",)),
+    "propose": (signals.settings_saved, ("revision",)),
+    "resolve_conflict": (signals.settings_saved, ("revision",)),
+    "failover": (signals.failover_requested, ("to", "took_ms")),
+    "join": (signals.joined, ("peer",)),
+    "leave": (signals.left, ("peer_informed",)),
+}
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the extension keeps for one app.
+
+    :param database: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None.
+    """
+
+    config: Config
+    client: ControlClient
+    permission: Permission | None
+    database: Any
+    blueprint: Blueprint
+
+    def allows(self, action: Action) -> bool:
+        """Tell whether the present user may do this. Anything but a plain ``True`` of the host means no."""
+        return self.permission is None or self.permission(action) is True
+
+    def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Call the agent, and tell the host's listeners what was done."""
+        result = self.client.call(verb, **arguments)
+        if verb in _SIGNALS:
+            signal, names = _SIGNALS[verb]
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            signal.send(app, **{name: result.get(name) for name in names})
+        return result
+
+
+class HSMXCluster:
+    """Give a Flask-based gateway a second, standing-by gateway.
+
+    One object may serve several apps; per-app state is kept in ``app.extensions``.
+
+    :param app: call :meth:`init_app` on this app at once.
+    :param db: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None: the host has no database. The
+        agent learns its URL from it; the web app does not use it.
+    :param permission: called with ``"view"`` or ``"administer"`` for every page and API request; returns
+        True if the present user may. It may also ``abort()``, for example with a redirect to a login page.
+    :param allow_unprotected: state in so many words that anybody who reaches the pages may use them.
+    :param firmware_version: text or callable; instead of the key ``HSMX_CLUSTER_FIRMWARE_VERSION``.
+    :param register_blueprint: False if the host registers :attr:`blueprint` itself, under its own prefix.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        db: Any = None,
+        *,
+        permission: Permission | None = None,
+        allow_unprotected: bool = False,
+        firmware_version: FirmwareVersion | None = None,
+        register_blueprint: bool = True,
+    ) -> None:
+        from .web.blueprint import create_blueprint
+
+        self._db = db
+        self._permission = permission
+        self._allow_unprotected = allow_unprotected
+        self._firmware_version = firmware_version
+        self._register_blueprint = register_blueprint
+        #: The pages, the REST API and the other gateway's endpoints.
+        self.blueprint: Blueprint = create_blueprint()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, db: Any = None, *, permission: Permission | None = None) -> None:
+        """Set up an app. ``db`` and ``permission`` beat those given to the constructor.
+
+        :raises ConfigError: a configuration key is wrong, or nobody was said to guard the pages.
+        """
+        from .cli import cluster
+
+        if _EXTENSION in app.extensions:
+            raise ConfigError("HSMXCluster.init_app was called twice for this app.", "Call it once.")
+        permission = permission or self._permission
+        if permission is None and not self._allow_unprotected:
+            raise ConfigError(
+                "HSMXCluster has no permission callable: anybody could fail over this gateway.",
+                "Give permission=..., or state allow_unprotected=True.",
+            )
+        if permission is not None and not callable(permission):
+            raise ConfigError("permission must be a callable.", "It is called with 'view' or 'administer'.")
+        config = Config.load(
+            app.config, firmware_version=self._firmware_version, register_blueprint=self._register_blueprint
+        )
+        app.extensions[_EXTENSION] = _State(
+            config, ControlClient(config.control_socket), permission,
+            _checked_database(self._db if db is None else db), self.blueprint,
+        )
+        app.cli.add_command(cluster)
+        if self._register_blueprint:
+            app.register_blueprint(self.blueprint, url_prefix=config.url_prefix)
+
+    def status(self) -> dict[str, Any]:
+        """Return the agent's status of this gateway, for example for a badge in the host's own pages.
+
+        :raises AgentUnavailable: the agent does not run.
+        """
+        return state().call("status")
+
+    def agent_config(self) -> AgentConfig:
+        """Return what ``flask cluster agent`` hands to the agent of the current app."""
+        return agent_config()
+
+
+def state() -> _State:
+    """Return the current app's state.
+
+    :raises ConfigError: there is no current app, or ``init_app`` was not called for it.
+    """
+    if not current_app:
+        raise ConfigError("HSMXCluster needs a Flask app context.", "Use `with app.app_context():`.")
+    found = current_app.extensions.get(_EXTENSION)
+    if not isinstance(found, _State):
+        raise ConfigError(
+            f"HSMXCluster is not set up for the app {current_app.name!r}.", "Call cluster.init_app(app) first."
+        )
+    return found
+
+
+def agent_config() -> AgentConfig:
+    """Return the agent's configuration for the current app."""
+    from .agent.config import AgentConfig
+
+    found = state()
+    config = found.config
+    return AgentConfig(
+        state_dir=str(config.state_dir),
+        control_socket=str(config.control_socket),
+        firmware_version=config.firmware(),
+        peer_path=_path_of("peer"),
+        pair_path=_path_of("pair"),
+        http_port=config.http_port,
+        heartbeat_port=config.heartbeat_port,
+        allowed_uids=config.allowed_uids,
+        database_url=config.database_url or _database_url(found.database),
+        node_name=config.node_name,
+        log_level=config.log_level,
+    )
+
+
+def _path_of(view: str) -> str:
+    """Return the URL path of a peer endpoint, wherever the host has put the blueprint."""
+    for endpoint, function in current_app.view_functions.items():
+        if getattr(function, "hsmx_relay", None) == view:
+            with current_app.test_request_context():
+                return url_for(endpoint)
+    raise ConfigError(
+        "The blueprint is not registered, so that the other gateway could not reach this one.",
+        "Register it: app.register_blueprint(cluster.blueprint, url_prefix=...).",
+    )
+
+
+def _checked_database(db: Any) -> Any:
+    if db is None or isinstance(db, Engine) or hasattr(type(db), "engine"):
+        return db
+    raise ConfigError(
+        f"db is neither a Flask-SQLAlchemy object nor an SQLAlchemy engine, but {type(db).__name__}.",
+        f"Give db=None and set {ConfigVars.DATABASE_URL} if the database is reached otherwise.",
+    )
+
+
+def _database_url(db: Any) -> str | None:
+    if db is None:
+        return None
+    engine = db if isinstance(db, Engine) else db.engine
+    return str(engine.url.render_as_string(hide_password=False))

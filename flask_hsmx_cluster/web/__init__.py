@@ -1,0 +1,1 @@
+"""The blueprint: pages, REST API, and the endpoints for the other gateway."""

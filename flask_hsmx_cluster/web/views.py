@@ -1,0 +1,459 @@
+"""The pages for people. Each works without JavaScript."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from .. import rules, settings, words
+from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
+from ..extension import state
+from ..translate import gettext as _
+from . import forms
+from .access import needs
+from .answers import http_status, json_error, wants_json
+from .diagram import describe, diagram
+from .proposal import proposed_port
+
+#: Parts of the status that the page renews every second, each a template in ``parts/``.
+PARTS = (
+    "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "actions", "notices", "inside",
+    "plan_failover", "plan_maintenance", "plan_leave",
+)
+
+#: Category of the extension's flashed messages.
+FLASH = "hsmx-cluster"
+
+Answer = str | BaseResponse | tuple[str, int]
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the pages."""
+    for path, view, method in (
+        ("/", index, "GET"),
+        ("/", save, "POST"),
+        ("/status.json", status_json, "GET"),
+        ("/peer-ports", peer_ports, "GET"),
+        ("/events", events, "GET"),
+        ("/create", create_page, "GET"),
+        ("/create", create, "POST"),
+        ("/join", join_page, "GET"),
+        ("/join", join, "POST"),
+        ("/pairing-code", pairing_code, "POST"),
+        ("/failover", failover_page, "GET"),
+        ("/failover", failover, "POST"),
+        ("/maintenance", maintenance_page, "GET"),
+        ("/maintenance", maintenance, "POST"),
+        ("/leave", leave_page, "GET"),
+        ("/leave", leave, "POST"),
+        ("/conflict", conflict_page, "GET"),
+        ("/conflict", resolve_conflict, "POST"),
+    ):
+        blueprint.add_url_rule(path, view.__name__, view, methods=[method])
+    blueprint.register_error_handler(ClusterError, problem)
+
+
+def problem(error: ClusterError) -> Answer:
+    """Show what the agent refused, or that it does not run."""
+    if wants_json():
+        return json_error(error)
+    findings = error.findings if isinstance(error, ChecksFailed) else []
+    absent = isinstance(error, AgentUnavailable)
+    return _page("agent_absent" if absent else "problem", error=error, findings=findings), http_status(error)
+
+
+# ---- the settings page ----
+
+
+@needs("view")
+def index() -> Answer:
+    """Show the state of the cluster, and its settings."""
+    status = _call("status")
+    if status["cluster"] is None:
+        return _page("unformed", status=status)
+    held = _call("settings")
+    form = forms.SettingsForm(
+        formdata=None, data=forms.form_data(held["settings"], held["node_id"], held["revision"]))
+    return _settings_page(form, status, held)
+
+
+@needs("administer")
+def save() -> Answer:
+    """Save the settings, or do what another button of the form says."""
+    held = _call("settings")
+    if not held["formed"]:
+        return redirect(url_for(".index"))
+    status, ports = _call("status"), _ports()
+    form = forms.SettingsForm()
+    form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
+    if request.form.get("action") == "fetch":
+        return _settings_page(form, status, held, unmatched=_fetch_into(form, ports))
+    if not form.validate_on_submit():
+        return _settings_page(form, status, held, code=422)
+    if not form.enabled.data:
+        return redirect(url_for(".leave_page"))
+    if form.base_revision.data != str(held["revision"]):
+        return _settings_page(form, status, held, code=409, overtaken=_overtaken(form, held))
+    wanted = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    try:
+        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
+            return _settings_page(form, status, held, code=422)
+        if request.form.get("action") == "check":
+            return _settings_page(form, status, held, checklist=_preflight(form, wanted))
+        answer = _call("propose", settings=wanted, base_revision=held["revision"])
+    except ChecksFailed as error:
+        form.attach(error.findings)
+        return _settings_page(form, status, held, code=422)
+    except AgentUnavailable:
+        raise
+    except ClusterError as error:
+        form.attach([Finding(error.code, error.message, error.remedy)])
+        return _settings_page(form, status, held, code=http_status(error))
+    _say_saved(answer, bool(form.peer_id))
+    return redirect(url_for(".index"), 303)
+
+
+def _settings_page(
+    form: forms.SettingsForm, status: dict[str, Any], held: dict[str, Any], code: int = 200, **extra: Any
+) -> tuple[str, int]:
+    ports = _ports()
+    if not form.own_id:
+        form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
+    return _page("settings", form=form, status=status, held=held, ports=ports, proposal=None, **extra), code
+
+
+def _overtaken(form: forms.SettingsForm, held: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return what differs between the form and the settings that somebody saved meanwhile.
+
+    The form is then based on the present revision: saving again is a decision made with open eyes.
+    """
+    form.base_revision.data = str(held["revision"])
+    typed = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    return words.compare(typed, held["settings"])
+
+
+def _say_saved(answer: dict[str, Any], paired: bool) -> None:
+    if not paired:
+        text = _("Saved as revision %(n)s.", n=answer["revision"])
+    elif answer["delivered"]:
+        text = _("Saved as revision %(n)s and in force on both gateways.", n=answer["revision"])
+    else:
+        text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
+                 n=answer["revision"])
+    flash(text, FLASH)
+
+
+def _fetch_into(form: forms.SettingsForm, ports: forms.Ports) -> list[Finding]:
+    """Fill the other column; return what could not be filled, in words."""
+    try:
+        theirs = _call("peer_ports")["ports"]
+    except ClusterError as error:
+        return [Finding(error.code, error.message, error.remedy, blocking=False)]
+    form.offer(ports, theirs, own_id=form.own_id, peer_id=form.peer_id)
+    return [_unmatched(name) for name in form.fill_other(ports, theirs)]
+
+
+def _unmatched(name: str) -> Finding:
+    return Finding(
+        "port_unmatched",
+        _("%(port)s: the other gateway has no port of this name with one clear address.", port=name),
+        _("Enter the other gateway's port and address by hand."), blocking=False,
+    )
+
+
+@needs("view")
+def status_json() -> Answer:
+    """Return the agent's status; with ``?parts=1`` also the pieces of the page that show it."""
+    try:
+        status = _call("status")
+    except AgentUnavailable as error:
+        if "parts" not in request.args:
+            return json_error(error)
+        parts = dict.fromkeys(PARTS, "")
+        parts["headline"] = render_template("hsmx_cluster/parts/absent.html", error=error)
+        response: Response = jsonify(error=error.as_dict(), parts=parts, page="absent")
+        response.status_code = 503
+        return response
+    if "parts" in request.args:
+        formed = status["cluster"] is not None
+        status["parts"] = _parts(status) if formed else {}
+        status["page"] = "formed" if formed else "unformed"
+    return jsonify(status)
+
+
+def _parts(status: dict[str, Any]) -> dict[str, str]:
+    context = _status_context(status)
+    return {name: render_template(f"hsmx_cluster/parts/{name}.html", **context) for name in PARTS}
+
+
+@needs("view")
+def peer_ports() -> Answer:
+    """Return the other gateway's ports, matched by name with this gateway's."""
+    theirs = _call("peer_ports")
+    ports = _ports()
+    proposals = forms.match_ports(ports, theirs["ports"])
+    names = {port["name"] for port in ports}
+    return jsonify(
+        node_name=theirs["node_name"],
+        ports=theirs["ports"],
+        matched={name: address for name, address in proposals.items() if address},
+        unmatched={name: _unmatched(name).text for name, address in proposals.items() if not address},
+        only_there=[port["name"] for port in theirs["ports"] if port["name"] not in names],
+    )
+
+
+@needs("view")
+def events() -> Answer:
+    """Show what happened, newest first, with the evidence."""
+    before = request.args.get("before", None, type=int)
+    found = _call("events", limit=50, before=before)["events"]
+    older = found[-1]["id"] if len(found) == 50 else None
+    return _page("events", events=found, before=before, older=older)
+
+
+# ---- forming ----
+
+
+@needs("administer")
+def create_page() -> Answer:
+    """Ask for the settings of a new cluster."""
+    if _formed():
+        return redirect(url_for(".index"))
+    ports = _ports()
+    proposal = proposed_port(ports)
+    data = {"vip0": {"port": proposal.port}} if proposal else {}
+    return _create_page(forms.SettingsForm(formdata=None, data=data), ports)
+
+
+@needs("administer")
+def create() -> Answer:
+    """Create a cluster, and show the code for the other gateway."""
+    held = _call("settings")
+    if held["formed"]:
+        return redirect(url_for(".index"))
+    ports = _ports()
+    form = forms.SettingsForm()
+    form.offer(ports, own_id=held["node_id"])
+    if not form.validate_on_submit():
+        return _create_page(form, ports, 422)
+    wanted = form.to_settings("", [{"node_id": held["node_id"], "name": _call("status")["node"]["name"]}])
+    try:
+        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
+            return _create_page(form, ports, 422)
+        if request.form.get("action") == "check":
+            return _create_page(form, ports, checklist=_preflight(form, wanted))
+        answer = _call("create", settings=wanted)
+    except ChecksFailed as error:
+        form.attach(error.findings)
+        return _create_page(form, ports, 422)
+    except AgentUnavailable:
+        raise
+    except ClusterError as error:
+        form.attach([Finding(error.code, error.message, error.remedy)])
+        return _create_page(form, ports, http_status(error))
+    return _pairing_page(answer)
+
+
+def _create_page(form: forms.SettingsForm, ports: forms.Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
+    if not form.own_id:
+        form.offer(ports, own_id=_call("settings")["node_id"])
+    return _page("create", form=form, ports=ports, proposal=proposed_port(ports), **extra), code
+
+
+@needs("administer")
+def pairing_code() -> Answer:
+    """Show a new code for the other gateway."""
+    _demand(forms.ActionForm())
+    return _pairing_page(_call("pairing_code"))
+
+
+def _pairing_page(answer: dict[str, Any]) -> Answer:
+    """Show a pairing code. It is in this answer only: in no cookie, address or log."""
+    response = make_response(_page(
+        "pairing", code=answer["code"], expires_in_s=int(answer["expires_in_s"]), address=_own_address()))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _own_address() -> str:
+    """Return this gateway's synchronisation address, at which the other one will ask."""
+    held = _call("settings")
+    for link in held["settings"]["links"]:
+        if link["kind"] == "sync" and held["node_id"] in link["ends"]:
+            return words.bare(link["ends"][held["node_id"]]["address"])
+    return ""
+
+
+@needs("administer")
+def join_page() -> Answer:
+    """Ask for the other gateway's address and code."""
+    if _formed():
+        return redirect(url_for(".index"))
+    return _join_page(forms.JoinForm(formdata=None), _ports())
+
+
+@needs("administer")
+def join() -> Answer:
+    """Join the other gateway's cluster."""
+    ports = _ports()
+    form = forms.JoinForm()
+    form.offer(ports)
+    if not form.validate_on_submit():
+        return _join_page(form, ports, 422)
+    if request.form.get("action") == "check":
+        return _join_page(form, ports, checklist=_preflight(form, None))
+    try:
+        answer = _call("join", address=forms.fields.peer(form.address.data), code=form.code.data, ends=form.ends())
+    except AgentUnavailable:
+        raise
+    except ChecksFailed as error:
+        form.attach(error.findings)
+        return _join_page(form, ports, 422)
+    except ClusterError as error:
+        form.attach([Finding(error.code, error.message, error.remedy)])
+        return _join_page(form, ports, http_status(error))
+    flash(_("This gateway has joined the cluster of %(peer)s.", peer=answer["peer"]), FLASH)
+    return redirect(url_for(".index"), 303)
+
+
+def _join_page(form: forms.JoinForm, ports: forms.Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
+    form.offer(ports)
+    return _page("join", form=form, ports=ports, **extra), code
+
+
+def _preflight(form: forms.ClusterForm, wanted: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Ask the agent for its checks; attach its findings and return the checklist."""
+    answer = _call("preflight", settings=wanted)
+    form.attach([Finding(**finding) for finding in answer["findings"]])
+    checked: list[dict[str, Any]] = answer["checked"]
+    return checked
+
+
+# ---- actions: each says what it will do before it does it ----
+
+
+@needs("administer")
+def failover_page() -> Answer:
+    """Say what a fail-over will do."""
+    return _page("failover", **_status_context(_call("status")))
+
+
+@needs("administer")
+def failover() -> Answer:
+    """Fail over."""
+    _demand(forms.ActionForm())
+    answer = _call("failover")
+    flash(_("%(name)s is active now. It took %(time)s.", name=answer["to"],
+            time=words.milliseconds(answer["took_ms"])), FLASH)
+    return redirect(url_for(".index"), 303)
+
+
+@needs("administer")
+def maintenance_page() -> Answer:
+    """Say what maintenance will do."""
+    return _page("maintenance", **_status_context(_call("status")))
+
+
+@needs("administer")
+def maintenance() -> Answer:
+    """Switch maintenance on or off."""
+    form = forms.MaintenanceForm()
+    _demand(form)
+    if form.on.data == "1":
+        answer = _call("maintenance", on=True, duration_s=form.duration_s.data)
+        flash(_("Maintenance is on for %(time)s.", time=words.duration(answer["left_s"])), FLASH)
+    else:
+        _call("maintenance", on=False)
+        flash(_("Maintenance is off: this gateway takes over again if the other one fails."), FLASH)
+    return redirect(url_for(".index"), 303)
+
+
+@needs("administer")
+def leave_page() -> Answer:
+    """Say what leaving will do."""
+    return _page("leave", **_status_context(_call("status")))
+
+
+@needs("administer")
+def leave() -> Answer:
+    """Leave the cluster."""
+    form = forms.LeaveForm()
+    _demand(form)
+    answer = _call("leave", force=form.force.data)
+    flash(_("This gateway has left the cluster.") if answer["peer_informed"] else
+          _("This gateway has left the cluster. The other one does not know yet: leave there too."), FLASH)
+    return redirect(url_for(".index"), 303)
+
+
+@needs("view")
+def conflict_page() -> Answer:
+    """Show two revisions side by side."""
+    held = _call("settings")
+    if held["conflict"] is None:
+        return redirect(url_for(".index"))
+    lines = words.compare(held["settings"], held["conflict"]["settings"])
+    return _page("conflict", held=held, theirs=held["conflict"], lines=lines, form=forms.ConflictForm(formdata=None))
+
+
+@needs("administer")
+def resolve_conflict() -> Answer:
+    """Keep one of two revisions."""
+    form = forms.ConflictForm()
+    _demand(form)
+    answer = _call("resolve_conflict", keep=form.keep.data)
+    flash(_("Settled: revision %(n)s is in force.", n=answer["revision"]), FLASH)
+    return redirect(url_for(".index"), 303)
+
+
+# ---- shared ----
+
+
+def _call(verb: str, **arguments: Any) -> dict[str, Any]:
+    return state().call(verb, **arguments)
+
+
+def _ports() -> list[dict[str, Any]]:
+    ports: list[dict[str, Any]] = _call("ports")["ports"]
+    return ports
+
+
+def _formed() -> bool:
+    return bool(_call("settings")["formed"])
+
+
+def _peer_id(held: dict[str, Any]) -> str:
+    return next((str(node["node_id"]) for node in held["settings"]["nodes"] if node["node_id"] != held["node_id"]), "")
+
+
+def _demand(form: Any) -> None:
+    """Raise unless a form without fields to correct is in order: its token is missing or old."""
+    if not form.validate_on_submit():
+        raise RequestRefused(
+            _("Nothing was done: the page was open for too long, or the request came from elsewhere."),
+            _("Go back, and press the button again."),
+        )
+
+
+def _status_context(status: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "status": status, "drawing": diagram(status), "drawing_text": describe(status),
+        "may": state().allows("administer"),
+    }
+
+
+def _page(template: str, /, **context: Any) -> str:
+    if context.get("status"):
+        context = {**_status_context(context["status"]), **context}
+    context.setdefault("may", state().allows("administer"))
+    context.setdefault("actions", _action_forms())
+    return render_template(f"hsmx_cluster/{template}.html", **context)
+
+
+def _action_forms() -> dict[str, Any]:
+    """Return the small forms behind the buttons."""
+    return {
+        "plain": forms.ActionForm(formdata=None), "maintenance": forms.MaintenanceForm(formdata=None),
+        "leave": forms.LeaveForm(formdata=None),
+    }

@@ -1,0 +1,200 @@
+"""The agent's status in plain words, for the page and for the CLI alike.
+
+Each function takes the result of the verb ``status`` and decides nothing: it only says what the agent said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .translate import gettext as _
+
+#: The one sentence that this version owes every operator.
+DATA_NOTICE = (
+    "This version moves addresses only. Guests, vouchers, settings and files are not replicated to the other "
+    "gateway yet."
+)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its two largest units: ``3 days 4 h``, ``2 min 5 s``, ``12 s``."""
+    if seconds is None:
+        return "–"
+    if 0 <= seconds < 1:
+        return _("less than 1 s")
+    left = max(0, int(seconds))
+    days, left = divmod(left, 86400)
+    hours, left = divmod(left, 3600)
+    minutes, left = divmod(left, 60)
+    if days:
+        text = _("1 day") if days == 1 else _("%(n)s days", n=days)
+        return f"{text} {hours} h" if hours else text
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {left} s" if left else f"{minutes} min"
+    return f"{left} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a short time: ``0.3 ms``, ``45 ms``, ``2.1 s``."""
+    if value is None:
+        return "–"
+    if value < 10:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 1000 else duration(value / 1000)
+
+
+def join(items: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, or ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return _("%(several)s and %(last)s", several=", ".join(items[:-1]), last=items[-1])
+
+
+def addresses(status: dict[str, Any]) -> str:
+    """Return the shared addresses without prefix length, joined."""
+    return join([bare(vip["address"]) for vip in status["virtual_ips"]])
+
+
+def bare(address: str) -> str:
+    """Return an address without its prefix length."""
+    return address.partition("/")[0]
+
+
+def role(name: str) -> str:
+    """Return the word for a role."""
+    return {
+        "active": _("Active"), "passive": _("Standing by"), "standalone": _("Alone"), "unknown": _("Not heard"),
+    }.get(name, name)
+
+
+def headline(status: dict[str, Any]) -> str:
+    """Return the one sentence that says what this gateway does."""
+    here, peer, shared = status["node"], status["peer"], addresses(status)
+    if status["cluster"] is None:
+        return _("This gateway works alone: it is not in a cluster.")
+    if here["role"] == "active":
+        return _("This gateway is active: it answers on %(addresses)s.", addresses=shared)
+    if here["role"] == "passive" and peer is not None and peer["role"] == "active":
+        return _("This gateway stands by. %(peer)s is active: it answers on %(addresses)s.",
+                 peer=peer["name"], addresses=shared)
+    if here["role"] == "passive":
+        return _("This gateway stands by and does not answer on %(addresses)s.", addresses=shared)
+    return _("This gateway is in a cluster, but has no role yet.")
+
+
+def other(status: dict[str, Any]) -> str:
+    """Return the sentence about the other gateway; empty outside a cluster."""
+    peer = status["peer"]
+    if status["cluster"] is None:
+        return ""
+    if peer is None:
+        return _("The other gateway has not joined yet: nothing stands by.")
+    if peer["role"] == "unknown":
+        return _("The other one, %(peer)s, is not heard.", peer=peer["name"])
+    if peer["maintenance"]:
+        return _("The other one, %(peer)s, is in maintenance and does not take over.", peer=peer["name"])
+    if status["node"]["role"] == "active" and peer["role"] == "active":
+        return _("The other one, %(peer)s, says that it is active too.", peer=peer["name"])
+    if status["node"]["role"] == "active":
+        return _("The other one, %(peer)s, stands by.", peer=peer["name"])
+    if peer["role"] == "active":
+        return _("If it fails, this gateway takes over by itself.")
+    return _("The other one, %(peer)s, stands by too.", peer=peer["name"])
+
+
+def path_state(state: str) -> str:
+    """Return the word for a path's state."""
+    return {"up": _("works"), "down": _("cut"), "unknown": _("not known")}.get(state, state)
+
+
+def reading(name: str) -> str:
+    """Return the words for what was read on the wire about a shared address."""
+    return {
+        "held": _("held here"), "answered": _("the other gateway answers"), "silent": _("nobody answers"),
+        "blind": _("cannot be told from here"), "no_carrier": _("no cable"),
+        "conflict": _("somebody else answers"),
+    }.get(name, name)
+
+
+def failover_plan(status: dict[str, Any]) -> list[str]:
+    """Return what a fail-over will do, step by step, before it is done."""
+    peer, shared = status["peer"], addresses(status)
+    if peer is None:
+        return [_("Nothing: no other gateway has joined this cluster.")]
+    here = status["node"]["name"]
+    giver, taker = (here, peer["name"]) if status["node"]["role"] == "active" else (peer["name"], here)
+    return [
+        _("%(giver)s gives up %(addresses)s and stands by.", giver=giver, addresses=shared),
+        _("%(taker)s takes %(addresses)s over and becomes active.", taker=taker, addresses=shared),
+        _("Guests notice a pause of a few milliseconds, if anything."),
+        _("It stays that way: nothing moves back by itself."),
+    ]
+
+
+def maintenance_plan(status: dict[str, Any]) -> list[str]:
+    """Return what switching maintenance on will do."""
+    plan = []
+    if status["node"]["role"] == "active" and status["peer"] is not None:
+        plan.append(_("This gateway hands %(addresses)s over to %(peer)s first.",
+                      addresses=addresses(status), peer=status["peer"]["name"]))
+    return [
+        *plan,
+        _("Until maintenance ends, this gateway does not take over. If the other one fails, guests are offline."),
+        _("It ends by itself after the time you choose, even after a restart."),
+    ]
+
+
+def leave_plan(status: dict[str, Any]) -> list[str]:
+    """Return what leaving the cluster will do."""
+    peer = status["peer"]
+    if peer is None:
+        return [
+            _("This gateway gives up %(addresses)s. Nobody answers there any more.", addresses=addresses(status)),
+            _("Its cluster settings are removed."),
+        ]
+    return [
+        _("%(peer)s goes on alone with %(addresses)s; if this gateway is active, it hands over first.",
+          peer=peer["name"], addresses=addresses(status)),
+        _("The cluster settings and the cluster's key are removed from this gateway."),
+        _("From then on nothing stands by for %(peer)s. To come back, join again with a new code.",
+          peer=peer["name"]),
+    ]
+
+
+def rows(settings: dict[str, Any]) -> dict[str, str]:
+    """Return settings as labelled lines, for the CLI and for comparing two revisions."""
+    names = {node["node_id"]: node["name"] for node in settings["nodes"]}
+    lines: dict[str, str] = {}
+    for number, vip in enumerate(settings["virtual_ips"], 1):
+        ticks = [text for key, text in (("off_subnet", _("outside the port's subnet")),
+                                        ("virtual_mac", _("virtual MAC"))) if vip.get(key)]
+        lines[_("Virtual IP %(n)s", n=number)] = ", ".join(
+            [_("%(address)s on %(port)s", address=vip["address"], port=vip["port"]), *ticks])
+    for link in settings["links"]:
+        for node_id, end in link["ends"].items():
+            label = f"{link_name(link['kind'])}, {names.get(node_id) or _('this gateway')}"
+            lines[label] = _("%(address)s on %(port)s", address=end["address"], port=end["port"])
+    advanced = settings["advanced"]
+    lines |= {
+        _("Heartbeat interval"): f"{advanced['heartbeat_ms']} ms",
+        _("Ping pongs"): str(advanced["ping_pongs"]),
+        _("Lease"): f"{advanced['lease_s']} s",
+        _("Boot hold"): f"{advanced['boot_hold_s']} s",
+        _("Announcement refresh"): f"{advanced['announce_refresh_s']} s",
+        _("References"): ", ".join(advanced["references"]) or _("none"),
+    }
+    return lines
+
+
+def link_name(kind: str) -> str:
+    """Return what people call a kind of link."""
+    return {"sync": _("Synchronisation"), "backup": _("Backup"), "service": _("Service network")}.get(kind, kind)
+
+
+def compare(mine: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return label, mine and theirs of every line of two revisions; ``–`` where one has no such line."""
+    left, right = rows(mine), rows(theirs)
+    return [(label, left.get(label, "–"), right.get(label, "–")) for label in {**left, **right}]

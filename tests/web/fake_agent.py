@@ -1,0 +1,231 @@
+"""A stand-in for the agent: a real Unix socket that speaks the control protocol and remembers a cluster."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flask_hsmx_cluster import rules, settings
+from flask_hsmx_cluster.control import VERBS
+from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
+
+OWN_ID, PEER_ID = "a" * 32, "b" * 32
+CODE = "7KQM-2XWP-9RTC-4HVN"
+Json = dict[str, Any]
+
+
+def port(name: str, *addresses: str, carrier: bool = True) -> Json:
+    return {"name": name, "mac": "02:00:00:00:00:01", "carrier": carrier, "addresses": list(addresses),
+            "kind": "ethernet", "mtu": 1500}
+
+
+class FakeAgent:
+    """The verbs, over an in-memory cluster. Tests set its attributes to make it say something else."""
+
+    def __init__(self) -> None:
+        self.ports = [port("lan0", "10.0.0.1/24"), port("sync0", "192.168.254.1/30"), port("back0", "172.31.0.1/30"),
+                      port("spare0", carrier=False)]
+        self.peer_ports = [port("lan0", "10.0.0.2/24"), port("sync0", "192.168.254.2/30"),
+                           port("backup1", "172.31.0.2/30")]
+        self.settings: Json | None = None
+        self.revision = 0
+        self.conflict: Json | None = None
+        self.role = "standalone"
+        self.peer: Json | None = None
+        self.maintenance_s: int | None = None
+        self.alarms: list[Json] = []
+        self.calls: list[tuple[str, Json]] = []
+        self.refusals: dict[str, ClusterError] = {}
+        self.findings: list[Finding] = []
+        self.delivered = True
+        self.paths_down: set[str] = set()
+
+    # ---- scenes ----
+
+    def form(self, *, paired: bool = True) -> None:
+        """Be in a cluster, active, with the other gateway unless ``paired`` is False."""
+        self.settings = cluster_settings(paired)
+        self.revision, self.role = 1, "active"
+        self.peer = peer_status() if paired else None
+
+    # ---- verbs ----
+
+    def verb_status(self) -> Json:
+        formed, held = self.settings is not None, self.role == "active"
+        vips = self.settings["virtual_ips"] if self.settings else []
+        return {
+            "node": {"id": OWN_ID, "name": "gateway-a", "role": self.role, "since_s": 93784.2,
+                     "why": "Took over: 5 of 5 probes unanswered on sync and on backup." if held else "", "term": 3,
+                     "phase": "leading", "phase_text": "", "maintenance_left_s": self.maintenance_s, "health": [],
+                     "firmware": "5.2.03", "version": "0.1.0", "protocol": 1},
+            "peer": self.peer,
+            "cluster": {"id": "c" * 32, "revision": self.revision, "pending": not self.delivered,
+                        "conflict": self.conflict is not None} if formed else None,
+            "paths": [self._path(link) for link in self.settings["links"]] if self.settings and self.peer else [],
+            "virtual_ips": [{"address": vip["address"], "port": vip["port"], "held": held,
+                             "reading": "held" if held else "answered", "text": ""} for vip in vips],
+            "alarms": self.alarms,
+            "readiness": {"ready": self.peer is not None and not self.alarms,
+                          "reasons": [] if self.peer else ["No other gateway has joined."]},
+            "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
+            "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
+            "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
+        }
+
+    def _path(self, link: Json) -> Json:
+        down = link["kind"] in self.paths_down
+        mine, other = link["ends"].get(OWN_ID), link["ends"].get(PEER_ID)
+        return {"name": link["kind"], "kind": link["kind"], "local": mine["address"], "remote": other["address"],
+                "state": "down" if down else "up", "heard_ms": 45210.0 if down else 62.0,
+                "rtt_ms": None if down else 0.31, "loss_percent": 100.0 if down else 0.0,
+                "why": "no carrier on sync0" if down else ""}
+
+    def verb_settings(self) -> Json:
+        return {"formed": self.settings is not None, "node_id": OWN_ID, "settings": self.settings,
+                "revision": self.revision, "author": "gateway-a" if self.revision else "",
+                "changed_at": "2030-05-06T07:08:09+00:00" if self.revision else "", "pending": False,
+                "conflict": self.conflict}
+
+    def verb_ports(self) -> Json:
+        return {"ports": self.ports}
+
+    def verb_peer_ports(self) -> Json:
+        return {"ports": self.peer_ports, "node_name": "gateway-b"}
+
+    def verb_events(self, limit: int = 100, before: int | None = None) -> Json:
+        newest = 120 if before is None else before - 1
+        return {"events": [
+            {"id": number, "at": f"2030-05-06T07:08:{number % 60:02}+00:00", "kind": "took_over",
+             "severity": ("info", "warning", "critical")[number % 3], "text": f"Event {number}",
+             "evidence": ["5 of 5 probes unanswered on sync", "10.0.0.100 silent on lan0 for 52 ms"],
+             "node": "gateway-a"}
+            for number in range(newest, max(0, newest - limit), -1)]}
+
+    def verb_preflight(self, settings: Json | None = None) -> Json:
+        return {"findings": [finding.as_dict() for finding in self.findings],
+                "checked": [{"key": "clock", "text": "Both clocks agree.", "ok": True},
+                            {"key": "virtual_ip_in_use", "text": "The virtual IP is free.", "ok": not self.findings}]}
+
+    def verb_propose(self, settings: Json, base_revision: int) -> Json:
+        if base_revision != self.revision:
+            raise RequestRefused(f"Revision {self.revision} is in force, not {base_revision}.", "Look at it first.")
+        self._check(settings)
+        self.settings, self.revision = settings, self.revision + 1
+        return {"revision": self.revision, "delivered": self.delivered}
+
+    def verb_create(self, settings: Json) -> Json:
+        if self.settings is not None:
+            raise RequestRefused("This gateway is in a cluster already.", "Leave it first.")
+        self._check(settings)
+        self.settings, self.revision, self.role = {**settings, "cluster_id": "c" * 32}, 1, "active"
+        return {"code": CODE, "expires_in_s": 600, "revision": 1}
+
+    def verb_pairing_code(self) -> Json:
+        return {"code": CODE, "expires_in_s": 600}
+
+    def verb_join(self, address: str, code: str, ends: Json) -> Json:
+        if code != CODE:
+            raise PairingFailed("The code is wrong or has expired.", "Ask for a new code on the first gateway.")
+        self._check(None)
+        self.form()
+        self.role = "passive"
+        self.peer = {**peer_status(), "role": "active"}
+        return {"settings": self.settings, "peer": "gateway-b"}
+
+    def verb_leave(self, force: bool = False) -> Json:
+        self.settings, self.peer, self.role, self.revision = None, None, "standalone", 0
+        return {"left": True, "peer_informed": not force}
+
+    def verb_failover(self) -> Json:
+        if self.peer is None:
+            raise RequestRefused("There is nobody to fail over to.", "Let another gateway join first.")
+        self.role, self.peer["role"] = self.peer["role"], self.role
+        return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
+
+    def verb_maintenance(self, on: bool, duration_s: int = 3600) -> Json:
+        self.maintenance_s = duration_s if on else None
+        return {"on": on, "left_s": self.maintenance_s or 0}
+
+    def verb_resolve_conflict(self, keep: str) -> Json:
+        assert self.conflict is not None
+        self.settings = self.settings if keep == "mine" else self.conflict["settings"]
+        self.revision, self.conflict = self.revision + 1, None
+        return {"revision": self.revision}
+
+    def verb_pair(self, message: str) -> Json:
+        return {"message": base64.b64encode(b"answer to " + base64.b64decode(message)).decode()}
+
+    verb_peer = verb_pair
+
+    def _check(self, data: Json | None) -> None:
+        found = list(self.findings)
+        if data is not None:
+            found += rules.check(settings.from_dict(data), {OWN_ID: self.ports})
+        if any(finding.blocking for finding in found):
+            raise ChecksFailed(found)
+
+    # ---- the socket ----
+
+    def answer(self, line: bytes) -> Json:
+        request = json.loads(line)
+        verb, arguments = request["verb"], request["arguments"]
+        assert verb in VERBS
+        self.calls.append((verb, copy.deepcopy(arguments)))
+        try:
+            if verb in self.refusals:
+                raise self.refusals[verb]
+            return {"ok": True, "result": getattr(self, f"verb_{verb}")(**arguments)}
+        except ClusterError as error:
+            return {"ok": False, "error": error.as_dict()}
+
+    @contextlib.contextmanager
+    def listening(self, path: Path) -> Iterator[FakeAgent]:
+        """Serve on a socket until the block ends."""
+        agent = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(json.dumps(agent.answer(self.rfile.readline())).encode() + b"\n")
+
+        class Server(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+
+        with Server(str(path), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            try:
+                yield self
+            finally:
+                server.shutdown()
+                thread.join()
+                path.unlink(missing_ok=True)
+
+
+def peer_status() -> Json:
+    return {"id": PEER_ID, "name": "gateway-b", "role": "passive", "heard_ms": 62.0, "health": [],
+            "maintenance": False, "firmware": "5.2.03", "version": "0.1.0", "revision": 1}
+
+
+def cluster_settings(paired: bool = True) -> Json:
+    def ends(name: str, network: str) -> Json:
+        both = {OWN_ID: {"port": name, "address": f"{network}.1/30"},
+                PEER_ID: {"port": name, "address": f"{network}.2/30"}}
+        return both if paired else {OWN_ID: both[OWN_ID]}
+
+    nodes = [{"node_id": OWN_ID, "name": "gateway-a"}, {"node_id": PEER_ID, "name": "gateway-b"}]
+    return {
+        "cluster_id": "c" * 32,
+        "nodes": nodes if paired else nodes[:1],
+        "virtual_ips": [{"address": "10.0.0.100/24", "port": "lan0", "off_subnet": False, "virtual_mac": False}],
+        "links": [{"kind": "sync", "ends": ends("sync0", "192.168.254")},
+                  {"kind": "backup", "ends": ends("back0", "172.31.0")}],
+        "advanced": {"heartbeat_ms": 100, "ping_pongs": 5, "lease_s": 2, "boot_hold_s": 3, "announce_refresh_s": 100,
+                     "references": ["10.0.0.254"]},
+    }
