@@ -93,7 +93,6 @@ def core_plan(membership: Membership, udp_port: int) -> Plan:
             refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,
-        references=bool(advanced.references),
     )
 
 

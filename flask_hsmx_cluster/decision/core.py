@@ -285,7 +285,7 @@ class Core:
         port = self.ports.get(event.port)
         if port is None:
             return
-        if event.mac == self.peer_mac(event.port):
+        if event.mac == (self.peer_mac(event.port) or event.mac) and self.plan.peer:
             port.answered(self.now)
             if self.role is Role.ACTIVE and self.active.handover is None and not self.passive.adopting:
                 self.active.peer_holds_too(port)
@@ -388,10 +388,11 @@ class Core:
         return self.peer_at is not None and self.now - self.peer_at < self.plan.timing.suspect_s
 
     def peer_mac(self, name: str) -> bytes:
+        """Return the other gateway's MAC on a port: as it signed it, or as it was last known; b"" if never."""
         index = self.plan.ports.index(name)
         if self.peer and index < len(self.peer.ports):
             return self.peer.ports[index].mac
-        return b""
+        return self.plan.peer_macs[index] if index < len(self.plan.peer_macs) else b""
 
     def probe_addresses(self) -> None:
         for port in self.ports.values():

@@ -192,6 +192,7 @@ class Plan:
     :param peer: node id of the other gateway, or "" in a cluster of one.
     :param ports: names of the virtual-IP ports; their order is the same on both gateways.
     :param addresses: the virtual IPs on each port, as people read them.
+    :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
     """
 
     node: str
@@ -202,7 +203,7 @@ class Plan:
     addresses: tuple[str, ...]
     timing: Timing
     revision: int = 0
-    references: bool = False
+    peer_macs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -281,11 +281,11 @@ class Passive:
         timing = core.plan.timing
         if core.now < hold.next_probe:
             return
-        if core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._ethernet_worked():
+        if core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough():
             self.hold = None
             core.claim(
                 "the address answered for two leases without one authenticated sign of life",
-                ("Ethernet heartbeats had worked on that network; an ARP answer alone can be forged",),
+                ("an ARP answer alone can be forged: it holds for two leases at most",),
                 out_of_hold=True,
             )
             return
@@ -315,12 +315,13 @@ class Passive:
         else:
             hold.next_probe = core.now + (timing.burst_spacing_s if near or doubt else HOLD_PROBE_EVERY_S)
 
-    def _ethernet_worked(self) -> bool:
+    def _arp_alone_is_not_enough(self) -> bool:
+        """Ethernet heartbeats had worked, or the peer's MAC was never told: an ARP answer can be anybody's."""
         core = self.core
         return any(
             evidence.both_ways_at is not None and evidence.both_ways_at >= evidence.carrier_since
             for evidence in core.ports.values()
-        )
+        ) or not all(core.peer_mac(name) for name in core.ports)
 
     def end_doubt(self, path: str) -> None:
         """Any authenticated message ends a suspicion, a hold, and a wait."""

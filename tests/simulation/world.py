@@ -72,6 +72,7 @@ class World:
                 Path("backup", "backup", "backup0", True),
                 Path("lan0 (Ethernet)", "ethernet", "lan0"),
             ),
+            peer_macs=(MACS["b" if name == "a" else "a"],),
             ports=("lan0",),
             addresses=(ADDRESS,),
             timing=self.timing,
@@ -86,11 +87,12 @@ class World:
         adopt = None
         if machine.reign and machine.reign[1] == machine.boots and machine.lease_until > self.now:
             adopt = Term(machine.reign[0], name * 32)
+        reserved, machine.reserved = machine.reserved, machine.reserved + 100
         machine.core = Core(
             self.plan(name),
             Start(
                 hold_s=self.timing.boot_hold_s if machine_boot else min(1.0, self.timing.boot_hold_s),
-                next_term=machine.reserved + 1,
+                next_term=reserved + 1,
                 reserved_to=machine.reserved,
                 adopt=adopt,
                 adopt_until=machine.lease_until,
@@ -101,8 +103,7 @@ class World:
         machine.powered, machine.frozen = True, False
         machine.inbox.clear()
         machine.newest = 0
-        self.other(name).newest = 0
-        machine.sent = 0
+        machine.sent += 1_000_000  # a new incarnation: what the former one sent is older
         for port, up in machine.carrier.items():
             self._tell(machine, events.Carrier(port, up))
 
