@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..decision import events
-from ..decision.core import Core
+from ..decision.core import TERM_BLOCK, Core
 from ..decision.model import Cause, Kind, Motive, Role, Start, Term
 from ..errors import ClusterError, NetworkError, RequestRefused
 from ..network.addresses import AddressLease, placed
@@ -73,7 +73,8 @@ class HeartbeatLoop:
         self._handover: Future[events.HandoverEnded] | None = None
         self._maintenance_until: float | None = None
         self._showing: dict[str, Showing] = {}
-        self._started = False
+        self._terms = (1, 0)
+        self._start_adopts: Term | None = None
         self.turns = 0
         self.slowest_turn_s = 0.0
 
@@ -135,6 +136,8 @@ class HeartbeatLoop:
             for name in wanted:
                 prepare_port(name)
             first = self.call(lambda: self._session is None)
+            if first:
+                self._stock_terms()
             requests = _frame_requests(membership, [found[name] for name in wanted])
             if first and not membership.claim:
                 self.call(lambda: self._install(membership, found))  # frames may come a little later
@@ -183,7 +186,6 @@ class HeartbeatLoop:
         notify = _Watchdog()
         slow_at = boot_time_s()
         wall_offset = time.time() - boot_time_s()
-        self._started = True
         while not self._stopping.is_set():
             session = self._session
             due = min(session.core.deadline(), slow_at) if session else slow_at
@@ -308,10 +310,16 @@ class HeartbeatLoop:
         if new.core.role is Role.ACTIVE:
             new.perform([events.Renew(), events.Announce()])
 
+    def _stock_terms(self) -> None:
+        """Reserve this run's first terms on disk, before any could be needed; a restart burns what was left."""
+        before = self.clerk.ledger.reserved_term()
+        self.clerk.ledger.reserve_term(before + TERM_BLOCK)
+        self._terms = (before + 1, before + TERM_BLOCK)
+
     def _start(self, membership: Membership, lease: AddressLease) -> Start:
         """Tell the core how this agent comes up; a machine boot, an agent restart, or the birth of a cluster."""
         ledger = self.clerk.ledger
-        reserved, reign, boot_id = ledger.reserved_term(), ledger.last_reign(), machine_boot_id()
+        reign, boot_id = ledger.last_reign(), machine_boot_id()
         valid_s = self._leased_for(lease)
         restarted = reign is not None and reign[1] == boot_id
         adopt = Term(reign[0], membership.node_id) if restarted and reign and valid_s > 0 else None
@@ -319,8 +327,8 @@ class HeartbeatLoop:
         hold_s = float(membership.settings.advanced.boot_hold_s)
         return Start(
             hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
-            next_term=reserved + 1,
-            reserved_to=reserved,
+            next_term=self._terms[0],
+            reserved_to=self._terms[1],
             adopt=adopt,
             adopt_until=boot_time_s() + valid_s,
             claim=membership.claim,
