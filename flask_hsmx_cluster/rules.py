@@ -255,21 +255,38 @@ def _check_link_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]
     names = {node.node_id: node.name for node in settings.nodes}
     for link in settings.links:
         for node_id, end in link.ends.items():
-            if node_id not in known or not _PORT_NAME.fullmatch(end.port):
-                continue
-            where, name = f"links.{link.kind}.{node_id}", names.get(node_id, "The gateway")
-            port = known[node_id].get(end.port)
-            if port is None:
-                yield Finding(
-                    "port_missing", f"{name} has no network port {end.port}.", "Choose another port.", f"{where}.port"
-                )
-            elif all(end.address.ip != own.ip for own in own_addresses(port)):
-                yield Finding(
-                    "address_missing",
-                    f"{name} has not the address {end.address.ip} on {end.port}.",
-                    NETWORK_SETTINGS,
-                    f"{where}.address",
-                )
+            if node_id in known and _PORT_NAME.fullmatch(end.port):
+                where, name = f"links.{link.kind}.{node_id}", names.get(node_id, "The gateway")
+                yield from _check_end_port(known[node_id], name, end, where)
+
+
+def check_end(ports: Sequence[Port], name: str, kind: str, end: LinkEnd) -> list[Finding]:
+    """Return what is wrong with one end of a link on a gateway that has not joined yet.
+
+    :param name: what people call the gateway.
+    :param kind: of link; the fields of the findings are ``ends.<kind>.port`` and ``ends.<kind>.address``.
+    """
+    where = f"ends.{kind}"
+    if not _PORT_NAME.fullmatch(end.port):
+        return [_no_port(f"{where}.port")]
+    if fault := address_fault(end.address):
+        return [Finding("address", f"{end.address} {fault}.", _ADDRESS_REMEDY, f"{where}.address")]
+    return list(_check_end_port({str(port["name"]): port for port in ports}, name, end, where))
+
+
+def _check_end_port(ports: Mapping[str, Port], name: str, end: LinkEnd, where: str) -> Iterator[Finding]:
+    port = ports.get(end.port)
+    if port is None:
+        yield Finding(
+            "port_missing", f"{name} has no network port {end.port}.", "Choose another port.", f"{where}.port"
+        )
+    elif all(end.address.ip != own.ip for own in own_addresses(port)):
+        yield Finding(
+            "address_missing",
+            f"{name} has not the address {end.address.ip} on {end.port}.",
+            NETWORK_SETTINGS,
+            f"{where}.address",
+        )
 
 
 def _check_link_pairs(settings: Settings) -> Iterator[Finding]:

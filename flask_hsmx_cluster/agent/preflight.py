@@ -13,13 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import rules
 from ..errors import Finding, NetworkError
 from ..rules import Port
 from ..settings import Settings, VirtualIP
-from ..version import PROTOCOL
 from .peer_client import Route, reachable
 
 #: Oldest protocol that this version still understands.
@@ -278,6 +279,12 @@ def check_clock(own_wall_s: float, peer: Facts) -> Iterator[Finding]:
         )
 
 
+def check_settings(settings: Settings, own: Facts, peer: Facts) -> list[Finding]:
+    """Do the settings make sense on both? A missing port of a virtual IP is :func:`check_port_names`' business."""
+    found = rules.check(settings, {own.node_id: own.ports, peer.node_id: peer.ports})
+    return [one for one in found if one.key != "port_missing" or not one.field.startswith("virtual_ips")]
+
+
 def check_port_names(settings: Settings, own: Facts, peer: Facts) -> Iterator[Finding]:
     """Does the port of each virtual IP exist on both gateways?"""
     for at, vip in enumerate(settings.virtual_ips):
@@ -412,16 +419,14 @@ class EchoWindow:
     def _run(self, kind: str, duration_s: float) -> None:
         route, listener = self._routes[kind], self._listeners.get(kind)
         end = time.monotonic() + duration_s
-        with socket.socket(_family(route.local), socket.SOCK_DGRAM) as sender:
+        with listener or nullcontext(), socket.socket(_family(route.local), socket.SOCK_DGRAM) as sender:
             try:
                 sender.bind((route.local, 0))
             except OSError:
                 return
             while time.monotonic() < end:
-                try:
+                with suppress(OSError):  # no route, or a firewall here: the other one will not hear it
                     sender.sendto(self._token, (route.remote, self._port))
-                except OSError:
-                    pass  # no route, or a firewall on this side: the other one will not hear it
                 self._listen(kind, route, listener)
 
     def _listen(self, kind: str, route: Route, listener: socket.socket | None) -> None:
@@ -436,11 +441,6 @@ class EchoWindow:
                 return
             if data == self._token and source[0] == route.remote:
                 self._heard.add(kind)
-
-
-def own_protocols() -> tuple[int, int]:
-    """Return the newest and the oldest protocol that this version understands."""
-    return PROTOCOL, PROTOCOL_LEAST
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -227,14 +227,15 @@ def draft(
 
 
 def prepare(heads: Heads, revision: Revision) -> Heads:
-    """Accept a revision that may be applied next. Repeating it changes nothing.
+    """Accept a revision that may be applied next. Repeating it changes nothing; an author's later one replaces
+    its earlier one.
 
-    :raises RevisionRefused: another one is prepared (``busy``), it was not edited from the one in force
+    :raises RevisionRefused: the other author has one prepared (``busy``), it was not edited from the one in force
         (``diverged``), or there is a conflict that it does not end (``conflict``).
     """
     if heads.applied == revision or heads.prepared == revision:
         return heads
-    if heads.prepared is not None:
+    if heads.prepared is not None and heads.prepared.author != revision.author:
         raise RevisionRefused(
             "busy", "The settings are being changed on the other gateway at this moment.", "Look again and repeat."
         )

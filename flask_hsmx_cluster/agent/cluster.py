@@ -1,0 +1,220 @@
+"""This gateway's membership: node store and hot side kept in step, for all that change it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ClusterError, RequestRefused
+from ..version import PROTOCOL, __version__
+from .config import AgentConfig
+from .hot import HotSide
+from .membership import Key, Membership
+from .node_store import NodeStore, PeerFacts, machine_id
+from .preflight import PROTOCOL_LEAST, Facts
+from .revisions import Heads, drop_prepared
+
+log = logging.getLogger(__name__)
+
+#: How long a change waits for another one to end, s.
+CHANGE_TIMEOUT_S = 2.0
+
+#: Kinds of ports whose MAC says nothing about the machine: virtual MACs are alike on both gateways.
+_BORROWED_MACS = ("macvlan", "macvtap", "ipvlan", "ppp", "tun", "vrf")
+
+
+class Cluster:
+    """Who this gateway is and what it is a member of.
+
+    :param state_lock: held while heads are read, changed and stored; never while the other gateway is asked.
+    """
+
+    def __init__(self, config: AgentConfig, store: NodeStore, hot: HotSide) -> None:
+        self.config = config
+        self.store = store
+        self.hot = hot
+        self.state_lock = threading.RLock()
+        self._change_lock = threading.Lock()
+        #: True on a machine that is not the one on which the store was written: it stays out of the cluster.
+        self.foreign = False
+
+    # -- identity ---------------------------------------------------------------------------------------------
+
+    def identify(self) -> None:
+        """Find out whether this machine is the one that the node store belongs to."""
+        self.foreign = not self.store.identify(self._machine_id(), self._macs())
+        if self.foreign:
+            self.store.record(
+                "foreign_machine",
+                "critical",
+                "This gateway's node store was written on another machine: it stays out of the cluster.",
+                ["neither the machine id nor the network cards are those that the store knows"],
+            )
+
+    def become_own_machine(self) -> None:
+        """Give a cloned gateway an identity of its own, before it creates or joins a cluster."""
+        if self.foreign:
+            self.store.start_anew(self._machine_id(), self._macs())
+            self.foreign = False
+
+    def _machine_id(self) -> str:
+        return machine_id(Path(self.config.state_dir))
+
+    def _macs(self) -> dict[str, str]:
+        return {
+            str(port["name"]): str(port["mac"])
+            for port in self.hot.ports()
+            if port["mac"] and port["kind"] not in _BORROWED_MACS
+        }
+
+    @property
+    def node_id(self) -> str:
+        return self.store.node_id
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    def heads(self) -> Heads | None:
+        """Return the settings revisions, or None outside of a cluster."""
+        return None if self.foreign else self.store.heads()
+
+    def require_heads(self) -> Heads:
+        """Return the settings revisions.
+
+        :raises RequestRefused: this gateway is not in a cluster.
+        """
+        heads = self.heads()
+        if heads is None:
+            raise RequestRefused("This gateway is not in a cluster.", "Create one, or join the other gateway's.")
+        return heads
+
+    def require_unformed(self) -> None:
+        """Raise :class:`RequestRefused` if this gateway is in a cluster."""
+        if self.heads() is not None:
+            raise RequestRefused("This gateway is in a cluster already.", "Leave that cluster first.")
+
+    def has_peer(self, heads: Heads) -> bool:
+        """Whether there is another gateway in the cluster."""
+        return heads.applied.settings.peer_of(self.node_id) is not None
+
+    def role(self) -> str:
+        """Return ``standalone``, ``passive`` or ``active``."""
+        return str(self.hot.snapshot()["node"]["role"])
+
+    def signing_key(self) -> Key:
+        """Return the key that signs."""
+        keys = self.store.keys()
+        if not keys:
+            raise RequestRefused("This gateway has no cluster key.", "Leave the cluster and join it anew.")
+        return keys[0]
+
+    def membership(
+        self, heads: Heads | None = None, keys: Sequence[Key] = (), claim: bool = False
+    ) -> Membership | None:
+        """Return what the hot side is to take over; None outside of a cluster."""
+        heads = heads or self.heads()
+        if heads is None:
+            return None
+        peer = self.store.peer()
+        return Membership(
+            node_id=self.node_id,
+            settings=heads.applied.settings,
+            revision=heads.applied.number,
+            keys=tuple(keys) or self.store.keys(),
+            peer_firmware=peer.firmware if peer else "",
+            peer_version=peer.version if peer else "",
+            claim=claim,
+            digest=heads.applied.digest,
+        )
+
+    # -- changes ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Let one change of settings or membership at a time begin on this gateway.
+
+        :raises RequestRefused: another one is under way.
+        """
+        if not self._change_lock.acquire(timeout=CHANGE_TIMEOUT_S):
+            raise RequestRefused("The cluster is being changed at this moment.", "Wait a few seconds and repeat.")
+        try:
+            yield
+        finally:
+            self._change_lock.release()
+
+    def put_in_force(self, heads: Heads, keys: Sequence[Key] | None = None, claim: bool = False) -> None:
+        """Bring settings into force: the kernel first, then the disk. If either refuses, all is as before.
+
+        :raises ClusterError: why it was refused.
+        """
+        former = self.membership()
+        try:
+            self.hot.apply(self.membership(heads, keys or (), claim))
+            self.store.save_heads(heads, keys)
+        except BaseException:
+            self._restore(former)
+            raise
+
+    def _restore(self, former: Membership | None) -> None:
+        try:
+            self.hot.apply(former)
+        except ClusterError as error:
+            log.error("The former settings cannot be brought back: %s", error.message)
+            self.store.record(
+                "restore_failed", "critical", "The former settings cannot be brought back.", [error.message]
+            )
+
+    def dissolve(self) -> None:
+        """Release everything and forget the cluster."""
+        self.hot.apply(None)
+        self.store.forget_cluster()
+
+    def resume(self) -> None:
+        """Drop what an interrupted change left prepared: its author applies first, so it is in force nowhere, or
+        the next exchange brings it.
+        """
+        with self.state_lock:
+            heads = self.heads()
+            if heads is not None and heads.prepared is not None:
+                self.store.save_heads(drop_prepared(heads))
+
+    # -- what is told to the other gateway --------------------------------------------------------------------
+
+    def peer_facts_of_self(self) -> PeerFacts:
+        """Return what the other gateway should know about this one."""
+        return PeerFacts(
+            self.node_id,
+            self.config.node_name,
+            self.config.firmware_version,
+            __version__,
+            PROTOCOL,
+            self.config.http_port,
+        )
+
+    def facts(self, ports: Sequence[dict[str, Any]]) -> Facts:
+        """Return what this gateway tells while pairing."""
+        heads = self.heads()
+        return Facts(
+            node_id=self.node_id,
+            name=self.config.node_name,
+            firmware=self.config.firmware_version,
+            version=__version__,
+            protocol=PROTOCOL,
+            protocol_least=PROTOCOL_LEAST,
+            http_port=self.config.http_port,
+            heartbeat_port=self.config.heartbeat_port,
+            wall_s=time.time(),
+            in_cluster=heads is not None and self.has_peer(heads),
+            ports=tuple(ports),
+        )
+
+
+def new_key(former: Sequence[Key] = ()) -> Key:
+    """Return a fresh cluster key with an id that no former one has."""
+    used = {key.key_id for key in former}
+    return Key(next(number for number in range(1, 256) if number not in used), secrets.token_bytes(32))

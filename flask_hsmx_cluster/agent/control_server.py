@@ -1,0 +1,302 @@
+"""The control socket: who may ask this gateway's agent, and in which form.
+
+Every caller is known by the kernel's word (``SO_PEERCRED``), every argument is checked against the verb's table,
+every size and number has a bound. There is no way for raw SQL, paths or commands.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..control import MAX_LINE
+from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
+from .config import AgentConfig
+from .service import MAX_MAINTENANCE_S, AgentService
+
+log = logging.getLogger(__name__)
+
+#: A caller has this long to send its line, s, and to take the answer.
+READ_TIMEOUT_S = 2.0
+WRITE_TIMEOUT_S = 5.0
+#: Requests at the same time.
+MAX_CONCURRENT = 8
+#: Of these, relayed messages of the network: a flood of them must leave room for the operator.
+MAX_RELAYED = 4
+#: Token bucket of each user id: requests a second, and how many at once.
+RATE_PER_S = 50.0
+BURST = 100.0
+_MODE = 0o660
+_CREDENTIALS = struct.Struct("=iII")
+_RELAYS = ("pair", "peer")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a verb.
+
+    :param fits: whether a value is acceptable.
+    :param required: False if the verb has a default.
+    """
+
+    fits: Callable[[Any], bool]
+    required: bool = True
+
+
+def _text(longest: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and len(value) <= longest
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and lowest <= value <= highest
+
+
+def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_MESSAGE = Argument(_text(MAX_LINE))
+#: The verbs and their arguments. A verb is carried out by the service's method of the same name.
+ARGUMENTS: dict[str, dict[str, Argument]] = {
+    "status": {},
+    "settings": {},
+    "ports": {},
+    "peer_ports": {},
+    "events": {
+        "limit": Argument(_whole(1, 1000), required=False),
+        "before": Argument(_or_null(_whole(1, 2**62)), required=False),
+    },
+    "preflight": {"settings": Argument(_or_null(_object), required=False)},
+    "propose": {"settings": Argument(_object), "base_revision": Argument(_whole(0, 2**53))},
+    "create": {"settings": Argument(_object)},
+    "pairing_code": {},
+    "join": {"address": Argument(_text(64)), "code": Argument(_text(64)), "ends": Argument(_object)},
+    "leave": {"force": Argument(_flag, required=False)},
+    "failover": {},
+    "maintenance": {
+        "on": Argument(_flag),
+        "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
+    },
+    "resolve_conflict": {"keep": Argument(lambda value: value in ("mine", "theirs"))},
+    "pair": {"message": _MESSAGE},
+    "peer": {"message": _MESSAGE},
+}
+
+
+class ControlServer:
+    """Listens on the control socket, one thread per request.
+
+    :param service: carries out the verbs.
+    """
+
+    def __init__(self, config: AgentConfig, service: AgentService) -> None:
+        self._path = Path(config.control_socket)
+        self._allowed = {0, os.getuid(), *config.allowed_uids}
+        self._service = service
+        self._places = threading.BoundedSemaphore(MAX_CONCURRENT)
+        self._relays = threading.BoundedSemaphore(MAX_RELAYED)
+        self._buckets = {uid: _Bucket() for uid in self._allowed}
+        self._listener: socket.socket | None = None
+        self._thread = threading.Thread(target=self._accept, name="control socket", daemon=True)
+
+    def start(self) -> None:
+        """Create the socket and answer from now on.
+
+        :raises ConfigError: it cannot be created, or another agent answers there.
+        """
+        self._refuse_second()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            fresh = self._path.with_name(".new")  # nobody connects before mode and group are right
+            fresh.unlink(missing_ok=True)
+            listener.bind(str(fresh))
+            with suppress(PermissionError):  # not a member of that group: the socket keeps our own
+                os.chown(fresh, -1, fresh.parent.stat().st_gid)
+            fresh.chmod(_MODE)
+            listener.listen(64)
+            fresh.replace(self._path)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"The control socket {self._path} cannot be created: {error.strerror}.",
+                "See HSMX_CLUSTER_CONTROL_SOCKET and HSMX_CLUSTER_STATE_DIR.",
+            ) from None
+        self._listener = listener
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop to listen. Requests under way end by themselves."""
+        if self._listener is None:
+            return
+        with suppress(OSError):
+            self._path.unlink()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
+        self._thread.join(READ_TIMEOUT_S)
+        self._listener.close()
+        self._listener = None
+
+    def _refuse_second(self) -> None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(str(self._path))
+        except OSError:
+            return  # nobody is there; what an agent that died has left is replaced
+        raise ConfigError(f"Another agent answers on {self._path}.", "Only one agent may run on a gateway.")
+
+    def _accept(self) -> None:
+        listener = self._listener
+        while listener is not None:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    time.sleep(0.1)
+                    continue
+                return  # stopped
+            if not self._places.acquire(blocking=False):
+                _turn_away(connection)
+                continue
+            threading.Thread(target=self._serve, args=(connection,), name="control request", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                answer = self._answer(connection)
+                _send(connection, answer)
+        except OSError as error:
+            log.debug("A caller of the control socket has gone: %s", error)
+        finally:
+            self._places.release()
+
+    def _answer(self, connection: socket.socket) -> dict[str, Any]:
+        """Return the answer to the connection's one request; never raises but for a lost connection."""
+        try:
+            self._admit(_uid_of(connection))
+            verb, arguments = _parse(_read_line(connection))
+            return {"ok": True, "result": self._carry_out(verb, arguments)}
+        except ClusterError as error:
+            return {"ok": False, "error": error.as_dict()}
+
+    def _admit(self, uid: int) -> None:
+        if uid not in self._allowed:
+            raise NotAllowed(f"User id {uid} may not use the control socket.", "Name it in HSMX_CLUSTER_ALLOWED_UIDS.")
+        if not self._buckets[uid].take(time.monotonic()):
+            raise RequestRefused("Too many requests.", "Wait a second.")
+
+    def _carry_out(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        relayed = verb in _RELAYS
+        if relayed and not self._relays.acquire(blocking=False):
+            raise RequestRefused("Too many messages from the network at this moment.", "Repeat in a second.")
+        try:
+            result: dict[str, Any] = getattr(self._service, verb)(**arguments)
+            return result
+        except ClusterError:
+            raise
+        except Exception:
+            log.exception("The verb %s failed", verb)
+            raise RequestRefused("The agent failed to carry this out.", "See the agent's log.") from None
+        finally:
+            if relayed:
+                self._relays.release()
+
+
+class _Bucket:
+    """A token bucket."""
+
+    def __init__(self) -> None:
+        self._tokens = BURST
+        self._at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self, now: float) -> bool:
+        """Take a token; False if there is none."""
+        with self._lock:
+            self._tokens = min(BURST, self._tokens + (now - self._at) * RATE_PER_S)
+            self._at = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
+    """Return verb and arguments of a request, checked.
+
+    :raises RequestRefused: it is malformed, or not what the verb takes.
+    """
+    try:
+        data = json.loads(line)
+        verb, arguments = data["verb"], data.get("arguments", {})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise RequestRefused("The request is not a line of JSON with a verb.") from None
+    if not isinstance(verb, str) or verb not in ARGUMENTS or not isinstance(arguments, dict):
+        raise RequestRefused(f"There is no verb {verb!r:.40}.")
+    table = ARGUMENTS[verb]
+    if unknown := sorted(set(arguments) - set(table)):
+        raise RequestRefused(f"{verb} takes no argument {unknown[0]!r:.40}.")
+    for name, argument in table.items():
+        if name not in arguments:
+            if argument.required:
+                raise RequestRefused(f"{verb} needs the argument {name}.")
+        elif not argument.fits(arguments[name]):
+            raise RequestRefused(f"The argument {name} of {verb} is not acceptable.")
+    return verb, arguments
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise RequestRefused("The request did not arrive in time.")
+        connection.settimeout(left_s)
+        try:
+            chunk = connection.recv(65536)
+        except TimeoutError:
+            raise RequestRefused("The request did not arrive in time.") from None
+        if not chunk:
+            raise RequestRefused("The request was cut off.")
+        line += chunk
+        if len(line) > MAX_LINE:
+            raise RequestRefused("The request is too long.")
+    return bytes(line)
+
+
+def _uid_of(connection: socket.socket) -> int:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    return int(uid)
+
+
+def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
+    connection.settimeout(WRITE_TIMEOUT_S)
+    connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _turn_away(connection: socket.socket) -> None:
+    busy = RequestRefused("The agent is busy with other requests.", "Repeat in a second.")
+    with connection, suppress(OSError):
+        connection.setblocking(False)
+        connection.sendall(json.dumps({"ok": False, "error": busy.as_dict()}).encode() + b"\n")

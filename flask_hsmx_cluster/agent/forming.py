@@ -1,0 +1,581 @@
+"""Forming: how a second gateway joins. Both sides of the conversation inside the pairing channel.
+
+::
+
+    joiner                                   creator
+    introduce  facts, ends         ->        facts, settings
+    echo       token               ->        (both send and listen on every link)
+    echo_result                    ->        which links were heard
+    propose                        ->        checks its side, prepares; cluster keys and the signed settings
+    (stores what was agreed)
+    commit     digest              ->        puts the settings in force
+    (puts the settings in force)
+
+Until ``commit`` nothing has changed on either side but a note that is dropped by itself. If the answer to
+``commit`` is lost, the joiner repeats it, then asks again with the cluster key, also after a restart, until it
+knows: :meth:`Joining.finish`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+from .. import rules
+from ..control import error_from_dict
+from ..errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
+from ..network.clock import boot_time_s
+from ..settings import Link, LinkEnd, LinkKind, Node, Settings, from_dict, to_dict
+from . import pairing, preflight, revisions
+from .cluster import Cluster
+from .exchange import Exchange, Target, peer_facts
+from .membership import Key
+from .node_store import PairingState, PeerFacts, wall_time
+from .peer_client import Post, Route, parse_address
+from .preflight import EchoWindow, Facts, Report, routes_between
+from .revisions import Heads, Revision, RevisionRefused
+
+log = logging.getLogger(__name__)
+
+#: One request inside the pairing channel is answered within this time, s.
+ANSWER_TIMEOUT_S = 15.0
+COMMIT_TRIES = 3
+#: How long a pairing message waits for another one, s.
+PAIRING_LOCK_S = 5.0
+
+LINK_KINDS: tuple[LinkKind, ...] = ("sync", "backup", "service")
+
+Ends = Mapping[LinkKind, LinkEnd]
+
+
+def ends_from(data: Any) -> dict[LinkKind, LinkEnd]:
+    """Return the ends of links from their dict form.
+
+    :raises ChecksFailed: they are malformed; the finding names the field.
+    """
+    if not isinstance(data, dict) or not set(data) <= set(LINK_KINDS):
+        raise ChecksFailed([Finding("malformed", "The ports and addresses of the links cannot be read.")])
+    ends: dict[LinkKind, LinkEnd] = {}
+    for kind in LINK_KINDS:
+        end = data.get(kind)
+        if end is None:
+            continue
+        try:
+            port, address = end["port"], ip_interface(end["address"])
+            if not isinstance(port, str) or len(port) > 64 or not isinstance(end["address"], str):
+                raise ValueError("port")
+        except (KeyError, TypeError, ValueError):
+            raise ChecksFailed(
+                [
+                    Finding(
+                        "address",
+                        f"The {kind} link's port or address cannot be read.",
+                        "Enter a port and an address with prefix length, for example 192.0.2.10/24.",
+                        f"ends.{kind}.address",
+                    )
+                ]
+            ) from None
+        ends[kind] = LinkEnd(port, address)
+    return ends
+
+
+def with_joiner(settings: Settings, node: Node, ends: Ends) -> Settings:
+    """Return settings with a second gateway and its ends of the links in them."""
+    others = tuple(one for one in settings.nodes if one.node_id != node.node_id)
+    links = {link.kind: {key: end for key, end in link.ends.items() if key != node.node_id} for link in settings.links}
+    for kind, end in ends.items():
+        links.setdefault(kind, {})[node.node_id] = end
+    return replace(
+        settings,
+        nodes=(*others, node),
+        links=tuple(Link(kind, links[kind]) for kind in LINK_KINDS if kind in links),
+    )
+
+
+def without(settings: Settings, node_id: str) -> Settings:
+    """Return settings with a gateway and its ends of the links taken out."""
+    return replace(
+        settings,
+        nodes=tuple(node for node in settings.nodes if node.node_id != node_id),
+        links=tuple(
+            Link(link.kind, {key: end for key, end in link.ends.items() if key != node_id}) for link in settings.links
+        ),
+    )
+
+
+# -- the gateway that shows the code --------------------------------------------------------------------------
+
+
+@dataclass
+class _Guest:
+    """The gateway that is joining."""
+
+    facts: Facts
+    ends: Ends
+    window: EchoWindow | None = None
+
+
+class Creator:
+    """Shows pairing codes and lets another gateway join.
+
+    :param post: sends bytes to the other gateway.
+    """
+
+    def __init__(self, cluster: Cluster, exchange: Exchange) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._offerer: pairing.Offerer | None = None
+        self._guest: _Guest | None = None
+        exchange.handle("joined", self._on_joined, strangers=True)
+
+    def new_code(self) -> dict[str, Any]:
+        """Return a new code; the former one is dead.
+
+        :raises RequestRefused: not in a cluster, or it has two gateways.
+        """
+        heads = self._cluster.require_heads()
+        if self._cluster.has_peer(heads):
+            raise RequestRefused(
+                "The cluster has two gateways already.",
+                "A gateway that is to be replaced must leave the cluster first.",
+            )
+        code = pairing.new_code()
+        state = PairingState(
+            pairing.code_hash(code), boot_time_s() + pairing.LIFETIME_S, attempts_left=pairing.ATTEMPTS
+        )
+        with self._lock:
+            self._cluster.store.set_pairing(state)
+            self._offerer = None
+        return {"code": code, "expires_in_s": pairing.LIFETIME_S}
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the state of the living code as the verb ``status`` does."""
+        state = self._cluster.store.pairing()
+        left_s = state.expires_at_s - boot_time_s() if state else 0
+        if state is None or left_s <= 0 or state.attempts_left <= 0 or state.joiner:
+            return None
+        return {"expires_in_s": int(left_s), "attempts_left": state.attempts_left}
+
+    def expire(self) -> None:
+        """Forget a dead code and its keys; a periodic job."""
+        state = self._cluster.store.pairing()
+        if state is not None and boot_time_s() >= state.expires_at_s:
+            with self._lock:
+                self._cluster.store.set_pairing(None)
+                self._offerer = self._guest = None
+
+    def receive(self, data: bytes) -> bytes:
+        """Return the answer to a message of the public pairing endpoint."""
+        if not self._lock.acquire(timeout=PAIRING_LOCK_S):
+            return pairing.busy()
+        try:
+            offerer = self._living_offerer()
+            return offerer.receive(data, boot_time_s(), self._handle) if offerer else pairing.refused()
+        finally:
+            self._lock.release()
+
+    def _living_offerer(self) -> pairing.Offerer | None:
+        state = self._cluster.store.pairing()
+        if state is None or self._cluster.heads() is None:
+            self._offerer = None
+        elif self._offerer is None:
+            self._offerer = pairing.Offerer(
+                self._cluster.node_id,
+                state.code_hash,
+                state.expires_at_s,
+                state.attempts_left,
+                state.joiner,
+                self._on_attempt,
+            )
+        return self._offerer
+
+    def _on_attempt(self, left: int) -> None:
+        store = self._cluster.store
+        state = store.pairing()
+        if state is not None:
+            store.set_pairing(replace(state, attempts_left=left))
+        store.record(
+            "pairing_attempt",
+            "warning",
+            "A wrong pairing code was sent to this gateway.",
+            [f"{left} attempts are left" if left else "the code is dead now"],
+        )
+
+    def _handle(self, joiner: str, payload: bytes) -> bytes:
+        """Answer a request of a joiner that knows the code; never raises."""
+        handlers = {
+            "introduce": self._introduce,
+            "echo": self._echo,
+            "echo_result": self._echo_result,
+            "propose": self._propose,
+            "commit": self._commit,
+            "abort": self._abort,
+        }
+        try:
+            data = json.loads(payload)
+            result = handlers[data["verb"]](joiner, data["arguments"])
+            answer: dict[str, Any] = {"ok": True, "result": result}
+        except ClusterError as error:
+            answer = {"ok": False, "error": error.as_dict()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("A joining gateway sent what cannot be understood: %r", error)
+            refused = RequestRefused("The other gateway does not understand the request.", "Update its firmware.")
+            answer = {"ok": False, "error": refused.as_dict()}
+        except Exception:
+            log.exception("A step of forming failed")
+            refused = RequestRefused("The other gateway failed to carry out the request.", "See its agent's log.")
+            answer = {"ok": False, "error": refused.as_dict()}
+        return json.dumps(answer).encode()
+
+    def _introduce(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        facts = Facts.from_dict(arguments["facts"])
+        if facts.node_id != joiner:
+            raise ValueError("node id")
+        heads = self._cluster.require_heads()
+        own = self._cluster.facts(self._cluster.hot.ports())
+        if self._has_other(heads, joiner):
+            raise ChecksFailed(list(preflight.check_membership(False, own)))
+        self._guest = _Guest(facts, ends_from(arguments["ends"]))
+        member = any(node.node_id == joiner for node in heads.applied.settings.nodes)
+        # one that is a member already has lost an answer: its former self does not count as another gateway
+        told = replace(own, in_cluster=False)
+        return {"facts": told.to_dict(), "settings": to_dict(heads.applied.settings), "member": member}
+
+    def _echo(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        guest = self._guest_of(joiner)
+        token = bytes.fromhex(arguments["token"])
+        if len(token) != 32:
+            raise ValueError("token")
+        own_id = self._cluster.node_id
+        routes = routes_between(self._settings_with(guest), own_id, joiner)
+        guest.window = EchoWindow(routes, self._cluster.config.heartbeat_port, token)
+        guest.window.open()
+        guest.window.start(2 * preflight.ECHO_WINDOW_S)
+        return {}
+
+    def _echo_result(self, joiner: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        guest = self._guest_of(joiner)
+        heard = guest.window.result() if guest.window else []
+        return {"heard": heard}
+
+    def _propose(self, joiner: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        guest, cluster = self._guest_of(joiner), self._cluster
+        settings = self._settings_with(guest)
+        ports = cluster.hot.ports()
+        own = cluster.facts(ports)
+        report = Report()
+        report.add("settings", preflight.check_settings(settings, own, guest.facts))
+        report.add("carrier", list(preflight.check_carrier(settings, own.node_id, ports, joining=True)))
+        report.add("disk", list(preflight.check_disk(cluster.config.state_dir)))
+        report.add("versions", list(preflight.check_versions(own, guest.facts)))
+        report.add("port_names", list(preflight.check_port_names(settings, own, guest.facts)))
+        report.add("http", list(preflight.check_http(routes_between(settings, own.node_id, joiner), guest.facts)))
+        if report.blocking:
+            raise ChecksFailed(report.findings)
+        with cluster.change(), cluster.state_lock:
+            heads = cluster.require_heads()
+            if heads.applied.settings == settings:
+                revision, lineage = heads.applied, heads.lineage
+            else:
+                name, key = cluster.config.node_name, cluster.signing_key()
+                drafted = revisions.draft(heads, settings, own.node_id, name, wall_time(), key)
+                prepared = revisions.prepare(heads, drafted)
+                cluster.store.save_heads(prepared)
+                revision, lineage = drafted, (heads.applied.digest, *heads.lineage)[: revisions.MAX_LINEAGE]
+        keys = cluster.store.keys()
+        return {
+            "revision": revision.to_dict(),
+            "lineage": list(lineage),
+            "keys": [{"key_id": one.key_id, "secret": one.secret.hex()} for one in keys],
+            "facts": cluster.peer_facts_of_self().__dict__,
+        }
+
+    def _commit(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        guest, cluster, digest = self._guest_of(joiner), self._cluster, str(arguments["digest"])
+        facts = guest.facts
+        with cluster.change(), cluster.state_lock:
+            heads = cluster.require_heads()
+            if heads.applied.digest != digest:
+                former_peer = cluster.store.peer()
+                applied = revisions.confirmed(revisions.apply(heads, digest), digest)
+                cluster.store.set_peer(
+                    PeerFacts(joiner, facts.name, facts.firmware, facts.version, facts.protocol, facts.http_port)
+                )
+                try:
+                    cluster.put_in_force(applied)
+                except BaseException:
+                    cluster.store.set_peer(former_peer)
+                    cluster.store.save_heads(revisions.abort(heads, digest))
+                    raise
+                cluster.store.record("joined", "info", f"{facts.name} has joined the cluster.")
+            self._use_up_code(joiner)
+        return {"done": True}
+
+    def _abort(self, joiner: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        self._guest_of(joiner)
+        with self._cluster.state_lock:
+            heads = self._cluster.require_heads()
+            self._cluster.store.save_heads(revisions.drop_prepared(heads, self._cluster.node_id))
+        self._guest = None
+        return {}
+
+    def _on_joined(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Answer a joiner that lost the answer to its commit. A *no* is final: the note is dropped with it."""
+        digest = str(arguments.get("digest"))
+        with self._cluster.state_lock:
+            heads = self._cluster.require_heads()
+            if heads.knows(digest):
+                return {"member": True}
+            self._cluster.store.save_heads(revisions.abort(heads, digest))
+        return {"member": False}
+
+    def _use_up_code(self, joiner: str) -> None:
+        """Only this joiner may use the code from now on, to recover a lost answer."""
+        state = self._cluster.store.pairing()
+        if state is not None and not state.joiner:
+            self._cluster.store.set_pairing(replace(state, joiner=joiner))
+        if self._offerer is not None:
+            self._offerer.joiner = joiner
+
+    def _guest_of(self, joiner: str) -> _Guest:
+        if self._guest is None or self._guest.facts.node_id != joiner:
+            raise RequestRefused("Another gateway has begun to join meanwhile.", "Repeat it there or here.")
+        return self._guest
+
+    def _settings_with(self, guest: _Guest) -> Settings:
+        settings = self._cluster.require_heads().applied.settings
+        return with_joiner(settings, Node(guest.facts.node_id, guest.facts.name), guest.ends)
+
+    @staticmethod
+    def _has_other(heads: Heads, joiner: str) -> bool:
+        nodes = heads.applied.settings.nodes
+        return len(nodes) == 2 and all(node.node_id != joiner for node in nodes)
+
+
+# -- the gateway on which the code is typed -------------------------------------------------------------------
+
+
+class _Conversation:
+    """Requests inside the pairing channel, each repeated byte by byte when its answer is lost."""
+
+    def __init__(self, joiner: pairing.Joiner, post: Post, route: Route, port: int, path: str) -> None:
+        self._joiner, self._post, self._route, self._port, self._path = joiner, post, route, port, path
+
+    def begin(self) -> None:
+        """Exchange keys."""
+        self._joiner.on_offer(self._send(self._joiner.hello(), 1))
+
+    def ask(self, verb: str, tries: int = 2, **arguments: Any) -> dict[str, Any]:
+        """Return the creator's result.
+
+        :raises ClusterError: it refused, or cannot be reached.
+        """
+        sealed = self._joiner.request(json.dumps({"verb": verb, "arguments": arguments}).encode())
+        answer = self._joiner.on_answer(self._send(sealed, tries))
+        try:
+            data = json.loads(answer)
+            if data["ok"]:
+                result: dict[str, Any] = data["result"]
+                return result
+            error = error_from_dict(data["error"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?") from None
+        raise error
+
+    def _send(self, data: bytes, tries: int) -> bytes:
+        for left in reversed(range(tries)):
+            try:
+                return self._post((self._route,), self._port, self._path, data, ANSWER_TIMEOUT_S, True)
+            except PeerUnavailable:
+                if not left:
+                    raise
+        raise AssertionError("unreachable: tries is positive")
+
+
+class Joining:
+    """Joins another gateway's cluster.
+
+    :param post: sends bytes to the other gateway.
+    """
+
+    def __init__(self, cluster: Cluster, exchange: Exchange, post: Post) -> None:
+        self._cluster = cluster
+        self._exchange = exchange
+        self._post = post
+
+    def join(self, address: str, code: str, ends: Ends) -> dict[str, Any]:
+        """Join the cluster of the gateway at an address; refused, nothing is changed on either."""
+        cluster = self._cluster
+        with cluster.change():
+            cluster.require_unformed()
+            host, port = parse_address(address, cluster.config.http_port)
+            secret = pairing.code_hash(code)
+            cluster.become_own_machine()
+            own = cluster.facts(cluster.hot.ports())
+            self._check_ends(own, ends)
+            joiner = pairing.Joiner(own.node_id, secret)
+            route = Route(_source_for(host, ends), host)
+            talk = _Conversation(joiner, self._post, route, port, cluster.config.pair_path)
+            talk.begin()
+            told = talk.ask("introduce", facts=own.to_dict(), ends=_ends_dict(ends))
+            try:
+                creator = Facts.from_dict(told["facts"])
+                settings = with_joiner(from_dict(told["settings"]), Node(own.node_id, own.name), ends)
+                member = told["member"] is True
+            except (KeyError, ValueError):
+                raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?") from None
+            report = self._preflight(talk, own, creator, settings, member)
+            if report.blocking:
+                with suppress(ClusterError):
+                    talk.ask("abort", tries=1)
+                raise ChecksFailed(report.findings)
+            self._agree(talk, settings, host, port)
+            return {"settings": to_dict(settings), "peer": creator.name}
+
+    def finish(self) -> str:
+        """Find out whether an agreed join is in force on the other gateway, and follow; a periodic job."""
+        if self._cluster.foreign or self._cluster.store.joining() is None:
+            return "nothing to finish"
+        try:
+            with self._cluster.change():
+                joining = self._cluster.store.joining()
+                return self._settle(*joining) if joining else "nothing to finish"
+        except (PeerUnavailable, RequestRefused) as error:
+            return f"not yet: {error.message}"
+
+    def _check_ends(self, own: Facts, ends: Ends) -> None:
+        """Check what can be checked without the other gateway."""
+        state_dir, addresses = self._cluster.config.state_dir, [str(end.address.ip) for end in ends.values()]
+        findings = [
+            *preflight.check_disk(state_dir),
+            *(finding for kind, end in ends.items() for finding in rules.check_end(own.ports, own.name, kind, end)),
+            *preflight.check_heartbeat_port(addresses, own.heartbeat_port),
+        ]
+        if "sync" not in ends:
+            findings.append(
+                Finding(
+                    "sync_missing", "There is no synchronisation link.", "Choose this gateway's port.", "ends.sync.port"
+                )
+            )
+        if any(finding.blocking for finding in findings):
+            raise ChecksFailed(findings)
+
+    def _preflight(self, talk: _Conversation, own: Facts, creator: Facts, settings: Settings, member: bool) -> Report:
+        report, probe = Report(), self._cluster.hot.probe_address
+        report.add("membership", list(preflight.check_membership(False, creator)))
+        report.add("versions", list(preflight.check_versions(own, creator)))
+        report.add("clock", list(preflight.check_clock(own.wall_s, creator)))
+        report.add("port_names", list(preflight.check_port_names(settings, own, creator)))
+        report.add("settings", preflight.check_settings(settings, own, creator))
+        report.add("carrier", list(preflight.check_carrier(settings, own.node_id, own.ports, joining=True)))
+        if report.blocking:
+            return report  # what follows would only repeat it in other words
+        report.add("same_network", list(preflight.check_same_network(settings, creator, probe)))
+        routes = routes_between(settings, own.node_id, creator.node_id)
+        report.add("http", list(preflight.check_http(routes, creator)))
+        if not member:  # a member's heartbeat port is in use, and was tried before
+            heard, peer_heard = self._echo(talk, routes, own.heartbeat_port)
+            found = preflight.check_heartbeats(routes, own.heartbeat_port, own.name, creator, heard, peer_heard)
+            report.add("heartbeats", list(found))
+        return report
+
+    @staticmethod
+    def _echo(talk: _Conversation, routes: Mapping[str, Route], port: int) -> tuple[list[str], list[str]]:
+        token = os.urandom(32)
+        window = EchoWindow(routes, port, token)
+        window.open()
+        try:
+            talk.ask("echo", token=token.hex())
+            window.start()
+        finally:
+            heard = window.result()
+        return heard, [str(kind) for kind in talk.ask("echo_result").get("heard", [])]
+
+    def _agree(self, talk: _Conversation, settings: Settings, host: str, port: int) -> None:
+        granted = talk.ask("propose")
+        try:
+            revision = Revision.from_dict(granted["revision"])
+            keys = tuple(_key(key) for key in granted["keys"][:8])
+            facts = peer_facts(granted["facts"])
+            lineage = tuple(str(digest)[:64] for digest in granted["lineage"][: revisions.MAX_LINEAGE])
+            revision.verify(keys)
+        except (KeyError, TypeError, ValueError, AttributeError, RevisionRefused):
+            facts = None
+        if facts is None or revision.settings != settings:
+            with suppress(ClusterError):
+                talk.ask("abort", tries=1)
+            raise PairingFailed("The other gateway's settings have changed meanwhile.", "Repeat the join.")
+        digest = revision.digest
+        self._cluster.store.begin_joining(revision, keys, facts, host, port)
+        try:
+            talk.ask("commit", COMMIT_TRIES, digest=digest)
+        except ClusterError as error:
+            # Perhaps it was carried out and only the answer is lost: only the other gateway knows.
+            log.warning("The answer to the commit is missing: %s", error.message)
+            if self._settle(revision, host, port) != "joined":
+                raise
+            return
+        self._come_into_force(Heads(revision, lineage, peer_digest=digest))
+
+    def _settle(self, revision: Revision, host: str, port: int) -> str:
+        cluster = self._cluster
+        facts = cluster.store.peer()
+        if facts is None:
+            cluster.store.forget_cluster()
+            return "given up: it is not known whom to ask"
+        between = routes_between(revision.settings, cluster.node_id, facts.node_id)
+        routes = (Route("", host), *between.values())
+        target = Target(facts.node_id, port, routes, cluster.store.keys())
+        try:
+            answer = self._exchange.ask("joined", timeout_s=4.0, target=target, digest=revision.digest)
+        except PeerUnavailable as error:
+            raise PeerUnavailable(
+                f"Both agreed, but the other gateway's last answer is missing: {error.message}",
+                "This gateway goes on asking and joins by itself; or repeat the join.",
+            ) from None
+        if answer.get("member") is not True:
+            cluster.store.forget_cluster()
+            return "given up: the other gateway has not put it in force"
+        self._come_into_force(Heads(revision, peer_digest=revision.digest))
+        return "joined"
+
+    def _come_into_force(self, heads: Heads) -> None:
+        cluster = self._cluster
+        with cluster.state_lock:
+            try:
+                cluster.hot.apply(cluster.membership(heads))
+            except ClusterError:
+                # In force there, impossible here: leave again, so that the other one does not wait for us.
+                cluster.hot.apply(None)
+                cluster.store.finish_joining(heads)
+                with suppress(ClusterError):
+                    self._exchange.ask("left", timeout_s=4.0)
+                cluster.store.forget_cluster()
+                raise
+            cluster.store.finish_joining(heads)
+        peer = cluster.store.peer()
+        cluster.store.record("joined", "info", f"This gateway has joined {peer.name if peer else 'a cluster'}.")
+
+
+def _key(data: Any) -> Key:
+    key = Key(int(data["key_id"]), bytes.fromhex(data["secret"]))
+    if not 1 <= key.key_id <= 255 or len(key.secret) != 32:
+        raise ValueError("key")
+    return key
+
+
+def _ends_dict(ends: Ends) -> dict[str, Any]:
+    return {kind: {"port": end.port, "address": str(end.address)} for kind, end in ends.items()}
+
+
+def _source_for(host: str, ends: Ends) -> str:
+    """Return the own address whose network an address is in, or '' for whichever the kernel takes."""
+    address = ip_address(host)
+    return next((str(end.address.ip) for end in ends.values() if address in end.address.network), "")

@@ -1,0 +1,414 @@
+"""The verbs: what the control socket can ask of this gateway's agent, with validated arguments."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from .. import rules
+from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
+from ..network.clock import boot_time_s
+from ..settings import Settings, from_dict, to_dict
+from ..version import PROTOCOL, __version__
+from . import peer_client, preflight, revisions
+from .cluster import Cluster, new_key
+from .config import AgentConfig
+from .exchange import Exchange
+from .forming import Creator, Joining, ends_from, without
+from .hot import HotSide
+from .membership import Membership
+from .node_store import NodeStore, wall_time
+from .preflight import Report
+from .revision_exchange import RevisionExchange
+from .revisions import Heads
+
+log = logging.getLogger(__name__)
+
+MAX_MAINTENANCE_S = 24 * 3600
+#: Characters of one answer to the verb ``events``; JSON may need twice as much.
+MAX_EVENTS_SIZE = 200_000
+#: Periods of the jobs, s.
+DELIVER_EVERY_S = 5.0
+FINISH_EVERY_S = 10.0
+HOUSEKEEPING_EVERY_S = 60.0
+
+
+class AgentService:
+    """Carries out the verbs. Thread-safe: each caller has its own thread.
+
+    :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
+    :param post: sends bytes to the other gateway; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        store: NodeStore,
+        hot: HotSide,
+        job_report: Callable[[], list[dict[str, Any]]] = list,
+        post: peer_client.Post = peer_client.post,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._hot = hot
+        self._job_report = job_report
+        self._cluster = Cluster(config, store, hot)
+        self._exchange = Exchange(self._cluster, post)
+        self._revisions = RevisionExchange(self._cluster, self._exchange)
+        self._creator = Creator(self._cluster, self._exchange)
+        self._joining = Joining(self._cluster, self._exchange, post)
+        self._started_at = boot_time_s()
+        self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
+        self._exchange.handle("hello", lambda _sender, _arguments: {})
+        self._exchange.handle("failover", lambda _sender, _arguments: hot.request("failover"))
+        self._exchange.handle("left", self._on_left)
+
+    # -- start and jobs ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Come up as what this gateway was: find out who it is, go on with its maintenance and its membership."""
+        self._cluster.identify()
+        self._cluster.resume()
+        self._restore_maintenance()
+        membership = self.membership()
+        if membership is None:
+            return
+        try:
+            self._hot.apply(membership)
+        except ClusterError as error:
+            self._store.record(
+                "apply_failed", "critical", "The cluster settings cannot be put in force.", [error.message]
+            )
+            log.error("The cluster settings cannot be put in force: %s", error.message)
+
+    def membership(self) -> Membership | None:
+        """Return this gateway's place in its cluster, None outside of one."""
+        return self._cluster.membership()
+
+    def on_peer_revision(self, revision: int, digest: str = "") -> None:
+        """Take note of the settings revision that the other gateway's heartbeats name."""
+        self._revisions.on_peer_revision(revision, digest)
+
+    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+        """Return period (s) and work of each periodic job, by name; the work returns its result in words."""
+        return {
+            "deliver settings": (DELIVER_EVERY_S, self._revisions.deliver),
+            "finish joining": (FINISH_EVERY_S, self._joining.finish),
+            "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
+        }
+
+    def _housekeep(self) -> str:
+        self._creator.expire()
+        until = self._store.maintenance_until()
+        if until is not None and _seconds_until(until) <= 0:
+            self._store.set_maintenance_until(None)
+        return f"{self._store.event_count()} events kept"
+
+    def _restore_maintenance(self) -> None:
+        until = self._store.maintenance_until()
+        left_s = min(_seconds_until(until), MAX_MAINTENANCE_S) if until else 0.0
+        if left_s > 0:
+            self._hot.restore_maintenance(left_s)
+
+    # -- verbs that only look ---------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        snapshot = copy.deepcopy(self._hot.snapshot())
+        heads = self._cluster.heads()
+        snapshot["node"] = {
+            "id": self._cluster.node_id,
+            "name": self._config.node_name,
+            "firmware": self._config.firmware_version,
+            "version": __version__,
+            "protocol": PROTOCOL,
+            **snapshot["node"],
+        }
+        if snapshot["peer"] is not None:
+            facts = self._store.peer()
+            snapshot["peer"]["firmware"] = facts.firmware if facts else ""
+            snapshot["peer"]["version"] = facts.version if facts else ""
+        counters = snapshot["counters"]
+        for refusal, count in self._exchange.refused.items():
+            counters[f"peer_refused_{refusal.value}"] = count
+        return {
+            **snapshot,
+            "cluster": None if heads is None else self._cluster_status(heads),
+            "alarms": [*snapshot["alarms"], *self._alarms(heads)],
+            "jobs": self._job_report(),
+            "pairing": self._creator.status(),
+        }
+
+    def _cluster_status(self, heads: Heads) -> dict[str, Any]:
+        return {
+            "id": heads.applied.settings.cluster_id,
+            "revision": heads.applied.number,
+            "pending": self._revisions.pending(heads),
+            "conflict": heads.conflict is not None,
+        }
+
+    def _alarms(self, heads: Heads | None) -> list[dict[str, Any]]:
+        found = []
+        if self._cluster.foreign:
+            found.append(
+                (
+                    "foreign_machine",
+                    "critical",
+                    "The node store was written on another machine: this gateway stays out of the cluster.",
+                    "A copied disk? Join the cluster anew on the copy; the original is not concerned.",
+                )
+            )
+        if heads is not None and heads.conflict is not None:
+            found.append(
+                (
+                    "settings_conflict",
+                    "warning",
+                    "Both gateways were edited while they could not reach each other.",
+                    "Choose one of the two settings on the settings page.",
+                )
+            )
+        if heads is None and not self._cluster.foreign and self._store.joining() is not None:
+            found.append(
+                (
+                    "joining",
+                    "warning",
+                    "The other gateway's last answer is missing: it is not sure whether this one has joined.",
+                    "It is asked again by itself; see whether it can be reached.",
+                )
+            )
+        since_s = round(boot_time_s() - self._started_at, 1)
+        keys = ("key", "severity", "text", "remedy")
+        return [{**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found]
+
+    def settings(self) -> dict[str, Any]:
+        heads = self._cluster.heads()
+        applied = heads.applied if heads else None
+        return {
+            "formed": heads is not None,
+            "node_id": self._cluster.node_id,
+            "settings": to_dict(applied.settings) if applied else None,
+            "revision": applied.number if applied else 0,
+            "author": applied.author_name if applied else "",
+            "changed_at": applied.changed_at if applied else "",
+            "pending": heads is not None and self._revisions.pending(heads),
+            "conflict": None
+            if heads is None or heads.conflict is None
+            else {
+                "revision": heads.conflict.number,
+                "author": heads.conflict.author_name,
+                "changed_at": heads.conflict.changed_at,
+                "settings": to_dict(heads.conflict.settings),
+            },
+        }
+
+    def ports(self) -> dict[str, Any]:
+        return {"ports": self._hot.ports()}
+
+    def peer_ports(self) -> dict[str, Any]:
+        target = self._exchange.peer()
+        told = self._exchange.ask("ports", target=target)
+        try:
+            ports = [dict(port) for port in preflight.ports_from(told.get("ports"))]
+        except ValueError:
+            raise PeerUnavailable("The other gateway's ports cannot be read.", "Are both up to date?") from None
+        peer = self._cluster.require_heads().applied.settings.peer_of(self._cluster.node_id)
+        return {"ports": ports, "node_name": peer.name if peer else ""}
+
+    def events(self, limit: int = 100, before: int | None = None) -> dict[str, Any]:
+        found, size = self._store.events(limit, before), 0
+        for count, event in enumerate(found):
+            size += len(event["text"]) + sum(map(len, event["evidence"])) + 200
+            if size > MAX_EVENTS_SIZE:  # the answer is one line of bounded length; the caller asks on with `before`
+                return {"events": found[:count]}
+        return {"events": found}
+
+    def preflight(self, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+        heads = self._cluster.heads()
+        if settings is None:
+            wanted = heads.applied.settings if heads else None
+        else:
+            wanted = from_dict(self._filled(settings, heads.applied.settings if heads else None))
+        return self._preflight(wanted, heads).as_dict()
+
+    def _preflight(self, settings: Settings | None, heads: Heads | None) -> Report:
+        """Check this gateway's side of settings, or only what does not depend on any."""
+        report, node_id, ports = Report(), self._cluster.node_id, self._hot.ports()
+        report.add("disk", list(preflight.check_disk(self._config.state_dir)))
+        if settings is None:
+            return report
+        report.add("settings", rules.check(settings, {node_id: ports}))
+        if report.blocking:
+            return report  # the wire cannot tell anything about settings that make no sense
+        report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
+        if heads is None:
+            own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
+            report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
+        report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
+        return report
+
+    def _probe_strangers(self, port: str, address: str, timeout_s: float) -> list[str]:
+        """Return who answers for an address, the other gateway of the cluster excepted."""
+        ours = self._hot.peer_macs().get(port)
+        return [mac for mac in self._hot.probe_address(port, address, timeout_s) if mac != ours]
+
+    # -- verbs that change ------------------------------------------------------------------------------------
+
+    def propose(self, settings: dict[str, Any], base_revision: int) -> dict[str, Any]:
+        present = self._cluster.require_heads().applied.settings
+        return self._revisions.propose(from_dict(self._filled(settings, present)), base_revision)
+
+    def create(self, settings: dict[str, Any]) -> dict[str, Any]:
+        cluster = self._cluster
+        with cluster.change():
+            cluster.require_unformed()
+            cluster.become_own_machine()
+            wanted = from_dict(self._filled(settings, None))
+            if [node.node_id for node in wanted.nodes] != [cluster.node_id]:
+                raise ChecksFailed(
+                    [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.")]
+                )
+            report = self._preflight(wanted, None)
+            if report.blocking:
+                raise ChecksFailed(report.findings)
+            key = new_key()
+            self._store.forget_cluster()
+            first = revisions.draft(None, wanted, cluster.node_id, self._config.node_name, wall_time(), key)
+            with cluster.state_lock:
+                cluster.put_in_force(Heads(first), keys=[key], claim=True)
+            self._store.record("created", "info", "A cluster was created on this gateway.")
+            return {**self._creator.new_code(), "revision": first.number}
+
+    def pairing_code(self) -> dict[str, Any]:
+        return self._creator.new_code()
+
+    def join(self, address: str, code: str, ends: dict[str, Any]) -> dict[str, Any]:
+        return self._joining.join(address, code, ends_from(ends))
+
+    def leave(self, force: bool = False) -> dict[str, Any]:
+        """Leave the cluster. The other gateway goes on alone; it is told, or, with ``force``, may be absent."""
+        cluster = self._cluster
+        with cluster.change():
+            heads = cluster.require_heads()
+            informed = False
+            if cluster.has_peer(heads):
+                informed = self._take_leave(force)
+            with cluster.state_lock:
+                cluster.dissolve()
+            self._store.record(
+                "left", "info", "This gateway has left the cluster.", [] if informed else ["the other one was not told"]
+            )
+            return {"left": True, "peer_informed": informed}
+
+    def _take_leave(self, force: bool) -> bool:
+        """Hand over and tell the other gateway; return whether it knows."""
+        try:
+            self._exchange.ask("hello", timeout_s=3.0)
+        except ClusterError as error:
+            if force:
+                return False
+            raise PeerUnavailable(
+                f"The other gateway would not know that this one has left: {error.message}",
+                "Repeat when it can be reached, or leave by force.",
+            ) from None
+        if self._cluster.role() == "active":
+            try:
+                self._hot.request("failover")
+            except RequestRefused as error:
+                if not force:
+                    raise RequestRefused(
+                        f"The other gateway cannot take over: {error.message}", "Mend that, or leave by force."
+                    ) from None
+        self._hot.apply(None)
+        try:
+            self._exchange.ask("left")
+        except ClusterError as error:
+            log.warning("The other gateway was not told that this one has left: %s", error.message)
+            return False
+        return True
+
+    def _on_left(self, sender: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        """Go on alone, with a new key: the one who left knows the old one."""
+        cluster = self._cluster
+        with cluster.state_lock:
+            heads = cluster.require_heads()
+            key = new_key(self._store.keys())
+            settings = without(heads.applied.settings, sender)
+            name = self._config.node_name
+            revision = revisions.draft(heads, settings, cluster.node_id, name, wall_time(), key)
+            lineage = (heads.applied.digest, *heads.lineage)[: revisions.MAX_LINEAGE]
+            peer = self._store.peer()
+            cluster.put_in_force(Heads(revision, lineage), keys=[key])
+            self._store.set_peer(None)
+            self._store.set_pairing(None)
+        self._store.record("left", "info", f"{peer.name if peer else 'The other gateway'} has left the cluster.")
+        return {}
+
+    def failover(self) -> dict[str, Any]:
+        heads = self._cluster.require_heads()
+        if self._cluster.role() == "active":
+            return self._hot.request("failover")
+        if not self._cluster.has_peer(heads):
+            raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
+        return self._exchange.ask("failover", timeout_s=8.0, repeatable=False)
+
+    def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
+        self._cluster.require_heads()
+        result = self._hot.request("maintenance", on=on, duration_s=duration_s)
+        until = datetime.now(UTC) + timedelta(seconds=duration_s)
+        self._store.set_maintenance_until(until.isoformat(timespec="seconds") if on else None)
+        return result
+
+    def resolve_conflict(self, keep: str) -> dict[str, Any]:
+        return {"revision": self._revisions.resolve(keep)["revision"]}
+
+    # -- relays -----------------------------------------------------------------------------------------------
+
+    def pair(self, message: str) -> dict[str, Any]:
+        return {"message": _encoded(self._creator.receive(_decoded(message)))}
+
+    def peer(self, message: str) -> dict[str, Any]:
+        return {"message": _encoded(self._exchange.answer(_decoded(message)))}
+
+    # -- helpers ----------------------------------------------------------------------------------------------
+
+    def _filled(self, data: dict[str, Any], present: Settings | None) -> dict[str, Any]:
+        """Return settings with what the caller left to the agent filled in: ids, and this gateway's name."""
+        own = {"": self._cluster.node_id, "self": self._cluster.node_id}
+        filled = copy.deepcopy(data)
+        try:
+            filled["cluster_id"] = filled.get("cluster_id") or (present.cluster_id if present else uuid4().hex)
+            for node in filled["nodes"]:
+                node["node_id"] = own.get(node["node_id"], node["node_id"])
+                if node["node_id"] == self._cluster.node_id:
+                    node["name"] = node.get("name") or self._config.node_name
+            for link in filled["links"]:
+                link["ends"] = {own.get(node_id, node_id): end for node_id, end in link["ends"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
+        return filled
+
+
+def _numbered(settings: Settings) -> Sequence[tuple[int, Any]]:
+    return list(enumerate(settings.virtual_ips))
+
+
+def _seconds_until(wall: str) -> float:
+    try:
+        return (datetime.fromisoformat(wall) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _decoded(message: str) -> bytes:
+    try:
+        return base64.b64decode(message, validate=True)
+    except ValueError:
+        raise RequestRefused("The message is not accepted.") from None
+
+
+def _encoded(message: bytes) -> str:
+    return base64.b64encode(message).decode()
