@@ -54,8 +54,8 @@ from .passive import Passive
 #: A conflict is announced against at most this often per port, s (rule 12).
 CONFLICT_ANNOUNCE_S = 10.0
 #: Terms reserved on disk in one go, and how few may be left before more are.
-TERM_BLOCK = 100
-TERMS_LOW = 50
+TERM_BLOCK = 10
+TERMS_LOW = 5
 
 
 @dataclass
@@ -225,6 +225,8 @@ class Core:
         beat, path = event.beat, self.paths.get(event.path)
         if path is None:
             return
+        if path.silent_s(self.now) > self.plan.timing.path_down_s:
+            path.beats.clear()  # an absence is told as such, not as loss
         path.heard(self.now, event.rtt_s, beat.kind is Kind.BEAT)
         if path.path.kind == "ethernet":
             self._heard_on_port(path.path.port, beat)

@@ -87,7 +87,7 @@ class World:
         adopt = None
         if machine.reign and machine.reign[1] == machine.boots and machine.lease_until > self.now:
             adopt = Term(machine.reign[0], name * 32)
-        reserved, machine.reserved = machine.reserved, machine.reserved + 100
+        reserved, machine.reserved = machine.reserved, machine.reserved + 10
         machine.core = Core(
             self.plan(name),
             Start(
