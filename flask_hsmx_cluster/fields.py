@@ -6,6 +6,7 @@ What an address may be is decided in ``rules``; here it is read from text.
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
+from typing import Any
 
 from . import rules
 from .settings import Address, Interface
@@ -47,6 +48,28 @@ def reference(text: str) -> Address:
     address = _bare(text)
     _refuse_faulty(ip_interface(address))
     return address
+
+
+def end(text: str) -> dict[str, Any]:
+    """Read an address and its port, such as ``192.168.254.1/30@sync0``, as a link's end.
+
+    :raises ValueError: says in words what is wrong.
+    """
+    address, at, port = text.strip().rpartition("@")
+    if not at or not port:
+        raise ValueError(_("Write ADDRESS/PREFIX@PORT, for example 192.168.254.1/30@sync0."))
+    return {"port": port, "address": str(interface(address))}
+
+
+def virtual_ip(text: str) -> dict[str, Any]:
+    """Read a virtual IP, such as ``10.0.0.100/24@lan0``, with ``,off-subnet`` and ``,virtual-mac`` if wanted.
+
+    :raises ValueError: says in words what is wrong.
+    """
+    where, *ticks = (part.strip() for part in text.split(","))
+    if unknown := set(ticks) - {"off-subnet", "virtual-mac"}:
+        raise ValueError(_("There is no option %(name)s; there are off-subnet and virtual-mac.", name=min(unknown)))
+    return {**end(where), "off_subnet": "off-subnet" in ticks, "virtual_mac": "virtual-mac" in ticks}
 
 
 def peer(text: str) -> str:

@@ -110,13 +110,20 @@ class PortField(SelectField):
         super().__init__(label, validators, choices=[], validate_choice=False, filters=[_clean], **options)
         self._known: set[str] | None = None
 
-    def offer(self, ports: Ports, *, strict: bool = True) -> None:
-        """Offer ports; ``strict`` refuses any other."""
-        names = {port["name"] for port in ports}
-        self._known = names if strict else None
-        self.choices = [("", _("Choose a port")), *((port["name"], port_label(port)) for port in ports)]
-        if self.data and self.data not in names:
-            self.choices.append((self.data, _("%(port)s (not found)", port=self.data) if strict else self.data))
+    def offer(self, ports: Ports) -> None:
+        """Offer ports, and refuse any other."""
+        self._known = {port["name"] for port in ports}
+        self._choose_from([(port["name"], port_label(port)) for port in ports], _("%(port)s (not found)"))
+
+    def suggest(self, ports: Ports) -> None:
+        """Suggest the names of another gateway's ports, and take any."""
+        self._known = None
+        self._choose_from([(port["name"], port["name"]) for port in ports], "%(port)s")
+
+    def _choose_from(self, offered: list[tuple[str, str]], unknown: str) -> None:
+        if self.data and self.data not in dict(offered):
+            offered.append((self.data, unknown % {"port": self.data}))
+        self.choices = [("", _("Choose a port")), *offered]
 
     def post_validate(self, form: Form, validation_stopped: bool) -> None:
         if self.data and self._known is not None and self.data not in self._known:
@@ -229,7 +236,10 @@ class SettingsForm(ClusterForm):
             vip.form.port.offer(ports)
         for link in self._links():
             link.mine.form.port.offer(ports)
-            link.other.form.port.offer(ports if peer_ports is None else peer_ports, strict=peer_ports is not None)
+            if peer_ports is None:
+                link.other.form.port.suggest(ports)
+            else:
+                link.other.form.port.offer(peer_ports)
 
     def validate(self, extra_validators: Any = None) -> bool:
         valid = [bool(super().validate(extra_validators))]

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import rules, settings, words
+from .. import fields, rules, settings, words
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
 from ..extension import state
 from ..translate import gettext as _
@@ -305,7 +305,7 @@ def join() -> Answer:
     if request.form.get("action") == "check":
         return _join_page(form, ports, checklist=_preflight(form, None))
     try:
-        answer = _call("join", address=forms.fields.peer(form.address.data), code=form.code.data, ends=form.ends())
+        answer = _call("join", address=fields.peer(form.address.data), code=form.code.data, ends=form.ends())
     except AgentUnavailable:
         raise
     except ChecksFailed as error:

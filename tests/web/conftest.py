@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+
 from flask_hsmx_cluster import HSMXCluster
 
 from .fake_agent import FakeAgent
