@@ -178,6 +178,9 @@ class Keepalived:
 
 @contextlib.contextmanager
 def running(contender: type[Ours] | type[Keepalived], sync: CableKind, heartbeat_ms: int) -> Iterator[Pair]:
-    """A pair of a contender in a lab of its own."""
-    with Lab(sync=sync) as lab:
+    """A pair of a contender in a lab of its own.
+
+    Both cables run the same way: a direct backup cable would tell of a power-off by its carrier at once.
+    """
+    with Lab(sync=sync, backup=sync) as lab:
         yield contender(lab, heartbeat_ms)
