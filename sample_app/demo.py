@@ -14,7 +14,7 @@ import sys
 
 from . import tour
 from .forward import Forwarder, Target
-from .lab import Lab
+from .lab import Lab, LabError
 from .lab_page import LabPage
 from .machines import APP, Machines
 
@@ -36,7 +36,11 @@ def main() -> int:
     if os.geteuid():
         print("The lab needs root, for its network namespaces: sudo sample_app/run", file=sys.stderr)
         return 2
-    return tour.run(options.json) if options.tour else show(options.port)
+    try:
+        return tour.run(options.json) if options.tour else show(options.port)
+    except LabError as error:
+        print(f"The lab gave up: {error}", file=sys.stderr)
+        return 1
 
 
 def show(first_port: int) -> int:

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 from .lab import Gateway, Lab
-from .lab.gateway import GROUP
+from .lab.privileges import GROUP, REPOSITORY, command
 
 APP = "sample_app.firmware:create_app"
 
 #: The network daemon's user; like the agent's and the web app's, one that no Debian machine has.
 NETWORK_UID = 61003
-
-_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class Machines:
@@ -60,13 +58,12 @@ class Machines:
         if before := self._daemons.pop(gateway.name, None):
             before.kill()
             before.wait()
-        capabilities = "-all,+net_admin"
+        environment = [f"{key}={value}" for key, value in gateway.environment.items()]
+        program = ["env", f"PYTHONPATH={REPOSITORY}", *environment, sys.executable, "-m",
+                   "sample_app.firmware.network_daemon"]
         with (gateway.directory / "network.log").open("ab") as log:
             self._daemons[gateway.name] = gateway.namespace.popen(
-                "setpriv", "--reuid", str(NETWORK_UID), "--regid", str(GROUP), "--clear-groups", "--no-new-privs",
-                *(f"--{kind}={capabilities}" for kind in ("inh-caps", "ambient-caps", "bounding-set")),
-                "env", f"PYTHONPATH={_REPOSITORY}", *(f"{key}={value}" for key, value in gateway.environment.items()),
-                sys.executable, "-m", "sample_app.firmware.network_daemon", output=log,
+                *command(NETWORK_UID, "-all,+net_admin", gateway.directory, program), output=log
             )
 
     @staticmethod

@@ -93,7 +93,8 @@ class Tour:
             pinger.wait_for_reply(time.monotonic())
         except (LabError, CommandFailed) as error:
             problem = str(error)
-        self.steps.append(Step(step, not problem, None if outage is None else round(outage, 1), self._active(), problem))
+        measured = None if outage is None else round(outage, 1)
+        self.steps.append(Step(step, not problem, measured, self._active(), problem))
         return not problem
 
     def _fail_over(self, gateway: Gateway) -> float:
@@ -125,7 +126,8 @@ class Tour:
         return [problem for fine, problem in checks if not fine]
 
     def _active(self) -> str:
-        return " and ".join(gateway.name.upper() for gateway in self.lab.gateways if gateway.role() == "active") or "none"
+        active = [gateway.name.upper() for gateway in self.lab.gateways if gateway.role() == "active"]
+        return " and ".join(active) or "none"
 
 
 def run(as_json: bool) -> int:

@@ -45,7 +45,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "HSMX_CLUSTER_NODE_NAME": name,
         "HSMX_CLUSTER_FIRMWARE_VERSION": version,
         "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",
-        "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/cluster.html",
+        "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/base.html",
         # One browser looks at both gateways, often through ports of one host; cookies know no ports.
         "SESSION_COOKIE_NAME": "firmware_" + "".join(c if c.isalnum() else "_" for c in name.lower()),
         "SESSION_COOKIE_SAMESITE": "Lax",

@@ -24,14 +24,16 @@ from .models import (
 HOTEL = "Hotel Seeblick"
 
 _FAMILY = (
-    "Aebi Almeida Andersson Baumann Bianchi Brunner Chen Costa Dubois Eriksen Fischer Garcia Haas Hansen Huber Ito "
-    "Jansen Keller Kim Kovacs Laurent Lehmann Martin Meier Moretti Nowak Okafor Petrov Ricci Rossi Schmid Silva "
-    "Suter Tanaka Vogel Weber Wyss Yilmaz Zimmermann"
-).split()
+    "Aebi", "Almeida", "Andersson", "Baumann", "Bianchi", "Brunner", "Chen", "Costa", "Dubois", "Eriksen",
+    "Fischer", "Garcia", "Haas", "Hansen", "Huber", "Ito", "Jansen", "Keller", "Kim", "Kovacs", "Laurent",
+    "Lehmann", "Martin", "Meier", "Moretti", "Nowak", "Okafor", "Petrov", "Ricci", "Rossi", "Schmid", "Silva",
+    "Suter", "Tanaka", "Vogel", "Weber", "Wyss", "Yilmaz", "Zimmermann",
+)
 _FIRST = (
-    "Amelie Anna Carlos David Elena Emma Erik Fatima Hugo Ines Jan Julia Kenji Lara Leon Lina Luca Marco Maria "
-    "Mateo Mia Nina Noah Olga Paul Sofia Tom Vera Yuki Zoe"
-).split()
+    "Amelie", "Anna", "Carlos", "David", "Elena", "Emma", "Erik", "Fatima", "Hugo", "Ines", "Jan", "Julia",
+    "Kenji", "Lara", "Leon", "Lina", "Luca", "Marco", "Maria", "Mateo", "Mia", "Nina", "Noah", "Olga", "Paul",
+    "Sofia", "Tom", "Vera", "Yuki", "Zoe",
+)
 _DEVICES = ("iPhone", "iPhone", "Android phone", "Android phone", "MacBook", "Windows laptop", "iPad", "Smart TV")
 _PLANS = ("Free 10 Mbit/s", "Free 10 Mbit/s", "Premium", "Voucher", "Conference")
 _NOTES = ("Reception", "Reception", "Conference Uri", "Spa day guests", "Wedding Rossi")

@@ -102,7 +102,8 @@ def ports_from_ip(links: list[dict[str, Any]]) -> list[Port]:
         kind = link.get("linkinfo", {}).get("info_kind", "")
         if link.get("link_type") != "ether" or kind in _NO_PORTS:
             continue
-        own, leased = [], []
+        own: list[str] = []
+        leased: list[str] = []
         for entry in link.get("addr_info", []):
             if entry.get("scope") != "global":
                 continue

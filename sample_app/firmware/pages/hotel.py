@@ -17,6 +17,7 @@ from ..demo_data import CODE_LETTERS
 from ..models import AccessPoint, Certificate, Guest, PortalText, Voucher, db
 from ..network import read_ports
 from . import blueprint
+from .choices import titled
 
 #: Rows on one page of a list.
 PAGE = 25
@@ -28,7 +29,7 @@ class VoucherForm(FlaskForm):  # type: ignore[misc]
 
     count = IntegerField("How many", [InputRequired("Enter a number."), NumberRange(1, 50)], default=5)
     hours = SelectField("Valid for", coerce=int, default=24,
-                        choices=[(4, "4 hours"), (24, "1 day"), (72, "3 days"), (168, "1 week")])
+                        choices=titled({4: "4 hours", 24: "1 day", 72: "3 days", 168: "1 week"}))
     devices = IntegerField("Devices per voucher", [InputRequired("Enter a number."), NumberRange(1, 10)], default=2)
     note = StringField("Note", [Length(max=60)], render_kw={"placeholder": "Conference, Monday"})
 

@@ -28,6 +28,7 @@ from ..models import (
     db,
 )
 from . import blueprint
+from .choices import titled
 
 #: Ports that only the other gateway of a cluster needs; their rules should name one source.
 CLUSTER_PORTS = {873, 5432, 5555}
@@ -37,8 +38,9 @@ MAX_RULES = 100
 class LanguageForm(FlaskForm):  # type: ignore[misc]
     """Language and formats."""
 
-    interface = SelectField("Language of these pages", choices=[("en", "English"), ("de", "Deutsch"),
-                                                                ("fr", "Français"), ("it", "Italiano")])
+    interface = SelectField("Language of these pages", choices=titled(
+        {"en": "English", "de": "Deutsch", "fr": "Français", "it": "Italiano"}
+    ))
     date_format = SelectField("Dates", choices=["31.12.2026", "31/12/2026", "12/31/2026", "2026-12-31"])
     time_zone = SelectField("Time zone", choices=["Europe/Zurich", "Europe/Berlin", "Europe/London", "Europe/Paris",
                                                   "America/New_York", "Asia/Tokyo", "UTC"])
@@ -62,25 +64,33 @@ class PerformanceForm(FlaskForm):  # type: ignore[misc]
     dns_cache = BooleanField("Keep DNS answers for guests")
 
 
+def _text(value: str | None) -> str:
+    return (value or "").strip()
+
+
 class RuleForm(FlaskForm):  # type: ignore[misc]
     """A firewall rule."""
 
     action = SelectField("Action", choices=["allow", "refuse"])
     protocol = SelectField("Protocol", choices=["tcp", "udp", "icmp"])
     port = IntegerField("Port", [Optional(), NumberRange(1, 65535)])
-    source = StringField("Source", [Length(max=49)], render_kw={"placeholder": "anybody"})
-    note = StringField("Note", [Length(max=60)])
+    source = StringField("Source", [Length(max=49)], filters=[_text], render_kw={"placeholder": "anybody"})
+    note = StringField("Note", [Length(max=60)], filters=[_text])
 
-    def validate_port(self, field: IntegerField) -> None:
-        if self.protocol.data == "icmp" and field.data is not None:
-            raise ValidationError("ICMP has no ports; leave this empty.")
-        if self.protocol.data != "icmp" and field.data is None and not field.errors:
-            raise ValidationError("Enter a port from 1 to 65535.")
+    def validate(self, extra_validators: Any = None) -> bool:
+        fine = bool(super().validate(extra_validators))
+        # Here and not in validate_port: an empty optional field is not asked.
+        has_ports = self.protocol.data != "icmp"
+        if not self.port.errors and has_ports != (self.port.data is not None):
+            problem = "Enter a port from 1 to 65535." if has_ports else "ICMP has no ports; leave this empty."
+            self.port.errors = [problem]
+            fine = False
+        return fine
 
     def validate_source(self, field: StringField) -> None:
         if field.data:
             try:
-                field.data = str(ip_network(field.data.strip()))
+                field.data = str(ip_network(field.data))
             except ValueError:
                 raise ValidationError("Enter an address or a network, such as 10.0.0.3 or 10.0.0.0/24.") from None
 
@@ -89,7 +99,7 @@ class BackupForm(FlaskForm):  # type: ignore[misc]
     """When to back up."""
 
     daily = BooleanField("Back up every day")
-    hour = SelectField("At", coerce=int, choices=[(hour, f"{hour:02d}:00") for hour in range(24)])
+    hour = SelectField("At", coerce=int, choices=titled({hour: f"{hour:02d}:00" for hour in range(24)}))
     keep = IntegerField("Keep the last", [InputRequired("Enter a number."), NumberRange(1, 30)])
 
 
