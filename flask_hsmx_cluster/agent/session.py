@@ -16,6 +16,7 @@ from ..errors import NetworkError
 from ..network.addresses import AddressLease
 from ..network.announce import Frames
 from ..network.clock import boot_time_s, machine_boot_id
+from ..network.messages import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
 from ..network.netlink import RequestSocket
 from ..network.ports import carrier_of
 from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
@@ -24,7 +25,6 @@ from .datagram import Codec, Received, Refusal
 from .membership import Membership
 from .transport import EthernetPath, UdpPath
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -148,23 +148,23 @@ class Session:
     def netlink(self, messages: list[tuple[int, int, memoryview]]) -> None:
         """Take carrier and address events; mend what is not as it should be."""
         for kind, _sequence, body in messages:
-            if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+            if kind in (RTM_NEWLINK, RTM_DELLINK):
                 self._link_event(kind, body)
-            elif kind in (_RTM_NEWADDR, _RTM_DELADDR):
+            elif kind in (RTM_NEWADDR, RTM_DELADDR):
                 self._address_event(kind, body)
 
     def _link_event(self, kind: int, body: memoryview) -> None:
         _family, _type, index, flags, _change = _LINK.unpack_from(body)
         for name, known in self.link_index.items():
             if known == index:
-                up = kind == _RTM_NEWLINK and carrier_of(flags)
+                up = kind == RTM_NEWLINK and carrier_of(flags)
                 self.tell(events.Carrier(name, up))
                 port = self.watched.get(name)
                 attributes = _attributes(body[_LINK.size :])
-                if kind == _RTM_DELLINK or (port and attributes.get(_IFLA_ADDRESS, port.mac) != port.mac):
+                if kind == RTM_DELLINK or (port and attributes.get(_IFLA_ADDRESS, port.mac) != port.mac):
                     self.stale = True
                 return
-        if kind == _RTM_NEWLINK:
+        if kind == RTM_NEWLINK:
             name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
             if name in self.link_index:
                 self.stale = True
@@ -180,7 +180,7 @@ class Session:
         if not any(a.index == index and str(a.interface.ip) == text for a in self.lease.addresses):
             return
         active = self.core.role is Role.ACTIVE and self.core.renewed_at is not None
-        if (kind == _RTM_DELADDR) == active:
+        if (kind == RTM_DELADDR) == active:
             self.reconcile(text)
 
     def reconcile(self, suspect: str = "") -> None:

@@ -11,10 +11,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_REPLACE
-from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
+from .messages import NLM_F_CREATE, NLM_F_REPLACE, RTM_DELADDR, RTM_NEWADDR, AddressMessage
 from .netlink import RequestSocket, encode
 from .ports import Port
 
@@ -78,7 +75,7 @@ class AddressLease:
 
 
 def _message(address: SharedAddress, lease_s: int, kind: int) -> bytearray:
-    message = ifaddrmsg()
+    message = AddressMessage()
     interface = address.interface
     message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     message["prefixlen"] = interface.network.prefixlen

@@ -12,17 +12,21 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
 from ..errors import NetworkError
+from .messages import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    AddressMessage,
+    LinkMessage,
+)
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
 _RECEIVE = 1 << 20
 #: Multicast groups: links, IPv4 addresses, IPv6 addresses.
 _GROUPS = 0x1 | 0x10 | 0x100
@@ -78,7 +82,7 @@ class RequestSocket:
             self._socket.send(b"".join(batch))
             while waiting:
                 for kind, sequence, body in messages(self._socket.recv(_RECEIVE)):
-                    if kind == _NLMSG_ERROR and sequence in waiting:
+                    if kind == NLMSG_ERROR and sequence in waiting:
                         waiting.discard(sequence)
                         number = -_ERROR.unpack_from(body)[0]
                         if number and number not in tolerate:
@@ -102,9 +106,9 @@ class RequestSocket:
             while True:
                 data = self._socket.recv(_RECEIVE)
                 for offset, found_kind in _offsets(data, self._sequence):
-                    if found_kind == _NLMSG_DONE:
+                    if found_kind == NLMSG_DONE:
                         return found
-                    if found_kind == _NLMSG_ERROR:
+                    if found_kind == NLMSG_ERROR:
                         raise NetworkError("The kernel refused to list its ports or addresses.")
                     parsed = type(message)(data, offset)
                     parsed.decode()
@@ -114,11 +118,11 @@ class RequestSocket:
 
     def links(self) -> list[Any]:
         """Return all ports (pyroute2 ``ifinfmsg``)."""
-        return self.dump(ifinfmsg(), RTM_GETLINK)
+        return self.dump(LinkMessage(), RTM_GETLINK)
 
     def addresses(self) -> list[Any]:
         """Return all addresses (pyroute2 ``ifaddrmsg``)."""
-        return self.dump(ifaddrmsg(), RTM_GETADDR)
+        return self.dump(AddressMessage(), RTM_GETADDR)
 
 
 def _offsets(data: bytes, sequence: int) -> Iterator[tuple[int, int]]:
