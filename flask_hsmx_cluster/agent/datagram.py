@@ -16,6 +16,7 @@ import struct
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from ..decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
 
@@ -105,6 +106,7 @@ class Codec:
         self._paths: dict[int, _PathState] = {}
         self._counter = 0
         self._newest = 0
+        self._packed: tuple[Beat | None, bytes] = (None, b"")
 
     def encode(self, beat: Beat, tag: int, now: float) -> bytes:
         """Return the datagram for one path."""
@@ -114,9 +116,9 @@ class Codec:
         if len(path.sent) > _RTT_RING:
             path.sent.popitem(last=False)
         age_us = min(int((now - path.heard_at) * 1e6), 0xFFFFFFFF) if path.heard else 0
-        flags = _LISTENING * beat.listening | _MAINTENANCE * beat.maintenance | _SERVED * beat.served
-        causes = sorted(beat.causes)[:MOST_CAUSES]
-        parts = [
+        if beat is not self._packed[0]:
+            self._packed = (beat, _pack_body(beat))  # once for all paths of a volley
+        data = (
             _HEADER.pack(
                 b"HX",
                 VERSION,
@@ -130,34 +132,9 @@ class Codec:
                 self._response,
                 path.heard,
                 age_us,
-            ),
-            _BODY.pack(
-                beat.kind,
-                beat.role,
-                beat.motive,
-                flags,
-                beat.term.counter,
-                _node_bytes(beat.term.node),
-                beat.lease_left_ms,
-                beat.position,
-                beat.revision,
-                len(causes),
-                len(beat.ports),
-            ),
-            *(_CAUSE.pack(cause.kind, cause.port) for cause in causes),
-            *(
-                _PORT.pack(
-                    port.mac,
-                    _CARRIER * port.carrier
-                    | _HOLDS * port.holds
-                    | _STRANGERS * port.strangers
-                    | _PEER_SEEN * port.peer_seen
-                    | _UNSEEN * port.unseen,
-                )
-                for port in beat.ports
-            ),
-        ]
-        data = b"".join(parts)
+            )
+            + self._packed[1]
+        )
         self.counters["sent"] += 1
         return data + hmac.digest(self.keys[self.signing], data, "sha256")
 
@@ -198,7 +175,7 @@ class Codec:
             return Refusal.REPLAY if incarnation == self.incarnation else Refusal.CLONE
         if sender != self.peer or path_tag_ != tag:
             return Refusal.STRANGER
-        beat = _parse_body(signed)
+        beat = _parse_body(signed[_HEADER.size :])
         if beat is None:
             return Refusal.MALFORMED
         path = self._paths.setdefault(tag, _PathState())
@@ -238,12 +215,44 @@ def _node_bytes(node: str) -> bytes:
     return bytes.fromhex(node) if node else bytes(16)
 
 
-def _parse_body(signed: bytes) -> Beat | None:
-    (kind, role, motive, flags, term, reign, lease_left_ms, position, revision, causes, ports) = _BODY.unpack_from(
-        signed, _HEADER.size
-    )
-    start = _HEADER.size + _BODY.size
-    if causes > MOST_CAUSES or ports > MOST_PORTS or (len(signed) != start + causes * _CAUSE.size + ports * _PORT.size):
+def _pack_body(beat: Beat) -> bytes:
+    flags = _LISTENING * beat.listening | _MAINTENANCE * beat.maintenance | _SERVED * beat.served
+    causes = sorted(beat.causes)[:MOST_CAUSES]
+    parts = [
+        _BODY.pack(
+            beat.kind,
+            beat.role,
+            beat.motive,
+            flags,
+            beat.term.counter,
+            _node_bytes(beat.term.node),
+            beat.lease_left_ms,
+            beat.position,
+            beat.revision,
+            len(causes),
+            len(beat.ports),
+        ),
+        *(_CAUSE.pack(cause.kind, cause.port) for cause in causes),
+        *(
+            _PORT.pack(
+                port.mac,
+                _CARRIER * port.carrier
+                | _HOLDS * port.holds
+                | _STRANGERS * port.strangers
+                | _PEER_SEEN * port.peer_seen
+                | _UNSEEN * port.unseen,
+            )
+            for port in beat.ports
+        ),
+    ]
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=8)  # a volley brings the same body over every path; only signed bodies get here
+def _parse_body(body: bytes) -> Beat | None:
+    (kind, role, motive, flags, term, reign, lease_left_ms, position, revision, causes, ports) = _BODY.unpack_from(body)
+    start = _BODY.size
+    if causes > MOST_CAUSES or ports > MOST_PORTS or (len(body) != start + causes * _CAUSE.size + ports * _PORT.size):
         return None
     try:
         return Beat(
@@ -259,7 +268,7 @@ def _parse_body(signed: bytes) -> Beat | None:
             revision=revision,
             causes=frozenset(
                 Cause(CauseKind(cause), port)
-                for cause, port in (_CAUSE.unpack_from(signed, start + i * _CAUSE.size) for i in range(causes))
+                for cause, port in (_CAUSE.unpack_from(body, start + i * _CAUSE.size) for i in range(causes))
             ),
             ports=tuple(
                 PortReport(
@@ -271,7 +280,7 @@ def _parse_body(signed: bytes) -> Beat | None:
                     bool(bits & _UNSEEN),
                 )
                 for mac, bits in (
-                    _PORT.unpack_from(signed, start + causes * _CAUSE.size + i * _PORT.size) for i in range(ports)
+                    _PORT.unpack_from(body, start + causes * _CAUSE.size + i * _PORT.size) for i in range(ports)
                 )
             ),
         )
