@@ -56,6 +56,7 @@ class Forwarder:
         self._client = client
         self._targets = targets
         self._open = 0
+        self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="forwarder", daemon=True)
 
@@ -82,9 +83,11 @@ class Forwarder:
             ) -> None:
                 await self._serve(target, reader, writer)
 
-            await asyncio.start_server(serve, "127.0.0.1", port)
+            self._servers.append(await asyncio.start_server(serve, "127.0.0.1", port))
 
     async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

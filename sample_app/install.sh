@@ -30,8 +30,8 @@ prepare_python() {
     local repository=$1 extras=$2 stamp
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or later is needed, this is $(python3 -V)."
     venv=${HSMX_VENV:-$repository/.venv}
-    mkdir -p "$(dirname "$venv")"
-    exec {lock}>"$venv.lock"
+    mkdir -p "$venv"
+    exec {lock}>"$venv/lock"
     flock "$lock" # Somebody may have started the demo and the tests at once.
     stamp=$extras-$(cd "$repository" && find setup.cfg pyproject.toml flask_hsmx_cluster -type f ! -name '*.pyc' -print0 |
         sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)

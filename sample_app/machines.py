@@ -27,7 +27,7 @@ class Machines:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         for gateway in lab.gateways:
             gateway.environment |= {
-                "FIRMWARE_NAME": f"Gateway {gateway.name.upper()}",
+                "HSMX_CLUSTER_NODE_NAME": f"Gateway {gateway.name.upper()}",
                 "FIRMWARE_STATE_DIR": str(gateway.directory / "home" / "firmware"),
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
             }

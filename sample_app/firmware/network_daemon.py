@@ -8,6 +8,7 @@ agent's, and is never touched.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -43,6 +44,12 @@ def plan(
     return [item for item in wanted if item not in own], [
         item for item in own if item in managed and item not in wanted
     ]
+
+
+def _keep_secondaries(port: str) -> None:
+    """Let a new address outlive the removal of an older one of its subnet: by default the kernel removes both."""
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/conf", port, "promote_secondaries").write_text("1")
 
 
 class Daemon:
@@ -96,7 +103,12 @@ class Daemon:
             for port, address in add:
                 errors += self._change(kernel, "add", port, address)
             for port, address in remove:
+                _keep_secondaries(port)
                 errors += self._change(kernel, "del", port, address)
+            lost, _ = plan(add, network.read_ports(), [])
+            if not errors:
+                for port, address in lost:
+                    errors += self._change(kernel, "add", port, address)
         return errors
 
     @staticmethod

@@ -51,7 +51,7 @@ class LiveClient:
         self._watched: deque[Outage] = deque(maxlen=20)
         self._silences: deque[Outage] = deque(maxlen=20)
         self._held: dict[str, set[str]] = {gateway.namespace.name: set() for gateway in lab.gateways}
-        self._first = time.monotonic()
+        self._first_answer: float | None = None
         names = [gateway.namespace.name for gateway in lab.gateways]
         self._probes = [
             self._follow(self._answer, "ping", lab.client.name, lab.virtual_ip, str(ASK_EVERY_S)),
@@ -85,18 +85,21 @@ class LiveClient:
             return [silence for silence in self._silences if silence.until and silence.until > since]
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what the chart needs: a digit per column, 0 to 9 for none to all answered, oldest first."""
+        """Return what the chart needs: a digit per column, oldest first.
+
+        0 to 9 stand for none to all answered, a dash for the time before the first answer ever.
+        """
         now = time.monotonic()
         newest = int((now - LATE_S) / COLUMN_S)
         most = COLUMN_S / ASK_EVERY_S
         with self._lock:
-            started = int(self._first / COLUMN_S)
+            started = int((self._first_answer or now) / COLUMN_S)
             columns = "".join(
                 "-" if column < started else str(min(9, round(9 * self._counts[column] / most)))
                 for column in range(newest - COLUMNS + 1, newest + 1)
             )
-            silent_s = now - LATE_S - (self._last_answer or self._first)
-            if self._last_answer and silent_s > NOTABLE_S:
+            silent_s = now - LATE_S - (self._last_answer or now)
+            if silent_s > NOTABLE_S:
                 self._stretch(now - LATE_S)
         return {
             "columns": columns,
@@ -123,6 +126,7 @@ class LiveClient:
                         outage.longest_s = max(outage.longest_s, gap)
                 if gap > NOTABLE_S:
                     self._silences.append(Outage(self._last_answer, gap, at))
+            self._first_answer = self._first_answer or at
             self._last_answer = at
             column = int(at / COLUMN_S)
             self._counts[column] += 1

@@ -5,7 +5,7 @@ const PERIOD_MS = 250;
 const $ = (id) => document.getElementById(id);
 const WORDS = {
   active: "active", passive: "passive", standalone: "standalone", off: "powered off",
-  dead: "agent is dead", frozen: "agent is frozen", starting: "starting",
+  dead: "agent dead", frozen: "agent frozen", starting: "starting",
 };
 // Where the badge of the virtual IP rests: in a gateway, or between them when nobody holds it.
 const PLACES = { a: "translate(180px, 455px)", b: "translate(580px, 455px)", nobody: "translate(380px, 512px)" };
@@ -68,8 +68,8 @@ function drawGateway(name, gateway, formed) {
   badge.className = `state ${role}`;
   text(badge, WORDS[role]);
   const why = gateway.why || (gateway.role === "off" ? "No frame leaves or enters it." : "");
-  const unready = formed && role === "passive" && !gateway.ready && gateway.reasons.length ? ` Not ready: ${gateway.reasons.join("; ")}` : "";
-  text(card.querySelector(".why"), why + unready);
+  const unready = formed && role === "passive" && !gateway.ready ? gateway.reasons : [];
+  text(card.querySelector(".why"), [why, ...unready].filter(Boolean).map(sentence).join(" "));
   const alarms = card.querySelector(".alarms");
   const key = JSON.stringify(gateway.alarms);
   if (alarms.dataset.key !== key) {
@@ -83,6 +83,10 @@ function drawGateway(name, gateway, formed) {
   freeze.disabled = !gateway.power || gateway.agent === "dead";
   kill.disabled = !gateway.power;
   failover.hidden = role !== "active" || !formed;
+}
+
+function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 }
 
 function toggle(button, undo, action, title, undoAction, undoTitle) {
@@ -109,8 +113,8 @@ function drawAddress(state) {
   $("badge-second").classList.toggle("both", both);
   const answering = holders.length === 1 && state.client.ever && state.client.silent_ms === 0;
   $("flow").setAttribute("d", answering ? LANES[holders[0]] : "");
-  const sentence = holders.length ? `Gateway ${holders.join(" and ").toUpperCase()} holds the virtual IP.` : "Nobody holds the virtual IP.";
-  if (sentence !== said) text($("say"), said = sentence);
+  const holding = holders.length ? `Gateway ${holders.join(" and ").toUpperCase()} holds the virtual IP.` : "Nobody holds the virtual IP.";
+  if (holding !== said) text($("say"), said = holding);
 }
 
 function drawChart(client) {
