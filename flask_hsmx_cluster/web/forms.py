@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask_wtf import FlaskForm
+from markupsafe import Markup
 from wtforms import (
     BooleanField,
     Field,
@@ -16,12 +17,11 @@ from wtforms import (
     FormField,
     HiddenField,
     IntegerField,
-    RadioField,
-    SelectField,
     StringField,
     TextAreaField,
 )
-from wtforms.validators import InputRequired, Optional, StopValidation
+from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation, ValidationError
+from wtforms.widgets import html_params
 
 from .. import fields, settings
 from ..errors import Finding
@@ -103,12 +103,36 @@ def _number(bounds: tuple[int, int, int]) -> IntegerField:
     return IntegerField(default=default, validators=[_Within(low, high)])
 
 
-class PortField(SelectField):
-    """A choice of network ports. One that is not offered stays chosen, marked as unknown."""
+class _Select:
+    """Draws a choice."""
 
-    def __init__(self, label: str = "", validators: Any = None, **options: Any) -> None:
-        super().__init__(label, validators, choices=[], validate_choice=False, filters=[_clean], **options)
-        self._known: set[str] | None = None
+    def __call__(self, field: ChoiceField, **attributes: Any) -> Markup:
+        options = Markup().join(
+            Markup("<option {}>{}</option>").format(_attributes(value=value, selected=value == field.data), label)
+            for value, label in field.choices
+        )
+        own = _attributes(**{"id": field.id, "name": field.name, **attributes})
+        return Markup("<select {}>{}</select>").format(own, options)
+
+
+def _attributes(**values: Any) -> Markup:
+    return Markup(html_params(**values))  # escaped by html_params
+
+
+class ChoiceField(StringField):
+    """A choice of texts. What was sent stays chosen, whether it was offered or not."""
+
+    widget = _Select()
+
+    def __init__(self, label: str = "", validators: Any = None, choices: Any = (), **options: Any) -> None:
+        super().__init__(label, validators, filters=[_clean], **options)
+        self.choices: list[tuple[str, str]] = list(choices)
+
+
+class PortField(ChoiceField):
+    """A choice of network ports."""
+
+    _known: set[str] | None = None
 
     def offer(self, ports: Ports) -> None:
         """Offer ports, and refuse any other."""
@@ -125,9 +149,9 @@ class PortField(SelectField):
             offered.append((self.data, unknown % {"port": self.data}))
         self.choices = [("", _("Choose a port")), *offered]
 
-    def post_validate(self, form: Form, validation_stopped: bool) -> None:
+    def pre_validate(self, form: Form) -> None:
         if self.data and self._known is not None and self.data not in self._known:
-            raise ValueError(_("This gateway has no port named %(port)s.", port=self.data))
+            raise ValidationError(_("This gateway has no port named %(port)s.", port=self.data))
 
 
 class EndForm(Form):
@@ -358,9 +382,13 @@ class MaintenanceForm(FlaskForm):
     """Switch maintenance on for a while, or off."""
 
     on = HiddenField(default="1")
-    duration_s = SelectField(coerce=int, default=3600, choices=[
-        (900, "15 min"), (3600, "1 h"), (4 * 3600, "4 h"), (12 * 3600, "12 h"),
+    duration_s = ChoiceField(default="3600", choices=[
+        ("900", "15 min"), ("3600", "1 h"), ("14400", "4 h"), ("43200", "12 h"),
     ])
+
+    def validate_duration_s(self, field: Field) -> None:
+        if field.data not in dict(field.choices):
+            raise StopValidation(_("Choose one of these times."))
 
 
 class LeaveForm(FlaskForm):
@@ -372,7 +400,7 @@ class LeaveForm(FlaskForm):
 class ConflictForm(FlaskForm):
     """Choose between two revisions."""
 
-    keep = RadioField(choices=[("mine", "mine"), ("theirs", "theirs")], validators=[InputRequired()])
+    keep = StringField(validators=[AnyOf(("mine", "theirs"))])
 
 
 def form_data(current: Mapping[str, Any], node_id: str, revision: int) -> dict[str, Any]:

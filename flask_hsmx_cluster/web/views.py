@@ -362,7 +362,7 @@ def maintenance() -> Answer:
     form = forms.MaintenanceForm()
     _demand(form)
     if form.on.data == "1":
-        answer = _call("maintenance", on=True, duration_s=form.duration_s.data)
+        answer = _call("maintenance", on=True, duration_s=int(form.duration_s.data))
         flash(_("Maintenance is on for %(time)s.", time=words.duration(answer["left_s"])), FLASH)
     else:
         _call("maintenance", on=False)

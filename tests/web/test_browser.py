@@ -1,0 +1,119 @@
+"""What the script on the page does, in a real browser under a strict content security policy."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from werkzeug.serving import make_server
+
+from .conftest import PREFIX
+from .fake_agent import FakeAgent
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+    pytest.mark.filterwarnings("default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning"),
+]
+
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, app: Flask) -> Iterator[Any]:
+    @app.after_request
+    def strict(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    app.route("/favicon.ico")(lambda: ("", 204))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    context = browser.new_context(base_url=f"http://127.0.0.1:{server.server_port}")
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    try:
+        yield page
+    finally:
+        context.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_status_renews_itself(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.fill("#vip0-address", "10.0.0.123/24")
+    formed.verb_failover()
+    page.get_by_text("This gateway stands by. gateway-b is active").wait_for(timeout=4000)
+    assert page.input_value("#vip0-address") == "10.0.0.123/24"
+    assert page.complaints == []
+
+
+def test_a_dialog_says_what_will_happen(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.get_by_role("link", name="Fail over …").click()
+    dialog = page.get_by_role("dialog")
+    assert "gateway-b takes 10.0.0.100 over" in dialog.inner_text()
+    dialog.get_by_role("link", name="Cancel").click()
+    assert not dialog.is_visible() and "failover" not in dict(formed.calls)
+    page.get_by_role("link", name="Fail over …").click()
+    dialog.get_by_role("button", name="Fail over").click()
+    page.get_by_text("gateway-b is active now.").wait_for()
+    assert page.complaints == []
+
+
+def test_fetch_fills_the_other_column(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.fill("#sync-other-address", "")
+    page.get_by_role("button", name="Fetch from gateway-b").click()
+    page.get_by_text("back0: the other gateway has no port of this name").wait_for()
+    assert page.input_value("#sync-other-address") == "192.168.254.2/30"
+    assert page.complaints == []
+
+
+def test_choosing_a_port_fills_in_its_address(page: Any, agent: FakeAgent) -> None:
+    page.goto(PREFIX + "/create")
+    page.select_option("#sync-mine-port", "sync0")
+    assert page.input_value("#sync-mine-address") == "192.168.254.1/30"
+    page.fill("#vip0-address", "10.0.0.100/24")
+    page.select_option("#vip0-port", "lan0")
+    page.get_by_role("button", name="Create the cluster").click()
+    page.get_by_text("Good for another 9:5").wait_for()
+    agent.form()
+    page.get_by_role("heading", name="This gateway is active").wait_for(timeout=4000)
+    assert page.complaints == []
+
+
+def test_agent_goes_and_comes_back(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.route("**/status.json*", lambda route: route.fulfill(
+        status=503, content_type="application/json",
+        body='{"page": "absent", "parts": {"headline": "<h1>not running</h1>"}}'))
+    page.get_by_role("heading", name="not running").wait_for(timeout=4000)
+    page.unroute("**/status.json*")
+    page.get_by_role("heading", name="This gateway is active").wait_for(timeout=4000)
+
+
+def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    for path in ("/", "/events", "/failover"):
+        page.goto(PREFIX + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
