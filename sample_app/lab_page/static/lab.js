@@ -125,8 +125,11 @@ function drawChart(client) {
     const digit = client.columns[start];
     let end = start + 1;
     while (client.columns[end] === digit) end += 1;
-    if (digit === "0" && client.ever) silence += `M${start} 0H${end}V100H${start}Z`;
-    else if (digit > "0" && digit <= "9") answered += `M${start} 100V${94 - 8 * Number(digit)}H${end}V100Z`;
+    // A dash, for the time before the first answer, is no number and is not drawn.
+    const top = 94 - 8 * Number(digit);
+    if (digit > "0") answered += `M${start} 100V${top}H${end}V100Z`;
+    // An outage shorter than a column shows as answers that are missing in it.
+    if (digit < "7" && digit >= "0") silence += `M${start} 0H${end}V${digit === "0" ? 100 : top}H${start}Z`;
     start = end;
   }
   $("chart").querySelector(".answered").setAttribute("d", answered);
