@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv6Address, ip_interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from itertools import combinations
 from typing import Any
 
@@ -80,7 +80,7 @@ def address_fault(interface: Interface) -> str:
     if address.is_multicast:
         return "is a multicast address"
     if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
+        if isinstance(interface, IPv6Interface) and interface.scope_id is not None:
             return "names a port"
         if address.ipv4_mapped is not None:
             return "is an IPv4 address written as IPv6"
@@ -324,6 +324,8 @@ def _check_own_addresses(settings: Settings, known: Mapping[str, Mapping[str, Po
         for port in ports.values():
             own.update(address.ip for address in own_addresses(port))
     for at, vip in enumerate(settings.virtual_ips):
+        if address_fault(vip.address):
+            continue
         if vip.address.ip in own:
             yield Finding(
                 "virtual_ip_is_own",
@@ -331,7 +333,7 @@ def _check_own_addresses(settings: Settings, known: Mapping[str, Mapping[str, Po
                 "Choose an address that no machine has.",
                 f"virtual_ips.{at}.address",
             )
-        for link in settings.links:
+        for link in settings.links if _PORT_NAME.fullmatch(vip.port) else ():
             for end in link.ends.values():
                 if end.port != vip.port and _overlap(end.address, vip.address) and vip.address.ip not in own:
                     yield Finding(

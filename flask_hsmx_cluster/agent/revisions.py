@@ -171,8 +171,8 @@ class Offer:
             conflict = Revision.from_dict(data["conflict"]) if data["conflict"] is not None else None
         except (KeyError, TypeError, ValueError):
             raise RevisionRefused("malformed", "The other gateway's revisions cannot be read.") from None
-        if len(lineage) > MAX_LINEAGE:
-            raise RevisionRefused("malformed", "The other gateway's revisions have too many forebears.")
+        if len(lineage) > MAX_LINEAGE or "" in lineage:
+            raise RevisionRefused("malformed", "The other gateway's revisions have forebears that cannot be.")
         applied.verify(keys)
         if conflict:
             conflict.verify(keys)
