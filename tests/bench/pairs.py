@@ -121,6 +121,8 @@ class Keepalived:
         self._signal(gateway, signal.SIGTERM)
 
     def kill(self, gateway: Gateway) -> None:
+        # Stopped first: else the child hears of its parent's death, and leaves in good order before its own.
+        self._signal(gateway, signal.SIGSTOP)
         self._signal(gateway, signal.SIGKILL)
 
     def freeze(self, gateway: Gateway) -> None:
