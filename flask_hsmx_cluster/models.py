@@ -189,6 +189,15 @@ class Peer(_One, Base):
     http_port: Mapped[int]
 
 
+class PeerMac(Base):
+    """MAC of one of the other gateway's virtual-IP ports, as it last signed it in a heartbeat."""
+
+    __tablename__ = "peer_mac"
+
+    port: Mapped[str] = mapped_column(String(32), primary_key=True)
+    mac: Mapped[str] = mapped_column(String(17))
+
+
 class Joining(_One, Base):
     """A join that was agreed but whose last answer has not come: the revision is the prepared one."""
 

@@ -74,6 +74,7 @@ class HeartbeatLoop:
         self._maintenance_until: float | None = None
         self._showing: dict[str, Showing] = {}
         self._terms = (1, 0)
+        self._peer_macs: dict[str, str] = {}
         self._start_adopts: Term | None = None
         self.turns = 0
         self.slowest_turn_s = 0.0
@@ -96,11 +97,7 @@ class HeartbeatLoop:
 
     def peer_macs(self) -> dict[str, str]:
         def read() -> dict[str, str]:
-            session = self._session
-            if session is None:
-                return {}
-            macs = {name: session.core.peer_mac(name) for name in session.watched}
-            return {name: mac.hex(":") for name, mac in macs.items() if any(mac)}
+            return self._session.peer_macs() if self._session else {}
 
         return self.call(read)
 
@@ -138,6 +135,7 @@ class HeartbeatLoop:
             first = self.call(lambda: self._session is None)
             if first:
                 self._stock_terms()
+            self._peer_macs = self.clerk.ledger.peer_macs()
             requests = _frame_requests(membership, [found[name] for name in wanted])
             if first and not membership.claim:
                 self.call(lambda: self._install(membership, found))  # frames may come a little later
@@ -257,7 +255,7 @@ class HeartbeatLoop:
 
     def _install(self, membership: Membership, found: dict[str, Port]) -> None:
         old = self._session
-        core_plan = plan.core_plan(membership, self._udp_port)
+        core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs)
         by_port = plan.addresses_of(membership.settings)
         shared = [placed(address, found[name]) for name, addresses in by_port.items() for address in addresses]
         lease = AddressLease(self._requests, shared, membership.settings.advanced.lease_s)

@@ -46,6 +46,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.RevisionAncestor,
     m.SettingsRevision,
     m.Peer,
+    m.PeerMac,
     m.Joining,
     m.Pairing,
     m.Maintenance,
@@ -332,6 +333,17 @@ class NodeStore:
             session.execute(delete(m.Peer))
             if peer is not None:
                 session.add(_peer_row(peer))
+
+    def peer_macs(self) -> dict[str, str]:
+        """Return the MACs of the other gateway's virtual-IP ports, by port name."""
+        with self._session() as session:
+            return {row.port: row.mac for row in session.scalars(select(m.PeerMac))}
+
+    def remember_peer_macs(self, macs: Mapping[str, str]) -> None:
+        """Store the MACs that the other gateway signed: after a restart an ARP answer can still be told as its own."""
+        with self._session() as session:
+            session.execute(delete(m.PeerMac))
+            session.add_all(m.PeerMac(port=port[:32], mac=mac) for port, mac in macs.items())
 
     def _revision(self, session: Session, digest: str) -> Revision:
         row = session.get(m.SettingsRevision, digest)

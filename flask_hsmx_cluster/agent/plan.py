@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..decision.model import Path, Plan, Timing
@@ -66,7 +67,7 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
     ]
 
 
-def core_plan(membership: Membership, udp_port: int) -> Plan:
+def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str]) -> Plan:
     """Return what the decision core must know."""
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -93,6 +94,7 @@ def core_plan(membership: Membership, udp_port: int) -> Plan:
             refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,
+        peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 
 

@@ -85,6 +85,7 @@ class Session:
         self._mend_noted = float("-inf")
         self._reference_at = float("-inf")
         self._seen: dict[tuple[str, bytes], float] = {}
+        self._kept_macs: dict[str, str] = {}
         self.mended = 0
         self.reserved = 0
         self.renewal_slowest_s = 0.0
@@ -318,8 +319,16 @@ class Session:
 
         self.clerk.do(write)
 
+    def peer_macs(self) -> dict[str, str]:
+        """Return the MACs of the other gateway's virtual-IP ports as far as they are known, by port name."""
+        macs = {name: self.core.peer_mac(name) for name in self.watched}
+        return {name: mac.hex(":") for name, mac in macs.items() if any(mac)}
+
     def slow_tick(self, now: float) -> None:
         """Once a second: open paths that were closed, ask the references, take over written reservations."""
+        if self.core.peer is not None and (macs := self.peer_macs()) != self._kept_macs:
+            self._kept_macs = macs
+            self.clerk.do(lambda: self.clerk.ledger.remember_peer_macs(macs))
         for path in self.udp.values():
             path.open()
         if self.reserved:
