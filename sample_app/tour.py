@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -93,7 +94,7 @@ class Tour:
             pinger.wait_for_reply(time.monotonic())
         except (LabError, CommandFailed) as error:
             problem = str(error)
-        measured = None if outage is None else round(outage, 1)
+        measured = round(outage, 1) if outage is not None and math.isfinite(outage) else None
         self.steps.append(Step(step, not problem, measured, self._active(), problem))
         return not problem
 
