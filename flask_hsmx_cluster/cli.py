@@ -219,7 +219,7 @@ def status(as_json: bool) -> None:
     if as_json:
         return _print_json(found)
     here = found["node"]
-    click.echo(f"{here['name']}: {words.role(here['role'])}, {words.duration(here['since_s'])}. {here['why']}".strip())
+    click.echo(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}")
     for line in filter(None, (words.headline(found), words.other(found))):
         click.echo(line)
     if found["cluster"] is not None:
@@ -234,7 +234,7 @@ def _print_cluster(found: Json) -> None:
     click.echo(_("Would a fail-over work now?") + " " + " ".join(
         [_("Yes.") if ready["ready"] else _("No."), *ready["reasons"]]))
     for vip in found["virtual_ips"]:
-        click.echo(f"  {vip['address']} on {vip['port']}: {words.reading(vip['reading'])}. {vip['text']}".rstrip())
+        click.echo(f"  {vip['address']} on {vip['port']}: {vip['text'] or words.reading(vip['reading'])}")
     for path in found["paths"]:
         details = ", ".join(filter(None, (
             _("heard %(time)s ago", time=words.milliseconds(path["heard_ms"])),

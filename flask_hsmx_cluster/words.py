@@ -105,6 +105,16 @@ def other(status: dict[str, Any]) -> str:
     return _("The other one, %(peer)s, stands by too.", peer=peer["name"])
 
 
+def because(status: dict[str, Any]) -> str:
+    """Return since when and why this gateway does what it does."""
+    here = status["node"]
+    time, why = duration(here["since_s"]), here["why"].rstrip(".")
+    text = _("For %(time)s: %(why)s.", time=time, why=why) if why else _("For %(time)s.", time=time)
+    if here["phase"] in ("leading", "following", "standalone"):
+        return text
+    return f"{text} {_('It %(does)s.', does=here['phase_text'].rstrip('.'))}"
+
+
 def path_state(state: str) -> str:
     """Return the word for a path's state."""
     return {"up": _("works"), "down": _("cut"), "unknown": _("not known")}.get(state, state)
