@@ -90,8 +90,9 @@ class Tour:
             if "no fail-back" in step:
                 time.sleep(WATCH_S)
                 self._expect(active, both)
-            outage = pinger.outage_ms(at, within_s=time.monotonic() - at)
-            pinger.wait_for_reply(time.monotonic())
+            until = time.monotonic()
+            pinger.wait_for_reply(until)  # only then has the gap that the client saw come to its end
+            outage = pinger.outage_ms(at, within_s=until - at)
         except (LabError, CommandFailed) as error:
             problem = str(error)
         measured = round(outage, 1) if outage is not None and math.isfinite(outage) else None
