@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 #: A caller has this long to send its line, s, and to take the answer.
 READ_TIMEOUT_S = 2.0
 WRITE_TIMEOUT_S = 5.0
+DRAIN_TIMEOUT_S = 0.5
+#: Callers that may wait for a place.
+MAX_WAITING = 64
 #: Requests at the same time.
 MAX_CONCURRENT = 8
 #: Of these, relayed messages of the network: a flood of them must leave room for the operator.
@@ -116,6 +119,7 @@ class ControlServer:
         self._relays = threading.BoundedSemaphore(MAX_RELAYED)
         self._buckets = {uid: _Bucket() for uid in self._allowed}
         self._listener: socket.socket | None = None
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="control socket", daemon=True)
 
     def start(self) -> None:
@@ -133,7 +137,7 @@ class ControlServer:
             with suppress(PermissionError):  # not a member of that group: the socket keeps our own
                 os.chown(fresh, -1, fresh.parent.stat().st_gid)
             fresh.chmod(_MODE)
-            listener.listen(64)
+            listener.listen(MAX_WAITING)
             fresh.replace(self._path)
         except OSError as error:
             listener.close()
@@ -148,6 +152,7 @@ class ControlServer:
         """Stop to listen. Requests under way end by themselves."""
         if self._listener is None:
             return
+        self._stopping.set()
         with suppress(OSError):
             self._path.unlink()
         with suppress(OSError):
@@ -166,16 +171,17 @@ class ControlServer:
 
     def _accept(self) -> None:
         listener = self._listener
-        while listener is not None:
+        while listener is not None and not self._stopping.is_set():
+            # Who finds no place waits in the kernel's queue: it is bounded too.
+            if not self._places.acquire(timeout=0.2):
+                continue
             try:
                 connection, _ = listener.accept()
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                    time.sleep(0.1)
-                    continue
-                return  # stopped
-            if not self._places.acquire(blocking=False):
-                _turn_away(connection)
+                self._places.release()
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    return  # stopped
+                time.sleep(0.1)
                 continue
             threading.Thread(target=self._serve, args=(connection,), name="control request", daemon=True).start()
 
@@ -184,6 +190,7 @@ class ControlServer:
             with connection:
                 answer = self._answer(connection)
                 _send(connection, answer)
+                _drain(connection)
         except OSError as error:
             log.debug("A caller of the control socket has gone: %s", error)
         finally:
@@ -295,8 +302,11 @@ def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
     connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _turn_away(connection: socket.socket) -> None:
-    busy = RequestRefused("The agent is busy with other requests.", "Repeat in a second.")
-    with connection, suppress(OSError):
-        connection.setblocking(False)
-        connection.sendall(json.dumps({"ok": False, "error": busy.as_dict()}).encode() + b"\n")
+def _drain(connection: socket.socket) -> None:
+    """Read on for a moment what was not read: closing before would take the answer away from its reader."""
+    connection.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        connection.settimeout(left_s)
+        if not connection.recv(65536):
+            return

@@ -120,6 +120,8 @@ def _answer(response: http.client.HTTPResponse) -> bytes:
     body = response.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise PeerUnavailable("The other gateway's answer is too long.", _WHAT_TO_DO)
+    if response.length:
+        raise PeerUnavailable("The other gateway's answer was cut off.", _WHAT_TO_DO)
     return body
 
 

@@ -118,7 +118,7 @@ class Facts:
                 in_cluster=data["in_cluster"] is True,
                 ports=ports_from(data["ports"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"facts are malformed: {error!r:.80}") from None
         if len(bytes.fromhex(facts.node_id)) != 16:
             raise ValueError("facts are malformed: node id")

@@ -1,0 +1,258 @@
+"""The control socket: who may ask, what is accepted, and that nobody can wear it out."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_hsmx_cluster.agent import control_server
+from flask_hsmx_cluster.agent.config import AgentConfig
+from flask_hsmx_cluster.agent.control_server import ARGUMENTS, ControlServer
+from flask_hsmx_cluster.control import MAX_LINE, VERBS, ControlClient
+from flask_hsmx_cluster.errors import ChecksFailed, ConfigError, Finding, NotAllowed, RequestRefused
+
+
+class FakeService:
+    """Answers every verb with its name and arguments."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    def __getattr__(self, verb: str) -> Any:
+        if verb not in ARGUMENTS:
+            raise AttributeError(verb)
+
+        def carry_out(**arguments: Any) -> dict[str, Any]:
+            self.gate.wait(10)
+            if self.failure:
+                raise self.failure
+            return {"verb": verb, "arguments": arguments}
+
+        return carry_out
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def server(tmp_path: Path, service: FakeService) -> Iterator[ControlServer]:
+    config = AgentConfig(str(tmp_path), str(tmp_path / "agent.sock"), "5.3", node_name="A")
+    server = ControlServer(config, service)  # type: ignore[arg-type]
+    server.start()
+    yield server
+    service.gate.set()
+    server.stop()
+
+
+def client(server: ControlServer) -> ControlClient:
+    return ControlClient(server._path)
+
+
+def raw(server: ControlServer, data: bytes, close: bool = False) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(str(server._path))
+        try:
+            connection.sendall(data)
+            if close:
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def ask(server: ControlServer, verb: Any, **arguments: Any) -> dict[str, Any]:
+    return raw(server, json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
+
+
+def test_every_verb_of_the_client_is_served_and_no_other() -> None:
+    from flask_hsmx_cluster.agent.service import AgentService
+
+    assert set(ARGUMENTS) == set(VERBS)
+    for verb in ARGUMENTS:
+        assert callable(getattr(AgentService, verb))
+
+
+def test_answers(server: ControlServer) -> None:
+    assert client(server).call("events", limit=5) == {"verb": "events", "arguments": {"limit": 5}}
+    assert client(server).call("leave", force=True)["arguments"] == {"force": True}
+
+
+def test_mode_and_owner(server: ControlServer) -> None:
+    found = server._path.stat()
+    assert stat.S_IMODE(found.st_mode) == 0o660 and found.st_gid == server._path.parent.stat().st_gid
+
+
+def test_strangers_are_refused(server: ControlServer) -> None:
+    server._allowed.clear()
+    with pytest.raises(NotAllowed, match=f"User id {os.getuid()}"):
+        client(server).call("status")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n", b"{}\n", b"[]\n", b"null\n", b"7\n", b'{"verb": 7}\n', b'{"verb": "status", "arguments": []}\n',
+        b"\xff\xfe\n", b'{"verb": "__class__"}\n', b'{"verb": "_cluster"}\n', b'{"verb": "membership"}\n',
+        b'{"verb": "start"}\n', b"[" * 100_000 + b"\n",
+    ],
+)  # fmt: skip
+def test_malformed_lines(server: ControlServer, line: bytes) -> None:
+    answer = raw(server, line)
+    assert answer["ok"] is False and answer["error"]["code"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("status", {"x": 1}), ("events", {"limit": 0}), ("events", {"limit": 10**9}), ("events", {"limit": True}),
+        ("events", {"limit": "5"}), ("events", {"before": -1}), ("propose", {"settings": {}}),
+        ("propose", {"settings": [], "base_revision": 1}), ("propose", {"settings": {}, "base_revision": 1.5}),
+        ("create", {}), ("join", {"address": "x" * 65, "code": "", "ends": {}}), ("leave", {"force": 1}),
+        ("join", {"address": 7, "code": "", "ends": {}}), ("maintenance", {"on": "yes"}),
+        ("maintenance", {"on": True, "duration_s": 1}), ("maintenance", {"on": True, "duration_s": 10**9}),
+        ("resolve_conflict", {"keep": "both"}), ("resolve_conflict", {"keep": ["mine"]}), ("pair", {"message": None}),
+    ],
+)  # fmt: skip
+def test_arguments_are_checked(server: ControlServer, verb: str, arguments: dict[str, Any]) -> None:
+    answer = ask(server, verb, **arguments)
+    assert answer["ok"] is False and answer["error"]["code"] == "refused"
+
+
+def test_optional_arguments_may_be_null_where_documented(server: ControlServer) -> None:
+    assert ask(server, "preflight", settings=None)["ok"] and ask(server, "events", before=None)["ok"]
+
+
+def test_lines_are_bounded(server: ControlServer) -> None:
+    assert "too long" in raw(server, b"x" * (MAX_LINE + 100_000))["error"]["message"]
+
+
+def test_a_line_that_is_cut_off(server: ControlServer) -> None:
+    assert "cut off" in raw(server, b'{"verb": "sta', close=True)["error"]["message"]
+
+
+def test_a_slow_caller_is_cut_off(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_server, "READ_TIMEOUT_S", 0.2)
+    begun = time.monotonic()
+    assert "in time" in raw(server, b'{"verb"')["error"]["message"]
+    assert time.monotonic() - begun < 2
+
+
+def test_a_caller_that_vanishes_harms_nothing(server: ControlServer) -> None:
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(server._path))
+    _wait_until_free(server)
+    assert client(server).call("status")
+
+
+def test_concurrency_is_bounded_and_leaves_room_for_the_operator(server: ControlServer, service: FakeService) -> None:
+    service.gate.clear()
+    answers: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask(server, "pair", message="AAAA")))
+        for _ in range(control_server.MAX_RELAYED + 3)
+    ]
+    for thread in threads:
+        thread.start()
+    _wait_for(lambda: len(answers) == 3)
+    assert all("Too many messages" in answer["error"]["message"] for answer in answers)
+    operator = threading.Thread(target=lambda: answers.append(ask(server, "status")))
+    operator.start()
+    service.gate.set()
+    for thread in (*threads, operator):
+        thread.join()
+    assert sum(answer["ok"] for answer in answers) == control_server.MAX_RELAYED + 1
+
+
+def test_more_than_all_places_wait_for_one(server: ControlServer) -> None:
+    held = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(control_server.MAX_CONCURRENT)]
+    for connection in held:
+        connection.connect(str(server._path))
+    _wait_for(lambda: server._places._value == 0)  # type: ignore[attr-defined]
+    answers: list[dict[str, Any]] = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(server, "status")))
+    waiting.start()
+    waiting.join(0.1)
+    assert not answers
+    for connection in held:
+        connection.close()
+    waiting.join(10)
+    assert answers[0]["ok"]
+
+
+def test_rate_is_limited(server: ControlServer) -> None:
+    bucket = server._buckets[os.getuid()]
+    now = time.monotonic()
+    taken = sum(bucket.take(now) for _ in range(500))
+    assert taken in (100, 101)
+    assert bucket.take(now + 0.1)
+    bucket._tokens, bucket._at = 0.0, time.monotonic() + 60
+    assert "Too many" in ask(server, "status")["error"]["message"]
+
+
+def test_errors_keep_their_type_and_bugs_show_no_traceback(
+    server: ControlServer, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.failure = ChecksFailed([Finding("key", "text", "remedy", "field")])
+    with pytest.raises(ChecksFailed) as failed:
+        client(server).call("create", settings={})
+    assert failed.value.findings[0].field == "field"
+    service.failure = ZeroDivisionError("secret detail")
+    with pytest.raises(RequestRefused) as refused:
+        client(server).call("status")
+    assert "secret" not in str(refused.value) and "secret detail" in caplog.text
+
+
+def test_a_socket_left_behind_is_replaced_and_a_living_one_is_not(server: ControlServer, tmp_path: Path) -> None:
+    config = AgentConfig(str(tmp_path), str(tmp_path / "agent.sock"), "5.3", node_name="A")
+    second = ControlServer(config, FakeService())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="Another agent"):
+        second.start()
+    server.stop()
+    stale = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stale.bind(str(tmp_path / "agent.sock"))
+    stale.close()
+    second.start()
+    assert client(second).call("status")
+    second.stop()
+    assert not (tmp_path / "agent.sock").exists()
+
+
+def test_stop_is_quick(tmp_path: Path) -> None:
+    config = AgentConfig(str(tmp_path), str(tmp_path / "s"), "5.3", node_name="A")
+    server = ControlServer(config, FakeService())  # type: ignore[arg-type]
+    server.start()
+    begun = time.monotonic()
+    server.stop()
+    server.stop()
+    assert time.monotonic() - begun < 1
+
+
+def _wait_until_free(server: ControlServer) -> None:
+    """One place is held for the next caller."""
+    _wait_for(lambda: server._places._value == control_server.MAX_CONCURRENT - 1)  # type: ignore[attr-defined]
+
+
+def _wait_for(condition: Any) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
