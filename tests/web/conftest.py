@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 
 from flask_hsmx_cluster import HSMXCluster
 
@@ -34,12 +35,19 @@ def formed(agent: FakeAgent) -> FakeAgent:
     return agent
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Return where compiled templates are kept: every test has an app of its own."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def make_app(tmp_path: Path) -> Callable[..., Flask]:
+def make_app(tmp_path: Path, compiled: FileSystemBytecodeCache) -> Callable[..., Flask]:
     """Return a maker of apps; keywords in capitals are config, the others go to the extension."""
 
     def make(**options: Any) -> Flask:
         app = Flask("firmware")
+        app.jinja_options = {"bytecode_cache": compiled}
         app.config.update(
             SECRET_KEY="not a secret", TESTING=True, HSMX_CLUSTER_STATE_DIR=str(tmp_path),
             HSMX_CLUSTER_FIRMWARE_VERSION="5.2.03", HSMX_CLUSTER_NETWORK_SETTINGS_URL="/network/settings",

@@ -63,7 +63,8 @@ class FakeAgent:
         return {
             "node": {"id": OWN_ID, "name": "gateway-a", "role": self.role, "since_s": 93784.2,
                      "why": "took over: 5 of 5 probes unanswered on sync and on backup" if held else "", "term": 3,
-                     "phase": "leading", "phase_text": "holds the virtual IPs and serves", "maintenance_left_s": self.maintenance_s, "health": [],
+                     "phase": "leading", "phase_text": "holds the virtual IPs and serves",
+                     "maintenance_left_s": self.maintenance_s, "health": [],
                      "firmware": "5.2.03", "version": "0.1.0", "protocol": 1},
             "peer": self.peer,
             "cluster": {"id": "c" * 32, "revision": self.revision, "pending": not self.delivered,

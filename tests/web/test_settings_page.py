@@ -55,7 +55,8 @@ def save(client: Any, **changes: str) -> Any:
 def test_it_says_what_is_so(client: Any, formed: FakeAgent) -> None:
     page = client.get(PREFIX + "/").text
     for text in ("This gateway is active: it answers on 10.0.0.100.", "The other one, gateway-b, stands by.",
-                 "For 1 day 2 h: took over: 5 of 5 probes unanswered on sync and on backup.", "Would a fail-over work now?", "not replicated"):
+                 "For 1 day 2 h: took over: 5 of 5 probes unanswered on sync and on backup.",
+                 "Would a fail-over work now?", "not replicated"):
         assert text in page
     for name, text in GOOD.items():
         if name not in ("action", "enabled"):
