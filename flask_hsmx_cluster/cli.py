@@ -181,16 +181,15 @@ def join(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def leave(force: bool, yes: bool, as_json: bool) -> None:
     """Leave the cluster."""
+    before = _call("status")
     if not yes and not as_json and sys.stdin.isatty():
-        for line in words.leave_plan(_call("status")):
+        for line in words.leave_plan(before):
             click.echo(f"- {line}")
         click.confirm(_("Leave the cluster?"), abort=True)
     answer = _call("leave", force=force)
     if as_json:
         return _print_json(answer)
-    click.echo(_("This gateway has left the cluster."))
-    if not answer["peer_informed"]:
-        click.echo(_("The other gateway does not know yet: leave there too."))
+    click.echo(words.left(before, answer["peer_informed"]))
 
 
 @_command
@@ -219,7 +218,7 @@ def status(as_json: bool) -> None:
     if as_json:
         return _print_json(found)
     here = found["node"]
-    click.echo(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}")
+    click.echo(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}".rstrip())
     for line in filter(None, (words.headline(found), words.other(found))):
         click.echo(line)
     if found["cluster"] is not None:

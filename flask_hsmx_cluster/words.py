@@ -106,11 +106,13 @@ def other(status: dict[str, Any]) -> str:
 
 
 def because(status: dict[str, Any]) -> str:
-    """Return since when and why this gateway does what it does."""
+    """Return since when and why this gateway does what it does; empty outside a cluster."""
     here = status["node"]
+    if status["cluster"] is None:
+        return ""
     time, why = duration(here["since_s"]), here["why"].rstrip(".")
     text = _("For %(time)s: %(why)s.", time=time, why=why) if why else _("For %(time)s.", time=time)
-    if here["phase"] in ("leading", "following", "standalone"):
+    if here["phase"] in ("leading", "following"):
         return text
     return f"{text} {_('It %(does)s.', does=here['phase_text'].rstrip('.'))}"
 
@@ -155,6 +157,14 @@ def maintenance_plan(status: dict[str, Any]) -> list[str]:
         _("Until maintenance ends, this gateway does not take over. If the other one fails, guests are offline."),
         _("It ends by itself after the time you choose, even after a restart."),
     ]
+
+
+def left(status: dict[str, Any], peer_informed: bool) -> str:
+    """Return what to say after leaving; the status is the one from before."""
+    text = _("This gateway has left the cluster.")
+    if status["peer"] is None or peer_informed:
+        return text
+    return f"{text} {_('%(peer)s does not know yet: leave there too.', peer=status['peer']['name'])}"
 
 
 def leave_plan(status: dict[str, Any]) -> list[str]:

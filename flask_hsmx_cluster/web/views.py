@@ -381,9 +381,9 @@ def leave() -> Answer:
     """Leave the cluster."""
     form = forms.LeaveForm()
     _demand(form)
+    before = _call("status")
     answer = _call("leave", force=form.force.data)
-    flash(_("This gateway has left the cluster.") if answer["peer_informed"] else
-          _("This gateway has left the cluster. The other one does not know yet: leave there too."), FLASH)
+    flash(words.left(before, answer["peer_informed"]), FLASH)
     return redirect(url_for(".index"), 303)
 
 
