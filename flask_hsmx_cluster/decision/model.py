@@ -142,7 +142,7 @@ class Timing:
 
     interval_s: float = 0.1
     burst_probes: int = 5
-    burst_spacing_s: float = 0.008
+    burst_spacing_s: float = 0.006
     lease_s: float = 2.0
     boot_hold_s: float = 3.0
     refresh_s: float = 100.0

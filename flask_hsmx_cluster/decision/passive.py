@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 #: The passive asks for the virtual IPs this often, always, s (rule 1).
 PROBE_EVERY_S = 0.5
 #: In hold it asks this often: ARP inspection disables a port at 15 packets a second (rule 12).
-HOLD_PROBE_EVERY_S = 0.1
+HOLD_PROBE_EVERY_S = 0.25
+#: The kernel ends a lease up to a quarter of a second late (ADDRCONF_TIMER_FUZZ): during that time it asks more often.
+EXPIRY_LATE_S = 0.3
+EXPIRY_PROBE_EVERY_S = 0.03
 #: Without any sign of the peer for this many leases, gates open (rule 7).
 GATE_LEASES = 3
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
@@ -43,6 +46,7 @@ class Hold:
     since: float
     expiry: float
     next_probe: float
+    probed_at: float = -NEVER
 
 
 class Passive:
@@ -303,17 +307,22 @@ class Passive:
                 out_of_hold=True,
             )
             return
+        doubt = any(0 < port.unanswered < timing.burst_probes for port in readable)
+        every_s = timing.burst_spacing_s if doubt else self._hold_pace_s(hold)
+        if core.now < hold.probed_at + every_s:
+            hold.next_probe = hold.probed_at + every_s
+            return
         core.send(Kind.PROBE)
         core.probe_addresses()
-        near = 0 <= core.now - hold.expiry < 0.1
-        doubt = any(port.unanswered > 1 for port in readable)
+        hold.probed_at = core.now
         last = all(port.unanswered >= timing.burst_probes for port in readable)
+        hold.next_probe = core.now + (timing.burst_spacing_s if doubt and not last else self._tail_s())
         if core.now < hold.expiry:
-            hold.next_probe = min(core.now + HOLD_PROBE_EVERY_S, max(hold.expiry, core.now + 0.01))
-        elif last:
-            hold.next_probe = core.now + self._tail_s()
-        else:
-            hold.next_probe = core.now + (timing.burst_spacing_s if near or doubt else HOLD_PROBE_EVERY_S)
+            hold.next_probe = min(core.now + HOLD_PROBE_EVERY_S, max(hold.expiry, hold.next_probe))
+
+    def _hold_pace_s(self, hold: Hold) -> float:
+        late_s = self.core.now - hold.expiry
+        return EXPIRY_PROBE_EVERY_S if 0 <= late_s < EXPIRY_LATE_S else HOLD_PROBE_EVERY_S
 
     def _arp_alone_is_not_enough(self) -> bool:
         """Ethernet heartbeats had worked, or the peer's MAC was never told: an ARP answer can be anybody's."""

@@ -201,13 +201,13 @@ class World:
                 case events.ProbeAddresses():
                     self._probe(machine)
                 case events.Claim():
-                    machine.lease_until = self.now + self.timing.lease_s + 0.01
+                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25])
                     machine.reign = (effect.term.counter, machine.boots)
                     machine.terms.append(effect.term)
                     self._announce(machine)
                     self._tell(machine, events.Renewed(self.now))
                 case events.Renew():
-                    machine.lease_until = self.now + self.timing.lease_s + 0.01
+                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25])
                     self._tell(machine, events.Renewed(self.now))
                 case events.Release():
                     machine.lease_until = float("-inf")
