@@ -101,7 +101,7 @@ def other(status: dict[str, Any]) -> str:
     if status["node"]["role"] == "active":
         return _("The other one, %(peer)s, stands by.", peer=peer["name"])
     if peer["role"] == "active":
-        return _("If it fails, this gateway takes over by itself.")
+        return _("If it fails, this gateway takes over by itself.") if status["readiness"]["ready"] else ""
     return _("The other one, %(peer)s, stands by too.", peer=peer["name"])
 
 
