@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import create_engine, delete, event, func, select
@@ -27,10 +26,12 @@ from sqlalchemy.pool import StaticPool
 from .. import models as m
 from ..errors import ClusterError
 from ..network.clock import machine_boot_id
-from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from .config import AgentConfig
 from .membership import Key
+from .revision_rows import revision_from_row, revision_row
 from .revisions import Heads, Revision
+
+T = TypeVar("T")
 
 FILE_NAME = "node.sqlite"
 #: Revisions kept for the record beside those in use.
@@ -113,6 +114,7 @@ class NodeStore:
         self.path = path
         self.node_name = node_name
         self._lock = threading.RLock()
+        self._remembered: dict[str, Any] = {}
         self._create_file()
         self._engine = _engine(path)
         try:
@@ -176,6 +178,25 @@ class NodeStore:
         with self._lock, self._errors(), Session(self._engine) as session, session.begin():
             yield session
 
+    @contextmanager
+    def _membership_session(self) -> Iterator[Session]:
+        """The same for what changes node id, keys or settings: what is remembered of them is read anew."""
+        with self._lock:
+            try:
+                with self._session() as session:
+                    yield session
+            finally:
+                self._remembered.clear()
+
+    def _remember(self, name: str, read: Callable[[Session], T]) -> T:
+        """Return what was read before, or read it. Every page and every job asks for these; nobody else writes."""
+        with self._lock:
+            if name not in self._remembered:
+                with self._session() as session:
+                    self._remembered[name] = read(session)
+            found: T = self._remembered[name]
+            return found
+
     # -- identity ---------------------------------------------------------------------------------------------
 
     def identify(self, machine: str, macs: Mapping[str, str]) -> bool:
@@ -187,7 +208,7 @@ class NodeStore:
         :param machine: the machine id, '' if there is none.
         :param macs: MACs of this machine's own ports, by port name.
         """
-        with self._session() as session:
+        with self._membership_session() as session:
             identity = session.get(m.Identity, 1)
             if identity is None:
                 self._take_on(session, machine, macs)
@@ -203,7 +224,7 @@ class NodeStore:
     def start_anew(self, machine: str, macs: Mapping[str, str]) -> None:
         """Make this machine a gateway of its own, with a new node id and no cluster."""
         self.forget_cluster()
-        with self._session() as session:
+        with self._membership_session() as session:
             session.execute(delete(m.Identity))
             session.execute(delete(m.IdentityMac))
             self._take_on(session, machine, macs)
@@ -221,23 +242,30 @@ class NodeStore:
     @property
     def node_id(self) -> str:
         """This gateway's id, 32 hex digits; :meth:`identify` comes first."""
-        with self._session() as session:
+
+        def read(session: Session) -> str:
             identity = session.get(m.Identity, 1)
             if identity is None:
                 raise StoreError("This gateway has no identity yet.", "Start the agent.")
             return identity.node_id
 
+        return self._remember("node_id", read)
+
     # -- cluster ----------------------------------------------------------------------------------------------
 
     def keys(self) -> tuple[Key, ...]:
         """Return the cluster's keys; the first signs."""
-        with self._session() as session:
+
+        def read(session: Session) -> tuple[Key, ...]:
             rows = session.scalars(select(m.ClusterKey).order_by(m.ClusterKey.position))
             return tuple(Key(row.key_id, row.secret) for row in rows)
 
+        return self._remember("keys", read)
+
     def heads(self) -> Heads | None:
         """Return the settings revisions of this gateway, or None outside of a cluster."""
-        with self._session() as session:
+
+        def read(session: Session) -> Heads | None:
             head = session.get(m.RevisionHead, 1)
             if head is None or head.applied is None:
                 return None
@@ -250,9 +278,11 @@ class NodeStore:
                 head.peer_digest,
             )
 
+        return self._remember("heads", read)
+
     def save_heads(self, heads: Heads, keys: Sequence[Key] | None = None) -> None:
         """Store the settings revisions, and the keys if given, in one transaction."""
-        with self._session() as session:
+        with self._membership_session() as session:
             self._write_heads(session, heads)
             if keys is not None:
                 self._write_keys(session, keys)
@@ -262,7 +292,7 @@ class NodeStore:
     def _write_heads(session: Session, heads: Heads) -> None:
         for revision in (heads.applied, heads.prepared, heads.conflict):
             if revision is not None and session.get(m.SettingsRevision, revision.digest) is None:
-                session.add(_revision_row(revision))
+                session.add(revision_row(revision))
         session.flush()
         session.merge(
             m.RevisionHead(
@@ -284,7 +314,7 @@ class NodeStore:
 
     def forget_cluster(self) -> None:
         """Leave the cluster: its keys, settings and codes are gone. The node id and the events stay."""
-        with self._session() as session:
+        with self._membership_session() as session:
             for table in _CLUSTER_TABLES:
                 session.execute(delete(table))
             self._reign(session).last_term = None
@@ -303,8 +333,8 @@ class NodeStore:
     ) -> None:
         """Store what was agreed, before the other gateway is told to go ahead."""
         self.forget_cluster()
-        with self._session() as session:
-            session.add(_revision_row(revision))
+        with self._membership_session() as session:
+            session.add(revision_row(revision))
             session.flush()
             session.add(m.RevisionHead(id=1, applied=None, prepared=revision.digest, conflict=None))
             session.add(m.Joining(id=1, address=address, http_port=http_port))
@@ -313,7 +343,7 @@ class NodeStore:
 
     def finish_joining(self, heads: Heads) -> None:
         """Put the agreed settings in force."""
-        with self._session() as session:
+        with self._membership_session() as session:
             self._write_heads(session, heads)
             session.execute(delete(m.Joining))
 
@@ -350,7 +380,7 @@ class NodeStore:
         if row is None:
             raise _damaged(self.path, "a settings revision is missing")
         try:
-            revision = _revision_from_row(row)
+            revision = revision_from_row(row)
         except ValueError as error:
             raise _damaged(self.path, f"a settings revision cannot be read: {error}") from None
         if revision.digest != digest:
@@ -519,88 +549,4 @@ def _peer_row(peer: PeerFacts) -> m.Peer:
         version=peer.version,
         protocol=peer.protocol,
         http_port=peer.http_port,
-    )
-
-
-def _revision_row(revision: Revision) -> m.SettingsRevision:
-    settings, advanced = revision.settings, revision.settings.advanced
-    return m.SettingsRevision(
-        digest=revision.digest,
-        number=revision.number,
-        parent=revision.parent,
-        merged=revision.merged,
-        author=revision.author,
-        author_name=revision.author_name,
-        changed_at=revision.changed_at,
-        key_id=revision.key_id,
-        signature=revision.signature,
-        cluster_id=settings.cluster_id,
-        heartbeat_ms=advanced.heartbeat_ms,
-        ping_pongs=advanced.ping_pongs,
-        lease_s=advanced.lease_s,
-        boot_hold_s=advanced.boot_hold_s,
-        announce_refresh_s=advanced.announce_refresh_s,
-        nodes=[
-            m.RevisionNode(position=at, node_id=node.node_id, name=node.name) for at, node in enumerate(settings.nodes)
-        ],
-        virtual_ips=[
-            m.RevisionVirtualIP(
-                position=at,
-                address=str(vip.address),
-                port=vip.port,
-                off_subnet=vip.off_subnet,
-                virtual_mac=vip.virtual_mac,
-            )
-            for at, vip in enumerate(settings.virtual_ips)
-        ],
-        links=[
-            m.RevisionLink(
-                position=at,
-                kind=link.kind,
-                ends=[
-                    m.RevisionLinkEnd(position=place, node_id=node_id, port=end.port, address=str(end.address))
-                    for place, (node_id, end) in enumerate(link.ends.items())
-                ],
-            )
-            for at, link in enumerate(settings.links)
-        ],
-        references=[
-            m.RevisionReference(position=at, address=str(address)) for at, address in enumerate(advanced.references)
-        ],
-    )
-
-
-def _revision_from_row(row: m.SettingsRevision) -> Revision:
-    settings = Settings(
-        cluster_id=row.cluster_id,
-        nodes=tuple(Node(node.node_id, node.name) for node in row.nodes),
-        virtual_ips=tuple(
-            VirtualIP(ip_interface(vip.address), vip.port, vip.off_subnet, vip.virtual_mac) for vip in row.virtual_ips
-        ),
-        links=tuple(
-            Link(
-                link.kind,  # type: ignore[arg-type]  # one of three words, or the digest does not match
-                {end.node_id: LinkEnd(end.port, ip_interface(end.address)) for end in link.ends},
-            )
-            for link in row.links
-        ),
-        advanced=Advanced(
-            heartbeat_ms=row.heartbeat_ms,
-            ping_pongs=row.ping_pongs,
-            lease_s=row.lease_s,
-            boot_hold_s=row.boot_hold_s,
-            announce_refresh_s=row.announce_refresh_s,
-            references=tuple(ip_address(item.address) for item in row.references),
-        ),
-    )
-    return Revision(
-        number=row.number,
-        parent=row.parent,
-        merged=row.merged,
-        author=row.author,
-        author_name=row.author_name,
-        changed_at=row.changed_at,
-        settings=settings,
-        key_id=row.key_id,
-        signature=row.signature,
     )

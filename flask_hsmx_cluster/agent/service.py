@@ -19,8 +19,9 @@ from . import peer_client, preflight, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .exchange import Exchange
-from .forming import Creator, Joining, ends_from, without
+from .forming import Creator, ends_from, without
 from .hot import HotSide
+from .joining import Joining
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .preflight import Report

@@ -248,5 +248,6 @@ def in_memory() -> Iterator[Path]:
 def without_real_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the checks that need real links pass."""
     monkeypatch.setattr("flask_hsmx_cluster.agent.forming.EchoWindow", HeardWindow)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.joining.EchoWindow", HeardWindow)
     monkeypatch.setattr(HeardWindow, "unheard", set())
     monkeypatch.setattr(preflight, "reachable", lambda route, port: "")
