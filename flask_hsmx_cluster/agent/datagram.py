@@ -34,8 +34,8 @@ LONGEST = _HEADER.size + _BODY.size + MOST_CAUSES * _CAUSE.size + MOST_PORTS * _
 SHORTEST = _HEADER.size + _BODY.size + _MAC_SIZE
 #: Send times kept per path to tell round trips.
 _RTT_RING = 64
-#: A round trip longer than this is not believed, s.
-_RTT_MOST_S = 5.0
+#: What takes longer than this is no round trip but a stall, s.
+_RTT_MOST_S = 0.25
 
 
 class Refusal(Enum):

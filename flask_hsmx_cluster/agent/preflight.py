@@ -27,7 +27,7 @@ from .peer_client import Route, reachable
 PROTOCOL_LEAST = 1
 CLOCK_DIFFERENCE_S = 5.0
 DISK_FREE_LEAST = 50 * 1024 * 1024
-PROBE_TIMEOUT_S = 1.0
+PROBE_TIMEOUT_S = 0.6
 
 #: How long an :class:`EchoWindow` sends and listens, s, and how often it sends.
 ECHO_WINDOW_S = 0.6

@@ -23,6 +23,8 @@ HOLD_PROBE_EVERY_S = 0.25
 #: The kernel ends a lease up to a quarter of a second late (ADDRCONF_TIMER_FUZZ): during that time it asks more often.
 EXPIRY_LATE_S = 0.3
 EXPIRY_PROBE_EVERY_S = 0.03
+#: Bounds of the time that the last probe of a burst is given, s.
+TAIL_LEAST_S, TAIL_MOST_S = 0.005, 0.1
 #: Without any sign of the peer for this many leases, gates open (rule 7).
 GATE_LEASES = 3
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
@@ -204,10 +206,9 @@ class Passive:
             self._judge(burst)
 
     def _tail_s(self) -> float:
-        """The burst waits for the worst round trip measured, within bounds."""
-        core = self.core
-        worst = max((path.worst_rtt_s() for path in core.paths.values()), default=0.0)
-        return min(max(2 * worst, 0.005), 0.1)
+        """The last probe of a burst is given twice the usual round trip of the slowest path, within bounds."""
+        slowest = max((path.usual_rtt_s() for path in self.core.paths.values()), default=0.0)
+        return min(max(2 * slowest, TAIL_LEAST_S), TAIL_MOST_S)
 
     def _judge(self, burst: Burst) -> None:
         core = self.core
