@@ -52,7 +52,7 @@ class RevisionRefused(ClusterError):
 class Revision:
     """One signed revision of the settings.
 
-    :param number: one more than its parent's; for people, not for decisions.
+    :param number: one more than its parent's, so that a later edit always has the higher one.
     :param parent: digest of the revision that it was edited from; empty for the first.
     :param merged: digest of the revision that it overrules, where it ended a conflict; else empty.
     :param author: id of the node on which it was entered.
@@ -296,11 +296,10 @@ def merge(heads: Heads, theirs: Offer, leading: bool | None) -> tuple[Heads, Ver
     """
     heads = confirmed(heads, theirs.applied.digest)
     if theirs.applied.digest == heads.applied.digest:
-        return replace(heads, conflict=heads.conflict or _open_conflict(heads, theirs.conflict)), Verdict.SAME
+        return replace(heads, conflict=_open_conflict(heads, theirs)), Verdict.SAME
     if heads.applied.digest in theirs.lineage:
-        adopted = _adopt(heads, theirs)
-        kept = theirs.conflict or heads.conflict
-        return replace(adopted, conflict=_open_conflict(adopted, kept)), Verdict.ADOPTED
+        adopted = replace(_adopt(heads, theirs), conflict=heads.conflict)
+        return replace(adopted, conflict=_open_conflict(adopted, theirs)), Verdict.ADOPTED
     if theirs.applied.digest in heads.lineage:
         return heads, Verdict.AHEAD
     if leading is False:
@@ -312,9 +311,14 @@ def _adopt(heads: Heads, theirs: Offer) -> Heads:
     return Heads(theirs.applied, theirs.lineage, peer_digest=heads.peer_digest)
 
 
-def _open_conflict(heads: Heads, revision: Revision | None) -> Revision | None:
-    """Return a conflicting revision unless the one in force descends from it."""
-    return None if revision is None or heads.knows(revision.digest) else revision
+def _open_conflict(heads: Heads, theirs: Offer) -> Revision | None:
+    """Return the conflicting revision that both gateways show from now on; none if the one in force ended it.
+
+    One of the two may have been told of an earlier edit only. The later one descends from it, and replaces it.
+    """
+    known = (heads.conflict, theirs.conflict)
+    still = [revision for revision in known if revision is not None and not heads.knows(revision.digest)]
+    return max(still, key=lambda revision: (revision.number, revision.digest), default=None)
 
 
 def chosen(heads: Heads, keep: str, node_id: str) -> Settings:

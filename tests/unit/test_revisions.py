@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent import revisions
@@ -108,6 +108,19 @@ def test_unclear_roles_keep_each_its_own() -> None:
     a, b = alone(BASE, edit(BASE, A, 2)), alone(BASE, edit(BASE, B, 3))
     merged, verdict = revisions.merge(a, revisions.offer(b), leading=None)
     assert verdict is Verdict.KEPT and merged.applied == a.applied and merged.conflict == b.applied
+
+
+def test_the_shown_conflict_is_the_latest_of_the_other_gateways_edits() -> None:
+    """The active heard of a first edit, the other was edited again before it heard of anything."""
+    a, b = alone(BASE, edit(BASE, A, 2)), alone(BASE, edit(BASE, B, 3))
+    a, _ = revisions.merge(a, revisions.offer(b), leading=True)
+    b = alone(b, edit(b, B, 4))
+    latest = b.applied
+    b, _ = revisions.merge(b, revisions.offer(a), leading=False)
+    a, verdict = revisions.merge(a, revisions.offer(b), leading=True)
+    assert verdict is Verdict.SAME and a.conflict == b.conflict == latest
+    b, verdict = revisions.merge(b, revisions.offer(a), leading=False)
+    assert verdict is Verdict.SAME and b.conflict == latest
 
 
 def test_signatures() -> None:
@@ -238,6 +251,11 @@ STEPS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS, st.booleans())
+@example(
+    [("propose", False, False, 2), ("propose", True, False, 2), ("sync", False, True, False),
+     ("propose", False, False, 2)],
+    True,
+)
 def test_they_always_come_together_and_no_edit_is_dropped(steps: list[Any], a_leads: bool) -> None:
     pair = Pair()
     for kind, a_first, second, third in steps:
