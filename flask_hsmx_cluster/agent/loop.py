@@ -24,13 +24,15 @@ from ..decision.core import TERM_BLOCK, Core
 from ..decision.model import Cause, Kind, Motive, Role, Start, Term
 from ..errors import ClusterError, NetworkError, RequestRefused
 from ..network.addresses import AddressLease, placed
-from ..network.announce import FrameRequest, Frames, build_frames
+from ..network.announce import FrameRequest
 from ..network.clock import boot_time_s, machine_boot_id
 from ..network.netlink import MonitorSocket, RequestSocket
-from ..network.ports import Port, forwards_ipv6, prepare_port, read_ports
+from ..network.ports import Port, prepare_port, read_ports
+from ..network.virtual_mac import ensure_device, is_virtual, remove_device
 from ..network.wire import AddressClaim, PortSocket
 from . import plan
 from .clerk import Clerk
+from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .session import Session, WatchedPort
 from .status import Showing, alarms, snapshot
@@ -69,7 +71,7 @@ class HeartbeatLoop:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._applying = threading.Lock()
-        self._frame_cache: dict[FrameRequest, Frames] = {}
+        self._book = FrameBook()
         self._handover: Future[events.HandoverEnded] | None = None
         self._maintenance_until: float | None = None
         self._showing: dict[str, Showing] = {}
@@ -93,7 +95,7 @@ class HeartbeatLoop:
 
     def ports(self) -> list[dict[str, Any]]:
         shared = self.call(self._shared)
-        return [port.as_dict(shared) for port in _read_ports()]
+        return [port.as_dict(shared) for port in _read_ports() if not is_virtual(port)]
 
     def peer_macs(self) -> dict[str, str]:
         def read() -> dict[str, str]:
@@ -106,8 +108,8 @@ class HeartbeatLoop:
         found = next((one for one in _read_ports() if one.name == port), None)
         if found is None or not found.mac:
             raise NetworkError(f"There is no port {port} on this gateway.", "Choose one that exists.")
-        frames = self._frames([FrameRequest(address, found.mac)])[0]
-        wire = PortSocket(port, found.index, bytes.fromhex(found.mac.replace(":", "")))
+        frames = self._book.frames([FrameRequest(address, found.mac)])[0]
+        wire = PortSocket(port, found.index, _mac(found))
         try:
             return sorted(_ask(wire, frames.probe, address, timeout_s))
         finally:
@@ -121,6 +123,7 @@ class HeartbeatLoop:
         with self._applying:
             if membership is None:
                 self.call(self._leave)
+                _remove_virtual_devices(keep=set())
                 return
             found = {port.name: port for port in _read_ports()}
             wanted = plan.ports_of(membership.settings)
@@ -136,14 +139,15 @@ class HeartbeatLoop:
             if first:
                 self._stock_terms()
             self._peer_macs = self.clerk.ledger.peer_macs()
-            requests = _frame_requests(membership, [found[name] for name in wanted])
+            devices = _virtual_devices(membership, found)
             if first and not membership.claim:
-                self.call(lambda: self._install(membership, found))  # frames may come a little later
-                self._frames([request for row in requests.values() for request in row])
+                self.call(lambda: self._install(membership, found, devices))  # frames may come a little later
+                frames = self._book.build(membership, found)
             else:
-                self._frames([request for row in requests.values() for request in row])
-                self.call(lambda: self._install(membership, found))
-            self.call(lambda: self._hand_frames(membership, requests))
+                frames = self._book.build(membership, found)
+                self.call(lambda: self._install(membership, found, devices))
+            self.call(lambda: self._hand_frames(membership, frames))
+            _remove_virtual_devices(keep={device.name for device in devices.values()})
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
         if action == "failover":
@@ -253,14 +257,18 @@ class HeartbeatLoop:
 
     # On the loop's thread -------------------------------------------------------------------------------
 
-    def _install(self, membership: Membership, found: dict[str, Port]) -> None:
+    def _install(self, membership: Membership, found: dict[str, Port], devices: dict[str, Port]) -> None:
         old = self._session
         core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs)
         by_port = plan.addresses_of(membership.settings)
-        shared = [placed(address, found[name]) for name, addresses in by_port.items() for address in addresses]
+        shared = [
+            placed(vip.address, found[vip.port], devices[vip.port] if vip.virtual_mac else None)
+            for vip in membership.settings.virtual_ips
+        ]
         lease = AddressLease(self._requests, shared, membership.settings.advanced.lease_s)
         watched = {
-            name: self._watch(found[name], frozenset(str(a.ip) for a in by_port[name])) for name in core_plan.ports
+            name: _watch(found[name], frozenset(str(a.ip) for a in by_port[name]), devices.get(name))
+            for name in core_plan.ports
         }
         udp = {one.name: UdpPath(one.name, one.tag, one.ends) for one in plan.udp_paths(membership, self._udp_port)}
         ethernet: dict[str, EthernetPath] = {}
@@ -343,19 +351,9 @@ class HeartbeatLoop:
         left = [held.get((address.index, str(address.interface.ip))) for address in lease.addresses]
         return float(min((one or 0 for one in left), default=0))
 
-    def _watch(self, port: Port, addresses: frozenset[str]) -> WatchedPort:
-        mac = bytes.fromhex(port.mac.replace(":", ""))
-        return WatchedPort(port.name, port.index, mac, PortSocket(port.name, port.index, mac), addresses)
-
-    def _hand_frames(self, membership: Membership, requests: dict[str, list[FrameRequest]]) -> None:
-        if self._session is None or self._session.membership is not membership:
-            return
-        references = {str(address) for address in membership.settings.advanced.references}
-        frames, probes = {}, {}
-        for name, row in requests.items():
-            frames[name] = [self._frame_cache[one] for one in row if one.address not in references]
-            probes[name] = [self._frame_cache[one].probe for one in row if one.address in references]
-        self._session.set_frames(frames, probes)
+    def _hand_frames(self, membership: Membership, frames: dict[str, PortFrames]) -> None:
+        if self._session is not None and self._session.membership is membership:
+            self._session.set_frames(frames)
 
     def _leave(self) -> None:
         if self._session is None:
@@ -404,12 +402,6 @@ class HeartbeatLoop:
         return max(0, int(self._maintenance_until - boot_time_s()))
 
     # Helpers of the verbs -------------------------------------------------------------------------------
-
-    def _frames(self, requests: list[FrameRequest]) -> list[Frames]:
-        new = [one for one in dict.fromkeys(requests) if one not in self._frame_cache]
-        if new:
-            self._frame_cache.update(zip(new, build_frames(new), strict=True))
-        return [self._frame_cache[one] for one in requests]
 
     def _hand_over(self, motive: Motive) -> dict[str, Any]:
         def begin() -> Future[events.HandoverEnded] | None:
@@ -471,19 +463,34 @@ def _read_ports() -> list[Port]:
         requests.close()
 
 
-def _frame_requests(membership: Membership, ports: list[Port]) -> dict[str, list[FrameRequest]]:
-    """Return the frames to be built, by port: its virtual IPs, and the references in its subnets."""
-    by_port = plan.addresses_of(membership.settings)
-    found = {}
-    for port in ports:
-        networks = [address.network for address in by_port[port.name]]
-        networks += [held.interface.network for held in port.addresses]
-        references = [one for one in membership.settings.advanced.references if any(one in net for net in networks)]
-        found[port.name] = [
-            FrameRequest(str(address), port.mac, address.version == 6 and forwards_ipv6(port.name))
-            for address in (*(one.ip for one in by_port[port.name]), *references)
-        ]
-    return found
+def _mac(port: Port) -> bytes:
+    return bytes.fromhex(port.mac.replace(":", ""))
+
+
+def _watch(port: Port, addresses: frozenset[str], device: Port | None) -> WatchedPort:
+    wire = PortSocket(port.name, port.index, _mac(port))
+    return WatchedPort(port.name, port.index, _mac(port), wire, addresses, _mac(device) if device else b"")
+
+
+def _virtual_devices(membership: Membership, found: dict[str, Port]) -> dict[str, Port]:
+    """Return the devices of virtual MACs, by port; they are made where they are missing."""
+    macs = {name: plan.virtual_mac_of(membership.settings, name) for name in plan.ports_of(membership.settings)}
+    requests = RequestSocket()
+    try:
+        return {name: ensure_device(requests, found[name], mac) for name, mac in macs.items() if mac}
+    finally:
+        requests.close()
+
+
+def _remove_virtual_devices(keep: set[str]) -> None:
+    """Remove the devices that no address needs any more."""
+    requests = RequestSocket()
+    try:
+        for port in read_ports(requests):
+            if is_virtual(port) and port.name not in keep:
+                remove_device(requests, port)
+    finally:
+        requests.close()
 
 
 def _ask(wire: PortSocket, probe: bytes, address: str, timeout_s: float) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..decision.model import Path, Plan, Timing
+from ..network.virtual_mac import virtual_mac
 from ..settings import Interface, Settings
 from .datagram import Challenges, Codec, path_tag
 from .membership import Membership
@@ -42,6 +43,12 @@ def addresses_of(settings: Settings) -> dict[str, list[Interface]]:
     for vip in settings.virtual_ips:
         found.setdefault(vip.port, []).append(vip.address)
     return found
+
+
+def virtual_mac_of(settings: Settings, port: str) -> str:
+    """Return the virtual MAC of a port, or "" where none of its addresses has one."""
+    wanted = any(vip.virtual_mac for vip in settings.virtual_ips if vip.port == port)
+    return virtual_mac(settings.cluster_id, port) if wanted else ""
 
 
 def udp_paths(membership: Membership, udp_port: int) -> list[UdpPlan]:

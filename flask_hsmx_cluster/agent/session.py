@@ -22,6 +22,7 @@ from ..network.ports import carrier_of
 from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
 from .clerk import Clerk
 from .datagram import Codec, Received, Refusal
+from .frames import PortFrames
 from .membership import Membership
 from .transport import EthernetPath, UdpPath
 
@@ -42,13 +43,17 @@ SEEN_EVERY_S = 0.004
 
 @dataclass
 class WatchedPort:
-    """A virtual-IP port: its packet socket and the frames of its addresses."""
+    """A virtual-IP port: its packet socket and the frames of its addresses.
+
+    :param virtual_mac: the MAC of its addresses, alike on both gateways, or b"" where they have the port's.
+    """
 
     name: str
     index: int
     mac: bytes
     wire: PortSocket
     addresses: frozenset[str]
+    virtual_mac: bytes = b""
     frames: list[Frames] = field(default_factory=list)
     reference_probes: list[bytes] = field(default_factory=list)
     stranger_told: float = float("-inf")
@@ -101,6 +106,7 @@ class Session:
         """Take what the wire of a virtual-IP port says."""
         now = boot_time_s()
         peer_mac = self.core.peer_mac(port.name)
+        peers = (peer_mac, port.virtual_mac or peer_mac)
         for frame in port.wire.receive():
             if isinstance(frame, HeartbeatFrame):
                 path = self.ethernet.get(port.name)
@@ -118,9 +124,11 @@ class Session:
                         if len(self._seen) > 256:
                             self._seen.clear()
                         self._seen[port.name, frame.mac] = now
-                        self.tell(events.AddressSeen(port.name, frame.mac, frame.address))
+                        # Of the two gateways only the other one is heard here: the virtual MAC is the peer.
+                        mac = peer_mac or frame.mac if frame.mac in peers else frame.mac
+                        self.tell(events.AddressSeen(port.name, mac, frame.address))
                     continue
-            if frame.mac != peer_mac and now - port.stranger_told >= STRANGER_EVERY_S:
+            if frame.mac not in peers and now - port.stranger_told >= STRANGER_EVERY_S:
                 port.stranger_told = now
                 self.tell(events.StrangerSeen(port.name))
 
@@ -342,11 +350,10 @@ class Session:
             bad = asked and now - max(self._reference_at, self.core.began) > REFERENCE_FRESH_S
             self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))
 
-    def set_frames(self, frames: dict[str, list[Frames]], references: dict[str, list[bytes]]) -> None:
+    def set_frames(self, frames: dict[str, PortFrames]) -> None:
         """Take the frames that were built meanwhile; announce if that was waiting for them."""
         for name, port in self.watched.items():
-            port.frames = frames.get(name, [])
-            port.reference_probes = references.get(name, [])
+            port.frames, port.reference_probes = frames[name].addresses, frames[name].references
         if self.announce_waits and self.core.role is Role.ACTIVE:
             self._announce()
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from .messages import NLM_F_CREATE, NLM_F_REPLACE, RTM_DELADDR, RTM_NEWADDR, AddressMessage
 from .netlink import RequestSocket, encode
 from .ports import Port
+from .virtual_mac import switch_message
 
 Interface = IPv4Interface | IPv6Interface
 _IFA_F_NODAD = 0x02
@@ -22,29 +23,30 @@ _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 
 @dataclass(frozen=True)
 class SharedAddress:
-    """A shared address on a port of this machine, with the prefix length that it gets there."""
+    """A shared address on a port of this machine, with the prefix length that it gets there.
+
+    :param index: the kernel's number of the device that carries it: the port, or its virtual MAC's.
+    :param switched: that device is up only while this gateway holds the address.
+    """
 
     interface: Interface
     port: str
     index: int
+    switched: bool = False
 
 
-def placed(address: Interface, port: Port) -> SharedAddress:
-    """Return the address as it goes on the port.
+def placed(address: Interface, port: Port, device: Port | None = None) -> SharedAddress:
+    """Return the address as it goes on the port, or on the virtual MAC's device of the port.
 
     Where the port has an own address in the same subnet the shared one is a /32 (/128): the subnet's route is
     there already and does not hang on the lease.
     """
-    shared = {address.ip}
     has_own = any(
-        held.interface.version == address.version
-        and held.interface.ip not in shared
-        and held.interface.network == address.network
+        held.interface.version == address.version and held.valid_s is None and held.interface.network == address.network
         for held in port.addresses
     )
-    return SharedAddress(
-        ip_interface((address.ip, address.max_prefixlen)) if has_own else address, port.name, port.index
-    )
+    interface = ip_interface((address.ip, address.max_prefixlen)) if has_own else address
+    return SharedAddress(interface, port.name, (device or port).index, switched=device is not None)
 
 
 class AddressLease:
@@ -56,8 +58,11 @@ class AddressLease:
     def __init__(self, requests: RequestSocket, addresses: list[SharedAddress], lease_s: int) -> None:
         self._requests = requests
         self.addresses = addresses
-        self._hold = [_message(address, lease_s, RTM_NEWADDR) for address in addresses]
+        switched = dict.fromkeys(address.index for address in addresses if address.switched)
+        self._hold = [switch_message(index, up=True) for index in switched]
+        self._hold += [_message(address, lease_s, RTM_NEWADDR) for address in addresses]
         self._release = [_message(address, lease_s, RTM_DELADDR) for address in addresses]
+        self._release += [switch_message(index, up=False) for index in switched]
 
     def hold(self) -> None:
         """Add or renew all addresses with a full lease.

@@ -21,11 +21,17 @@ BUILD_TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """Asks for the frames of one shared address on a port with this MAC (``aa:bb:...``)."""
+    """Asks for the frames of one shared address.
+
+    :param mac: the MAC that carries the address (``aa:bb:...``): the port's, or a virtual one.
+    :param router: neighbour advertisements say that this is a router.
+    :param asker: the port's own MAC, from which probes go; empty where it is the same.
+    """
 
     address: str
     mac: str
     router: bool = False
+    asker: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def build_frames(requests: Sequence[FrameRequest]) -> list[Frames]:
 
     :raises NetworkError: the builder failed.
     """
-    lines = json.dumps([[request.address, request.mac, request.router] for request in requests])
+    lines = json.dumps([[one.address, one.mac, one.router, one.asker or one.mac] for one in requests])
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__],
@@ -65,7 +71,7 @@ def build_frames(requests: Sequence[FrameRequest]) -> list[Frames]:
         raise NetworkError(f"scapy could not build the announcements: {error}") from error
 
 
-def _ipv4(address: str, mac: str) -> list[bytes]:
+def _ipv4(address: str, mac: str, asker: str) -> list[bytes]:
     from scapy.layers.l2 import ARP, Ether
 
     nobody, everybody = "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"
@@ -73,11 +79,13 @@ def _ipv4(address: str, mac: str) -> list[bytes]:
     return [
         bytes(ether / ARP(op="who-has", hwsrc=mac, psrc=address, hwdst=nobody, pdst=address)),
         bytes(ether / ARP(op="is-at", hwsrc=mac, psrc=address, hwdst=everybody, pdst=address)),
-        bytes(ether / ARP(op="who-has", hwsrc=mac, psrc="0.0.0.0", hwdst=nobody, pdst=address)),
+        bytes(
+            Ether(src=asker, dst=everybody) / ARP(op="who-has", hwsrc=asker, psrc="0.0.0.0", hwdst=nobody, pdst=address)
+        ),
     ]
 
 
-def _ipv6(address: str, mac: str, router: bool) -> list[bytes]:
+def _ipv6(address: str, mac: str, router: bool, asker: str) -> list[bytes]:
     from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
     from scapy.layers.l2 import Ether
     from scapy.utils6 import in6_getnsma, in6_getnsmac
@@ -91,14 +99,16 @@ def _ipv6(address: str, mac: str, router: bool) -> list[bytes]:
             / ICMPv6ND_NA(tgt=address, R=int(router), S=0, O=1)
             / ICMPv6NDOptDstLLAddr(lladdr=mac)
         ),
-        bytes(Ether(src=mac, dst=in6_getnsmac(group)) / IPv6(src="::", dst=text, hlim=255) / ICMPv6ND_NS(tgt=address)),
+        bytes(
+            Ether(src=asker, dst=in6_getnsmac(group)) / IPv6(src="::", dst=text, hlim=255) / ICMPv6ND_NS(tgt=address)
+        ),
     ]
 
 
 def _main() -> None:
     rows = [
-        _ipv4(address, mac) if ip_address(address).version == 4 else _ipv6(address, mac, router)
-        for address, mac, router in json.load(sys.stdin)
+        _ipv4(address, mac, asker) if ip_address(address).version == 4 else _ipv6(address, mac, router, asker)
+        for address, mac, router, asker in json.load(sys.stdin)
     ]
     json.dump([[frame.hex() for frame in row] for row in rows], sys.stdout)
 

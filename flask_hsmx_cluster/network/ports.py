@@ -109,15 +109,23 @@ def prepare_port(name: str) -> None:
     :raises NetworkError: the kernel refused.
     """
     for key, value in PORT_SYSCTLS:
-        path = Path("/proc/sys/net/ipv4/conf") / name / key
-        try:
-            if path.read_text().strip() != value:
-                path.write_text(value)
-        except OSError as error:
-            raise NetworkError(
-                f"{key} of port {name} cannot be set to {value}: {error.strerror}",
-                "The agent needs CAP_NET_ADMIN; the port must exist.",
-            ) from error
+        write_sysctl(Path("ipv4/conf") / name / key, value)
+
+
+def write_sysctl(path: Path, value: str) -> None:
+    """Set a kernel setting below ``/proc/sys/net``, if it is another one now.
+
+    :raises NetworkError: the kernel refused.
+    """
+    whole = Path("/proc/sys/net") / path
+    try:
+        if whole.read_text().strip() != value:
+            whole.write_text(value)
+    except OSError as error:
+        raise NetworkError(
+            f"The kernel setting {path} cannot be set to {value}: {error.strerror}",
+            "The agent needs CAP_NET_ADMIN; the port must exist.",
+        ) from error
 
 
 def forwards_ipv6(name: str) -> bool:

@@ -58,6 +58,8 @@ class Lab:
     virtual_ip = "10.0.0.100"
     virtual_ip6 = "fd00:0:0:1::100"
     router_address = "10.0.0.254"
+    #: What is added to each ``--virtual-ip`` when the cluster is formed, for example ``,virtual-mac``.
+    virtual_ip_options = ""
 
     def __init__(
         self,
