@@ -282,7 +282,8 @@ class SettingsForm(ClusterForm):
         Return the ports of this column that the other gateway does not have, or whose address there is not
         clear: nothing is guessed.
         """
-        proposals = match_ports(ports, peer_ports)
+        mine = [link.mine.form for link in self._links()]
+        proposals = match_ports(ports, peer_ports, {end.port.data: end.address.data for end in mine})
         unmatched = []
         for link in self._links():
             name = link.mine.form.port.data
@@ -414,17 +415,20 @@ def form_data(current: Mapping[str, Any], node_id: str, revision: int) -> dict[s
     return data
 
 
-def match_ports(ports: Ports, peer_ports: Ports) -> dict[str, str | None]:
+def match_ports(ports: Ports, peer_ports: Ports, beside: Mapping[str, str]) -> dict[str, str | None]:
     """Return, for each port of this gateway, the other gateway's address on its port of the same name.
 
-    None where it has no such port, no address there, or several of which none is in this port's subnets.
+    None where it has no such port, no address there, or several of which no single one is in the same subnet.
+
+    :param beside: this gateway's address by port, as it stands in the form; without it any of the port's own counts.
     """
     theirs = {port["name"]: port["addresses"] for port in peer_ports}
     found: dict[str, str | None] = {}
     for port in ports:
-        candidates = theirs.get(port["name"], [])
-        subnets = [fields.interface(own).network for own in _readable(port["addresses"])]
-        near = [item for item in _readable(candidates) if fields.interface(item).network in subnets]
+        candidates = _readable(theirs.get(port["name"], []))
+        own = _readable([beside.get(port["name"], "")]) or _readable(port["addresses"])
+        subnets = [fields.interface(address).network for address in own]
+        near = [item for item in candidates if fields.interface(item).network in subnets]
         one = near or candidates
         found[port["name"]] = one[0] if len(one) == 1 else None
     return found

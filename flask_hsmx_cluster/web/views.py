@@ -190,10 +190,13 @@ def _parts(status: dict[str, Any]) -> dict[str, str]:
 
 @needs("view")
 def peer_ports() -> Answer:
-    """Return the other gateway's ports, matched by name with this gateway's."""
+    """Return the other gateway's ports, matched by name with this gateway's.
+
+    The query may name addresses of this gateway by port: those beside which the others are to stand.
+    """
     theirs = _call("peer_ports")
     ports = _ports()
-    proposals = forms.match_ports(ports, theirs["ports"])
+    proposals = forms.match_ports(ports, theirs["ports"], request.args)
     names = {port["name"] for port in ports}
     return jsonify(
         node_name=theirs["node_name"],

@@ -90,9 +90,12 @@ def test_fetch_fills_the_other_column(page: Any, formed: FakeAgent) -> None:
 
 
 def test_choosing_a_port_fills_in_its_address(page: Any, agent: FakeAgent) -> None:
+    agent.ports[0]["addresses"] = ["10.0.0.1/24", "fd00::1/64"]
     page.goto(PREFIX + "/create")
     page.select_option("#sync-mine-port", "sync0")
     assert page.input_value("#sync-mine-address") == "192.168.254.1/30"
+    page.select_option("#service-mine-port", "lan0")
+    assert page.input_value("#service-mine-address") == "10.0.0.1/24"
     page.fill("#vip0-address", "10.0.0.100/24")
     page.select_option("#vip0-port", "lan0")
     page.get_by_role("button", name="Create the cluster").click()

@@ -284,6 +284,17 @@ def test_fetch_fills_identical_names_only(client: Any, formed: FakeAgent) -> Non
     assert value(answer.text, "vip0-address") == "half typed"
 
 
+def test_fetch_takes_the_address_in_the_subnet_of_this_column(client: Any, formed: FakeAgent) -> None:
+    formed.ports[0]["addresses"] = ["10.0.0.1/24", "fd00::1/64"]
+    formed.peer_ports[0]["addresses"] = ["10.0.0.2/24", "fd00::2/64", "fe80::2/64"]
+    for mine, other in (("10.0.0.1/24", "10.0.0.2/24"), ("fd00::1/64", "fd00::2/64")):
+        answer = save(client, action="fetch", service__mine__port="lan0", service__mine__address=mine)
+        assert value(answer.text, "service-other-address") == other
+        matched = client.get(PREFIX + "/peer-ports", query_string={"lan0": mine}).json["matched"]
+        assert matched["lan0"] == other
+    assert "lan0" in client.get(PREFIX + "/peer-ports", query_string={"lan0": "<nonsense>"}).json["unmatched"]
+
+
 def test_fetch_as_json(client: Any, formed: FakeAgent) -> None:
     formed.peer_ports[0] = port("lan0", "10.1.0.2/24", "10.0.0.2/24")
     formed.peer_ports[1] = port("sync0", "10.5.0.1/24", "10.6.0.1/24")

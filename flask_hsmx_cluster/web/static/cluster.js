@@ -94,13 +94,18 @@
   const form = root.querySelector("form[data-ports]");
   const own = new Map(form ? JSON.parse(form.dataset.ports).map((port) => [port.name, port.addresses]) : []);
 
-  // A port with one address leaves no question which one is meant.
+  // A port with one address leaves no question which one is meant; beside it, one of the other family may stand.
+  const only = (addresses) => {
+    const one = addresses.length === 1 ? addresses : addresses.filter((address) => !address.includes(":"));
+    return one.length === 1 ? one[0] : "";
+  };
+
   root.addEventListener("change", (event) => {
     if (!event.target.matches("[data-end-port]")) return;
     const address = event.target.closest(".hsmx-end").querySelector("input");
     const addresses = own.get(event.target.value) || [];
     const ours = [...own.values()].flat();
-    if (addresses.length === 1 && (!address.value || ours.includes(address.value))) address.value = addresses[0];
+    if (only(addresses) && (!address.value || ours.includes(address.value))) address.value = only(addresses);
   });
 
   function note(text) {
@@ -119,6 +124,12 @@
   function choose(select, name) {
     if (![...select.options].some((option) => option.value === name)) select.add(new Option(name, name));
     select.value = name;
+  }
+
+  // The address of this column, by port: the other gateway's is to be in its subnet.
+  function beside() {
+    const ends = [...root.querySelectorAll("[data-link] .hsmx-end:first-child")];
+    return new URLSearchParams(ends.map((end) => [end.querySelector("select").value, end.querySelector("input").value]));
   }
 
   function fill(answer) {
@@ -146,7 +157,7 @@
     const place = root.querySelector("[data-fetched]");
     fetchButton.setAttribute("aria-busy", "true");
     try {
-      const response = await fetch(fetchButton.dataset.fetch, {headers: {Accept: "application/json"}});
+      const response = await fetch(`${fetchButton.dataset.fetch}?${beside()}`, {headers: {Accept: "application/json"}});
       const answer = await response.json();
       const {message, remedy} = answer.error || {};
       place.replaceChildren(...(answer.error ? [note(`${message} ${remedy}`)] : fill(answer)));
