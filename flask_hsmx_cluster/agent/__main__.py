@@ -8,14 +8,16 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..decision.model import Cause, CauseKind
 from ..errors import ClusterError
+from .checks import database_is_silent, disk_is_low
 from .clerk import Clerk
 from .config import AgentConfig
 from .control_server import ControlServer
@@ -25,9 +27,9 @@ from .node_store import NodeStore
 from .service import AgentService
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
-#: Less free space than this in the state directory is ill health, bytes.
-DISK_FREE_LEAST = 50 * 1024 * 1024
 HEALTH_EVERY_S = 5.0
+#: Exit status after an error in the heartbeat.
+EXIT_HEARTBEAT_FAILED = 70
 #: A thread that waits for the interpreter must not wait long: the heartbeat is one of them.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -54,6 +56,23 @@ def lock_state_dir(config: AgentConfig) -> int:
     return descriptor
 
 
+Check = Callable[[], tuple[bool, str]]
+
+
+def health_checks(config: AgentConfig) -> Iterator[tuple[str, CauseKind, Check]]:
+    """Yield name, kind of ill health, and work of each periodic check."""
+    yield "check the disk", CauseKind.DISK, partial(disk_is_low, config.state_dir)
+    if config.database_url:
+        yield "check the database", CauseKind.DATABASE, partial(database_is_silent, config.database_url)
+
+
+def report(loop: HeartbeatLoop, kind: CauseKind, check: Check) -> str:
+    """Carry out a check, tell the decision core, and return the result in words."""
+    bad, words = check()
+    loop.report_health(Cause(kind), bad)
+    return words
+
+
 def run(config: AgentConfig) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     store = NodeStore.open(config)
@@ -62,23 +81,27 @@ def run(config: AgentConfig) -> None:
     loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm)
     service = AgentService(config, store, loop, jobs.as_dicts)
 
-    def check_disk() -> str:
-        free = shutil.disk_usage(config.state_dir).free
-        loop.report_health(Cause(CauseKind.DISK), free < DISK_FREE_LEAST)
-        return f"{free // (1024 * 1024)} MB free"
+    ended, stopped = threading.Event(), threading.Event()
 
-    stop = threading.Event()
+    def stop(*_: object) -> None:
+        stopped.set()
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    jobs.start_heartbeat(loop.run)
+        signal.signal(number, stop)
+    jobs.start_heartbeat(loop.run, ended.set)
     service.start()
-    jobs.every("check the disk", HEALTH_EVERY_S, check_disk)
+    for name, kind, check in health_checks(config):
+        jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check))
     for name, (period_s, work) in service.periodic_jobs().items():
         jobs.every(name, period_s, work)
     server = ControlServer(config, service)
     server.start()
     log.info("Agent of %s is up", config.node_name)
-    stop.wait()
+    ended.wait()
+    if not stopped.is_set():
+        # The service manager starts the agent anew, and within the lease it goes on with its reign.
+        os._exit(EXIT_HEARTBEAT_FAILED)
     log.info("Agent is asked to stop")
     loop.stop()
     server.stop()

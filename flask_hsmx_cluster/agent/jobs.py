@@ -52,8 +52,8 @@ class Jobs:
         self._stopping = threading.Event()
         self._scheduler.start()
 
-    def start_heartbeat(self, run: Callable[[], None]) -> None:
-        """Start the one job that paces itself."""
+    def start_heartbeat(self, run: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Start the one job that paces itself; ``failed`` is called if it ends by an error."""
         state = self._states[HEARTBEAT] = JobState(HEARTBEAT, 0.0, lambda: None, result="running")
         state.last_run = boot_time_s()
 
@@ -64,7 +64,7 @@ class Jobs:
             except BaseException:
                 log.exception("The heartbeat has failed; the kernel drops the addresses when their lease ends")
                 state.result = "failed"
-                raise
+                failed()
 
         self._scheduler.add_job(keep, id=HEARTBEAT, name=HEARTBEAT)
 

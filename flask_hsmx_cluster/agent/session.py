@@ -190,10 +190,17 @@ class Session:
             return
         active = self.core.role is Role.ACTIVE and self.core.renewed_at is not None
         if (kind == RTM_DELADDR) == active:
-            self.reconcile(text)
+            self.reconcile()
 
-    def reconcile(self, suspect: str = "") -> None:
+    def reconcile(self) -> None:
         """Compare the shared addresses in the kernel with what the role demands, and mend the difference."""
+        try:
+            self._reconcile()
+        except NetworkError as error:  # the port has just gone: look at everything again
+            self.stale = True
+            self.clerk.record("mend_failed", "warning", f"A shared address could not be mended: {error.message}")
+
+    def _reconcile(self) -> None:
         renewed_at = self.core.renewed_at
         active = self.core.role is Role.ACTIVE and renewed_at is not None
         there = {
