@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +38,8 @@ STRANGER_EVERY_S = 0.2
 PROOF_EVERY_S = 0.002
 #: A reference address counts as reached if it was heard within this time, s.
 REFERENCE_FRESH_S = 12.0
+#: Neighbours remembered per port, and how many are told by unicast at once: ARP inspection counts these too.
+NEIGHBOURS_KEPT, UNICAST_MOST = 64, 6
 #: Conflicts of addresses are told to the core at most this often per port and MAC, s.
 SEEN_EVERY_S = 0.004
 
@@ -57,6 +60,15 @@ class WatchedPort:
     frames: list[Frames] = field(default_factory=list)
     reference_probes: list[bytes] = field(default_factory=list)
     stranger_told: float = float("-inf")
+    neighbours: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+
+    def remember(self, mac: bytes) -> None:
+        """Keep the MACs heard last, a few."""
+        if mac[0] & 1 == 0:
+            self.neighbours[mac] = None
+            self.neighbours.move_to_end(mac)
+            if len(self.neighbours) > NEIGHBOURS_KEPT:
+                self.neighbours.popitem(last=False)
 
 
 @dataclass
@@ -128,7 +140,10 @@ class Session:
                         mac = peer_mac or frame.mac if frame.mac in peers else frame.mac
                         self.tell(events.AddressSeen(port.name, mac, frame.address))
                     continue
-            if frame.mac not in peers and now - port.stranger_told >= STRANGER_EVERY_S:
+            if frame.mac in peers:
+                continue
+            port.remember(frame.mac)
+            if now - port.stranger_told >= STRANGER_EVERY_S:
                 port.stranger_told = now
                 self.tell(events.StrangerSeen(port.name))
 
@@ -257,7 +272,7 @@ class Session:
                 case events.Renew():
                     self._renew()
                 case events.Announce():
-                    self._announce()
+                    self._announce(effect.again)
                 case events.ReserveTerms():
                     self._reserve(effect.upto)
                 case events.Note():
@@ -318,7 +333,7 @@ class Session:
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
 
-    def _announce(self) -> None:
+    def _announce(self, again: bool = False) -> None:
         self.announce_waits = False
         for port in self.watched.values():
             if not port.frames and port.addresses:
@@ -326,6 +341,9 @@ class Session:
             for frames in port.frames:
                 for frame in frames.announcements:
                     port.wire.send(frame)
+                if again:
+                    for mac in list(port.neighbours)[-UNICAST_MOST:]:
+                        port.wire.send(mac + frames.announcements[-1][6:])
 
     def _reserve(self, upto: int) -> None:
         def write() -> None:

@@ -102,7 +102,7 @@ class Active:
             core.do(Renew())
         if self.announce_at and core.now >= self.announce_at[0]:
             self.announce_at = self.announce_at[1:] or [core.now + timing.refresh_s]
-            core.do(Announce())
+            core.do(Announce(again=True))
         if (
             core.plan.peer
             and not core.peer_lost

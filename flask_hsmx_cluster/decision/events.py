@@ -142,7 +142,13 @@ class Renew:
 
 @dataclass(frozen=True)
 class Announce:
-    """Send gratuitous ARP and unsolicited neighbour advertisements for all addresses."""
+    """Send gratuitous ARP and unsolicited neighbour advertisements for all addresses.
+
+    :param again: a repetition, off the critical path: to known neighbours also by unicast, for networks that
+        suppress broadcast ARP (rule 12).
+    """
+
+    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Figures of milliseconds are the benchmark's; here count who is active, who holds
 
 from __future__ import annotations
 
-import fcntl
+import hmac
 import random
 import re
 import socket
@@ -19,6 +19,7 @@ import pytest
 from flask_hsmx_cluster.network.announce import FrameRequest, build_frames
 from flask_hsmx_cluster.network.wire import PortSocket
 from sample_app.lab import AddressWatch, ArpWatch, Gateway, Lab, Pinger, form, neighbour, roles, wait_for_roles
+from sample_app.lab.namespace import Namespace
 
 #: A lease, and half a second (the bound that is stated).
 LEASE_S, MARGIN_S = 2.0, 0.5
@@ -296,29 +297,72 @@ def test_what_somebody_adds_on_the_passive_is_removed(lab: Lab) -> None:
 
 
 def test_hostile_datagrams_change_nothing_and_cost_no_memory(lab: Lab) -> None:
-    """From the peer's own address and port, where nothing but the signature keeps them out."""
+    """100,000 from the peer's own address and port: nothing but signature and counter keeps them out.
+
+    Random and truncated ones, genuine ones of this and of a former run of the peer's agent, the victim's own ones
+    thrown back, and ones that are right in all but the key.
+    """
     dice = random.Random(7)
-    before = lab.b.call("status")["counters"]
-    memory = _rss_kb(lab.b)
-    lab.faults.freeze_agent(lab.a)
-    frames = [dice.randbytes(dice.randrange(1, 400)) for _ in range(200)]
-    frames += [b"HX\x01\x01" + dice.randbytes(dice.randrange(100, 260)) for _ in range(200)]
-    with lab.a.namespace.entered():
-        wire = PortSocket("lan0", socket.if_nametoindex("lan0"), _mac("lan0"))
-    sent = 0
-    end = time.monotonic() + 1.2
-    while time.monotonic() < end:
-        for frame in frames:
-            sent += wire.send_heartbeat(frame, None)
-        time.sleep(0.01)
-    wire.close()
-    lab.faults.thaw_agent(lab.a)
+    former = _capture(lab.a.namespace, "sync0", 10) + _capture(lab.a.namespace, "lan0", 10)
+    lab.a.call("failover")  # so that the peer's agent can start anew, as the passive
+    lab.faults.stop_agent(lab.a)
+    lab.a.start_agent()
+    lab.a.wait_until_ready()
+    assert wait_for_roles(lab) is lab.b
+    wires = {port: _raw(lab.a.namespace, port) for port in ("sync0", "lan0")}
+    genuine = {port: _capture(lab.a.namespace, port, 20) for port in wires}
+    reflected = _capture(lab.b.namespace, "sync0", 10) + _capture(lab.b.namespace, "lan0", 10)
+    ammunition = {port: _hostile(dice, frames, former + reflected) for port, frames in genuine.items()}
+
+    def volley(number: int) -> int:
+        sent = 0
+        for port, wire in wires.items():
+            for payload in dice.choices(ammunition[port], k=number):
+                sent += wire.send(_around(genuine[port][0], payload)) > 0
+        return sent
+
+    volley(1000)  # what is allocated once is no growth
     time.sleep(1)
-    after = lab.b.call("status")["counters"]
-    refused = sum(after[key] - before[key] for key in before if key.startswith("refused_"))
-    assert sent > 5000 and refused > 1000, (sent, refused)
-    assert roles(lab) == {"a": "active", "b": "passive"}
-    assert _rss_kb(lab.b) - memory < 1024
+    before, memory = lab.b.call("status"), _rss_kb(lab.b)
+    last = last_event(lab.b)
+    sent = 0
+    while sent < 100_000:
+        sent += volley(25)
+        time.sleep(0.006)
+    time.sleep(0.5)
+    after, grown_kb = lab.b.call("status"), _rss_kb(lab.b) - memory
+    for wire in wires.values():
+        wire.close()
+    refused = {
+        key: after["counters"][key] - before["counters"].get(key, 0)
+        for key in after["counters"] if key.startswith("refused_")
+    }  # fmt: skip
+    print(f"{sent} hostile datagrams sent, refused {refused}, memory grew by {grown_kb} KB")
+    assert sum(refused.values()) > 0.99 * sent, (sent, refused)
+    for reason in ("malformed", "other_cluster", "bad_signature", "stranger", "replay", "unproven"):
+        assert refused[f"refused_{reason}"] > 100, (reason, refused)
+    assert roles(lab) == {"a": "passive", "b": "active"}
+    assert [after["node"][key] for key in ("role", "since_s", "term", "why")] == [
+        before["node"][key] if key != "since_s" else pytest.approx(before["node"][key], abs=60)
+        for key in ("role", "since_s", "term", "why")
+    ]
+    assert not events_since(lab.b, last)
+    assert grown_kb < 1024
+
+
+def test_a_recording_is_no_sign_of_life(lab: Lab) -> None:
+    """The dead active's last heartbeats, sent on by a guest of the network, delay no take-over."""
+    frames = _capture(lab.a.namespace, "lan0", 20)
+    wire = _raw(lab.client, "lan0")
+    lab.faults.power_off(lab.a)
+    end = time.monotonic() + 1
+    while time.monotonic() < end and lab.b.role() != "active":
+        for frame in frames:
+            wire.send(frame)
+        time.sleep(0.005)
+    wire.close()
+    assert lab.b.role() == "active"
+    lab.faults.power_on(lab.a)
 
 
 def test_two_that_boot_together_end_with_exactly_one(lab: Lab, watch: AddressWatch) -> None:
@@ -348,6 +392,85 @@ def _rss_kb(gateway: Gateway) -> int:
     return int(found[1])
 
 
-def _mac(port: str) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        return fcntl.ioctl(anything, 0x8927, struct.pack("256s", port.encode()))[18:24]
+def _raw(namespace: Namespace, port: str) -> socket.socket:
+    """Open a socket that sends and hears whole frames on a port."""
+    wire = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with namespace.entered():
+        wire.bind((port, 0))
+    return wire
+
+
+def _capture(namespace: Namespace, port: str, number: int) -> list[bytes]:
+    """Return heartbeats as the wire carries them: whole frames that a gateway sends on a port."""
+    wire = _raw(namespace, port)
+    with namespace.entered():
+        wire.bind((port, 3))  # every protocol
+    wire.settimeout(5)
+    frames: list[bytes] = []
+    with wire:
+        while len(frames) < number:
+            data, (_port, _protocol, kind, *_rest) = wire.recvfrom(2048)
+            if kind == socket.PACKET_OUTGOING and b"HX\x01" in (data[16:19], data[42:45]):
+                frames.append(data)
+    return frames
+
+
+def _payload(frame: bytes) -> bytes:
+    if frame[12:14] == b"\x08\x00":
+        return frame[42:]
+    return frame[16 : 16 + int.from_bytes(frame[14:16], "big")]
+
+
+def _around(frame: bytes, payload: bytes) -> bytes:
+    """Return a genuine frame with another payload: addresses and ports stay."""
+    if frame[12:14] == b"\x88\xb5":
+        return frame[:14] + len(payload).to_bytes(2, "big") + payload
+    packet = bytearray(frame[:42])
+    packet[16:18] = (28 + len(payload)).to_bytes(2, "big")
+    packet[38:42] = (8 + len(payload)).to_bytes(2, "big") + b"\0\0"  # no checksum over the data
+    packet[24:26] = b"\0\0"
+    total = sum(struct.unpack("!10H", packet[14:34]))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    packet[24:26] = (~total & 0xFFFF).to_bytes(2, "big")
+    return bytes(packet) + payload
+
+
+def _hostile(dice: random.Random, frames: list[bytes], others: list[bytes]) -> list[bytes]:
+    """Return payloads of every sort that must be refused, made from genuine frames of a port, and of elsewhere."""
+    genuine = [_payload(frame) for frame in frames]
+    payloads = [*genuine, *(_payload(frame) for frame in others)]
+    for one in genuine * 5:
+        unsigned = bytearray(one[:-32])
+        unsigned[36:44] = dice.randrange(2**63, 2**64).to_bytes(8, "big")  # a counter of the future
+        payloads += [
+            bytes(unsigned) + hmac.digest(dice.randbytes(32), bytes(unsigned), "sha256"),
+            bytes(unsigned) + one[-32:],
+            one[: dice.randrange(1, len(one))],
+            one[:4] + dice.randbytes(len(one) - 4),
+            b"HX\x01" + dice.randbytes(dice.randrange(100, 260)),
+            dice.randbytes(dice.randrange(1, 1400)),
+        ]
+    return payloads
+
+
+def test_known_neighbours_are_told_by_unicast_too(lab: Lab) -> None:
+    """Rule 12: some wireless controllers drop broadcast ARP."""
+    with lab.client.entered():
+        mac = _mac("lan0")
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        listener.bind(("lan0", 0x0806))
+    listener.settimeout(0.2)
+    lab.client.run("ip", "neigh", "flush", "dev", "lan0")
+    lab.client.run("ping", "-c1", "10.0.0.2")  # its ARP request makes it known to the passive
+    lab.a.call("failover")
+    unicast = 0
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        try:
+            frame = listener.recv(64)
+        except TimeoutError:
+            continue
+        unicast += frame[:6] == mac and frame[20:22] == b"\0\2" and frame[28:32] == socket.inet_aton(lab.virtual_ip)
+    listener.close()
+    assert unicast >= 1
