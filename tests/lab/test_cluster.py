@@ -457,9 +457,9 @@ def _hostile(dice: random.Random, frames: list[bytes], others: list[bytes]) -> l
 def test_known_neighbours_are_told_by_unicast_too(lab: Lab) -> None:
     """Rule 12: some wireless controllers drop broadcast ARP."""
     with lab.client.entered():
-        mac = _mac("lan0")
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
         listener.bind(("lan0", 0x0806))
+    mac = listener.getsockname()[4]
     listener.settimeout(0.2)
     lab.client.run("ip", "neigh", "flush", "dev", "lan0")
     lab.client.run("ping", "-c1", "10.0.0.2")  # its ARP request makes it known to the passive
