@@ -1,0 +1,71 @@
+"""The rooms of the package: imports run downwards only, and each heavy library is used in its own place."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "flask_hsmx_cluster"
+#: For each room what it may import of ours, beside itself.
+ALLOWED = {
+    "decision": set(),
+    "network": {"errors"},
+    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control"},
+    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "fields", "translate",
+            "extension"},
+}  # fmt: skip
+#: What the brain may import at all.
+PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports, absolute."""
+    base = ("flask_hsmx_cluster", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = base[: len(base) - node.level + 1] if node.level else ()
+            module = ".".join((*up, node.module or "")).strip(".")
+            yield module
+            if not node.module:
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_run_downwards_only(room: str) -> None:
+    assert modules(room)
+    for path in modules(room):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster."):
+                other = name.split(".")[1]
+                assert other == room or other in ALLOWED[room], f"{path.name} of {room} imports {name}"
+
+
+def test_the_brain_knows_nothing_of_the_world() -> None:
+    for path in modules("decision"):
+        for name in imports(path):
+            assert name.split(".")[0] in PURE | {"flask_hsmx_cluster"}, f"{path.name} imports {name}"
+
+
+def test_scapy_is_imported_in_one_module() -> None:
+    users = [path for path in PACKAGE.rglob("*.py") if any(name.startswith("scapy") for name in imports(path))]
+    assert users == [PACKAGE / "network" / "announce.py"]
+
+
+def test_the_agent_loads_neither_flask_nor_scapy_nor_all_of_pyroute2() -> None:
+    code = (
+        "import sys, flask_hsmx_cluster.agent.__main__; "
+        "print([name for name in ('flask', 'scapy', 'psycopg', 'pyroute2.ndb') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
