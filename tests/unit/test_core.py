@@ -63,7 +63,7 @@ def test_time_never_goes_back() -> None:
     assert core.now == NOW + 0.1
 
 
-@pytest.mark.parametrize("readings", itertools.product(Reading, repeat=2))
+@pytest.mark.parametrize("readings", list(itertools.product(Reading, repeat=2)))
 @pytest.mark.parametrize("gated", [True, False])
 def test_every_silence_has_a_verdict(readings: tuple[Reading, ...], gated: bool) -> None:
     verdict = judge.judge_silence(readings, gated)
@@ -98,7 +98,7 @@ def test_who_served_stays_whatever_the_term() -> None:
     assert judge.both_active_winner(served, newer) == "a"
 
 
-@pytest.mark.parametrize("motive", Motive)
+@pytest.mark.parametrize("motive", list(Motive))
 def test_nobody_hands_over_to_a_gateway_without_a_carrier(motive: Motive) -> None:
     assert judge.why_not_ready(motive, frozenset(), frozenset(), False, False, Role.PASSIVE, any_carrier=False)
 
