@@ -107,13 +107,18 @@ class Core:
     # What the agent calls -------------------------------------------------------------------------------
 
     def replan(self, plan: Plan, now: float) -> None:
-        """Take changed settings; evidence of paths and ports that stay is kept."""
-        self.plan, self.now = plan, now
+        """Take changed settings; evidence of paths and ports that stay is kept, that of a former peer is not."""
+        former, self.plan, self.now = self.plan, plan, now
+        if former.peer != plan.peer:
+            self._forget_peer()
         self.paths = {path.name: self.paths.get(path.name) or PathEvidence(path) for path in plan.paths}
         for path in plan.paths:
             self.paths[path.name].path = path
         self.ports = {name: self.ports.get(name) or PortEvidence(name, carrier_since=now) for name in plan.ports}
-        self.health.forget({Cause(kind, index) for kind in CauseKind for index in range(max(1, len(plan.ports)))})
+        if former.ports != plan.ports:  # causes name ports by their index
+            self.health.forget((CauseKind.NO_CARRIER, CauseKind.UNSEEN))
+        self.active.next_renew = min(self.active.next_renew, now + plan.timing.renew_s)
+        self._next_beat = min(self._next_beat, now + plan.timing.interval_s)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event and return what to do about it."""
@@ -170,7 +175,8 @@ class Core:
         """
         self._advance(now)
         timing = self.plan.timing
-        self.passive.burst = self.passive.hold = self.active.handover = None
+        self.passive.burst = self.passive.hold = None
+        self.active.end_handover(False, "This gateway's agent stood still during the hand-over")
         self.note(
             "late",
             "warning",
@@ -327,7 +333,7 @@ class Core:
         self.active.out_of_hold = False
         self.passive.burst = self.passive.hold = None
         if not keep_handover:
-            self.active.handover = None
+            self.active.end_handover(False, f"This gateway became passive: {why}")
         self.passive.peer_passive_since = None
         self.passive.next_probe = self.now
         self.note("passive", "warning" if not keep_handover else "info", f"Became passive: {why}", evidence)
@@ -341,7 +347,8 @@ class Core:
             term = Term(self._next_term, self.plan.node)
             self._next_term += 1
         self.role, self.phase, self.term, self.why, self.since = Role.ACTIVE, Phase.LEADING, term, why, self.now
-        self.passive.burst = self.passive.hold = self.active.handover = None
+        self.passive.burst = self.passive.hold = None
+        self.active.end_handover(False, f"This gateway became active again: {why}")
         self.active.out_of_hold = out_of_hold
         self.served_since = self.now
         self.renewed_at = None
@@ -379,6 +386,17 @@ class Core:
         if gone and self.role is Role.ACTIVE and self.now - self.since > 10:
             self.brake.useless -= gone
         self.active.move_for_health()
+
+    def _forget_peer(self) -> None:
+        """Drop all that is known of a former peer but its term: terms only grow."""
+        if self.peer is not None:
+            self._next_term = max(self._next_term, self.peer.term.counter + 1)
+        self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
+        self.paths.clear()
+        for port in self.ports.values():
+            port.forget_peer()
+        self.active.end_handover(False, "The other gateway has left the cluster")
+        self.passive.forget_peer()
 
     def served(self) -> bool:
         return any(

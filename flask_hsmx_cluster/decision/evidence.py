@@ -105,6 +105,11 @@ class PortEvidence:
         self.answered_at = now
         self.unanswered = 0
 
+    def forget_peer(self) -> None:
+        """Drop what a former peer has shown here; carrier, strangers and conflicts stay."""
+        self.answered_at = self.both_ways_at = self.ethernet_at = None
+        self.unanswered = 0
+
     def strangers(self, now: float) -> bool:
         """Return whether others than the peer were heard here since the carrier came up, and lately."""
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .model import Cause, CauseKind
@@ -29,9 +30,11 @@ class Health:
             self.causes.discard(cause)
             self._good_since.pop(cause)
 
-    def forget(self, keep: set[Cause]) -> None:
-        """Drop causes that the present settings cannot have any more."""
-        self.causes &= keep
+    def forget(self, kinds: Collection[CauseKind]) -> None:
+        """Drop causes that the present settings give another meaning; what still holds is reported again."""
+        for cause in [cause for cause in self.causes if cause.kind in kinds]:
+            self.causes.discard(cause)
+            self._good_since.pop(cause, None)
 
 
 @dataclass

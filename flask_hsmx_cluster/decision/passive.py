@@ -27,6 +27,8 @@ EXPIRY_PROBE_EVERY_S = 0.03
 TAIL_LEAST_S, TAIL_MOST_S = 0.005, 0.1
 #: Without any sign of the peer for this many leases, gates open (rule 7).
 GATE_LEASES = 3
+#: Of two passives the one that should go first may be unable to (its kernel refuses): the other waits this long, s.
+TIE_PATIENCE_S = 2.0
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
 ARP_ALONE_LEASES = 2
 
@@ -173,9 +175,13 @@ class Passive:
             winner = core.plan.peer if core.maintenance else core.plan.node
         else:
             winner = judge.both_passive_winner(mine, theirs)
-        if winner == core.plan.node:
+        assert self.peer_passive_since is not None
+        waited_s = core.now - self.peer_passive_since
+        if winner == core.plan.node or waited_s > TIE_PATIENCE_S + 4 * core.plan.timing.interval_s:
             core.claim(
-                "both gateways were passive, and this one goes first",
+                "both gateways were passive, and this one goes first"
+                if winner == core.plan.node
+                else f"both gateways were passive, and {core.plan.peer_name} did not go first within {waited_s:.1f} s",
                 (
                     f"health here: {judge.in_words(mine.causes, core.plan.ports)}; there: "
                     f"{judge.in_words(theirs.causes, core.plan.ports)}",
@@ -266,11 +272,11 @@ class Passive:
             core.peer
             and core.peer_at
             and core.peer_at >= burst.started
-            and (core.peer.role is Role.ACTIVE or core.peer.term.counter > term.counter)
+            and core.peer.role is Role.ACTIVE  # a higher term of a passive is not yielded to (rule 15)
         ):
             core.claim(
                 "the agent was restarted and its lease is still valid",
-                (f"no higher term than {term} was heard during a burst of {burst.sent} probes",),
+                (f"no other active gateway was heard during a burst of {burst.sent} probes",),
                 term,
             )
         else:
@@ -332,6 +338,17 @@ class Passive:
             evidence.both_ways_at is not None and evidence.both_ways_at >= evidence.carrier_since
             for evidence in core.ports.values()
         ) or not all(core.peer_mac(name) for name in core.ports)
+
+    def forget_peer(self) -> None:
+        """Drop what a former peer has led to; an adoption goes on."""
+        core = self.core
+        self.hold = self.peer_passive_since = None
+        self.peer_lease_until = core.now
+        self.ready_until = -NEVER
+        if self.adopting is None:
+            self.burst = None
+        if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
+            core.phase = Phase.FOLLOWING
 
     def end_doubt(self, path: str) -> None:
         """Any authenticated message ends a suspicion, a hold, and a wait."""

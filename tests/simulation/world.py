@@ -28,6 +28,7 @@ class Machine:
     core: Core | None = None
     powered: bool = True
     frozen: bool = False
+    refuses: bool = False  #: its kernel takes no address
     carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
     lease_until: float = float("-inf")
     reserved: int = 0
@@ -54,6 +55,7 @@ class World:
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
+        self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
         self.none_longest: float = 0.0
@@ -200,10 +202,14 @@ class World:
                     self._deliver(machine, effect)
                 case events.ProbeAddresses():
                     self._probe(machine)
+                case events.Claim() if machine.refuses:
+                    self._tell(machine, events.ClaimFailed("Permission denied"))
                 case events.Claim():
                     machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25])
                     machine.reign = (effect.term.counter, machine.boots)
-                    machine.terms.append(effect.term)
+                    if effect.term not in machine.terms[-1:]:  # else an agent that goes on after a restart
+                        machine.terms.append(effect.term)
+                        self.reigns.append(effect.term)
                     self._announce(machine)
                     self._tell(machine, events.Renewed(self.now))
                 case events.Renew():
