@@ -66,6 +66,8 @@ class Received:
 class _PathState:
     heard: int = 0
     heard_at: float = 0.0
+    #: the challenge heard last; per path, so that a recording played on one does not spoil the proof on another
+    response: bytes = bytes(8)
     sent: OrderedDict[int, float] = field(default_factory=OrderedDict)
 
 
@@ -101,7 +103,6 @@ class Codec:
         self.counters: Counter[str] = Counter()
         self._challenges = challenges
         self._challenge = challenges.draw()
-        self._response = bytes(8)
         self._peer_incarnation: bytes | None = None
         self._paths: dict[int, _PathState] = {}
         self._counter = 0
@@ -129,7 +130,7 @@ class Codec:
                 self._counter,
                 tag,
                 self._challenge,
-                self._response,
+                path.response,
                 path.heard,
                 age_us,
             )
@@ -180,14 +181,13 @@ class Codec:
             return Refusal.MALFORMED
         path = self._paths.setdefault(tag, _PathState())
         if incarnation != self._peer_incarnation:
-            self._response = challenge
+            path.response = challenge
             if response != self._challenge:
                 return Refusal.UNPROVEN
             self._accept(incarnation)
-            path = self._paths.setdefault(tag, _PathState())
         elif counter <= path.heard:
             return Refusal.REPLAY
-        self._response = challenge
+        path.response = challenge
         path.heard, path.heard_at = counter, now
         sent = path.sent.get(echo)
         rtt = now - sent - echo_age_us / 1e6 if sent is not None else None

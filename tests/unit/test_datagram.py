@@ -158,3 +158,13 @@ def test_hostile_bytes_change_nothing_but_a_counter() -> None:
     refused = sum(value for key, value in b.counters.items() if key.startswith("refused"))
     assert refused - refused_before == tries
     assert isinstance(b.decode(good, SYNC, 1.0), Received)
+
+
+def test_a_recording_on_one_path_keeps_no_other_path_from_proving_itself() -> None:
+    a, b = codec(A, B), codec(B, A)
+    recorded = codec(A, B, incarnation=3).encode(beat(), SYNC, 1.0)
+    for _ in range(3):
+        a.decode(b.encode(beat(), BACKUP, 1.0), BACKUP, 1.0)
+        b.decode(a.encode(beat(), BACKUP, 1.0), BACKUP, 1.0)
+        b.decode(recorded, SYNC, 1.0)  # between any two of the peer's
+    assert isinstance(a.decode(b.encode(beat(), BACKUP, 1.0), BACKUP, 1.0), Received)
