@@ -37,7 +37,7 @@ MAX_WAITING = 64
 MAX_CONCURRENT = 8
 #: Of these, relayed messages of the network: a flood of them must leave room for the operator.
 MAX_RELAYED = 4
-#: Token bucket of each user id: requests a second, and how many at once.
+#: Token bucket of each user id, and one more for what it relays: requests a second, and how many at once.
 RATE_PER_S = 50.0
 BURST = 100.0
 _MODE = 0o660
@@ -117,7 +117,7 @@ class ControlServer:
         self._service = service
         self._places = threading.BoundedSemaphore(MAX_CONCURRENT)
         self._relays = threading.BoundedSemaphore(MAX_RELAYED)
-        self._buckets = {uid: _Bucket() for uid in self._allowed}
+        self._buckets = {(uid, relayed): _Bucket() for uid in self._allowed for relayed in (False, True)}
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="control socket", daemon=True)
@@ -199,17 +199,18 @@ class ControlServer:
     def _answer(self, connection: socket.socket) -> dict[str, Any]:
         """Return the answer to the connection's one request; never raises but for a lost connection."""
         try:
-            self._admit(_uid_of(connection))
+            uid = _uid_of(connection)
+            if uid not in self._allowed:
+                raise NotAllowed(
+                    f"User id {uid} may not use the control socket.", "Name it in HSMX_CLUSTER_ALLOWED_UIDS."
+                )
             verb, arguments = _parse(_read_line(connection))
+            # Each has a rate of its own: who floods the public endpoints must not lock the operator out.
+            if not self._buckets[uid, verb in _RELAYS].take(time.monotonic()):
+                raise RequestRefused("Too many requests.", "Wait a second.")
             return {"ok": True, "result": self._carry_out(verb, arguments)}
         except ClusterError as error:
             return {"ok": False, "error": error.as_dict()}
-
-    def _admit(self, uid: int) -> None:
-        if uid not in self._allowed:
-            raise NotAllowed(f"User id {uid} may not use the control socket.", "Name it in HSMX_CLUSTER_ALLOWED_UIDS.")
-        if not self._buckets[uid].take(time.monotonic()):
-            raise RequestRefused("Too many requests.", "Wait a second.")
 
     def _carry_out(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         relayed = verb in _RELAYS

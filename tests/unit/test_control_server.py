@@ -199,7 +199,7 @@ def test_more_than_all_places_wait_for_one(server: ControlServer) -> None:
 
 
 def test_rate_is_limited(server: ControlServer) -> None:
-    bucket = server._buckets[os.getuid()]
+    bucket = server._buckets[os.getuid(), False]
     now = time.monotonic()
     taken = sum(bucket.take(now) for _ in range(500))
     assert taken in (100, 101)
@@ -256,3 +256,11 @@ def _wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("verb", ["pair", "peer"])
+def test_a_flood_from_the_network_leaves_the_operator_his_rate(server: ControlServer, verb: str) -> None:
+    refused = [not ask(server, verb, message="")["ok"] for _ in range(int(control_server.BURST) + 50)]
+    assert any(refused), "the flood itself is limited"
+    for _ in range(20):
+        client(server).call("status")
