@@ -6,8 +6,11 @@ The bytes are sealed already: this module needs no trust in what it talks to, on
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -60,8 +63,9 @@ def post(
             connection.connect()
             connection.sock.settimeout(max(deadline - time.monotonic(), 0.05))
             sent = True
-            connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
-            return _answer(connection.getresponse())
+            with _cut_off_at(deadline, connection.sock):
+                connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
+                return _answer(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             failures.append(f"{route.remote}: {_reason(error)}")
             if sent and not repeatable:
@@ -94,7 +98,10 @@ def parse_address(text: str, default_port: int) -> tuple[str, int]:
         port_text = port_text.removeprefix(":")
     elif host.count(":") == 1:
         host, _, port_text = host.partition(":")
+        port_text = port_text or "?"
     try:
+        if "%" in host or (port_text and not (port_text.isascii() and port_text.isdigit())):
+            raise ValueError(text)
         address = ip_address(host)
         port = int(port_text) if port_text else default_port
         usable = not (address.is_unspecified or address.is_multicast) and 1 <= port <= 65535
@@ -105,6 +112,32 @@ def parse_address(text: str, default_port: int) -> tuple[str, int]:
             f"{text[:60]!r} is not an address of a gateway.", "Enter one like 192.0.2.1 or 192.0.2.1:8080."
         )
     return str(address), port
+
+
+@contextmanager
+def _cut_off_at(deadline: float, connection: socket.socket) -> Iterator[None]:
+    """Shut a connection down at a time: a socket's timeout is for each read, and an answer may drip.
+
+    :raises TimeoutError: that was necessary.
+    """
+    timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException, PeerUnavailable):
+        if time.monotonic() >= deadline:
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
+    if time.monotonic() >= deadline:
+        raise TimeoutError
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _source(route: Route) -> tuple[str, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -156,8 +157,33 @@ def test_addresses(text: str, found: tuple[str, int]) -> None:
         "[::",
         "::",
         "\n" * 9,
+        "fe80::1%lan0",
+        "fe80::1%a\r\nX: y",
+        "192.0.2.1:+80",
+        "192.0.2.1:8_0",
+        "192.0.2.1:８０",
+        "192.0.2.1:",
     ],
 )
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(RequestRefused):
         parse_address(text, 80)
+
+
+@pytest.mark.parametrize("drop", [b"X: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b""])
+def test_an_answer_that_drips_is_bounded_too(drop: bytes) -> None:
+    listener = socket.create_server(("127.0.0.2", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(drop and b"HTTP/1.1 100 Continue\r\n\r\n" if b"100" in drop else b"HTTP/1.1 200 OK\r\n")
+            for _ in range(60):
+                connection.sendall(drop or b"x")
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    begun = time.monotonic()
+    with listener, pytest.raises(PeerUnavailable, match="in time"):
+        post([GOOD], listener.getsockname()[1], "/", b"body", 0.4)
+    assert time.monotonic() - begun < 1.0
