@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -157,6 +158,12 @@ class NodeStore:
                 )
             if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
                 raise _damaged(self.path, "its consistency check failed")
+            tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+            if found != m.SCHEMA_VERSION and tables - set(m.Base.metadata.tables) - {"sqlite_sequence"}:
+                raise StoreError(
+                    f"The file {self.path} is no node store: another program's tables are in it.",
+                    "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
+                )
             m.Base.metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 
@@ -171,6 +178,8 @@ class NodeStore:
             ) from None
         except DatabaseError as error:
             raise _damaged(self.path, str(error.orig)) from None
+        except UnicodeDecodeError:  # damaged text, be it in SQLite's own message about it
+            raise _damaged(self.path, "text in it cannot be read") from None
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -247,6 +256,8 @@ class NodeStore:
             identity = session.get(m.Identity, 1)
             if identity is None:
                 raise StoreError("This gateway has no identity yet.", "Start the agent.")
+            if re.fullmatch("[0-9a-f]{32}", identity.node_id) is None:
+                raise _damaged(self.path, "its node id cannot be read")
             return identity.node_id
 
         return self._remember("node_id", read)

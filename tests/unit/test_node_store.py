@@ -277,6 +277,35 @@ def _heads_of(path: Path) -> None:
         store.close()
 
 
+def test_pages_damaged_in_the_middle_of_a_word(store: NodeStore, path: Path) -> None:
+    store.close()
+    path.write_bytes(path.read_bytes().replace(b"NOT NULL", b"NOT\xf2NULL"))
+    with pytest.raises(StoreError, match="damaged"):
+        NodeStore(path)
+
+
+def test_an_identity_that_is_none(store: NodeStore, path: Path) -> None:
+    store.identify("machine", MACS)
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE identity SET node_id = 'zz'")
+    database.close()
+    with pytest.raises(StoreError, match="damaged"):
+        _ = NodeStore(path).node_id
+
+
+def test_somebody_elses_database_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE guest (name)")
+    database.close()
+    with pytest.raises(StoreError, match="is no node store"):
+        NodeStore(path)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("guest",)]
+    database.close()
+
+
 def test_later_schema(path: Path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as connection:
