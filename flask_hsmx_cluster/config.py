@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -125,20 +126,21 @@ def _label(values: Mapping[str, Any], key: str, default: str) -> str:
     return text
 
 
-def _directory(values: Mapping[str, Any]) -> Path:
-    path = Path(_text(values, ConfigVars.STATE_DIR, "/var/lib/hsmx-cluster"))
-    if not path.is_absolute():
-        raise _refuse(ConfigVars.STATE_DIR, f"must be an absolute path, not {str(path)!r:.60}.",
+def _path(values: Mapping[str, Any], key: str, default: str) -> Path:
+    path = Path(_text(values, key, default))
+    if not path.is_absolute() or not str(path).isprintable():
+        raise _refuse(key, f"must be an absolute path of printable characters, not {str(path)!r:.60}.",
                       "The web app and the agent may be started in different directories.")
     return path
 
 
+def _directory(values: Mapping[str, Any]) -> Path:
+    return _path(values, ConfigVars.STATE_DIR, "/var/lib/hsmx-cluster")
+
+
 def _socket(values: Mapping[str, Any], state_dir: Path) -> Path:
     key = ConfigVars.CONTROL_SOCKET
-    path = Path(_text(values, key, str(state_dir / "agent.sock")))
-    if not path.is_absolute():
-        raise _refuse(key, f"must be an absolute path, not {str(path)!r:.60}.",
-                      "The web app and the agent may be started in different directories.")
+    path = _path(values, key, str(state_dir / "agent.sock"))
     if len(bytes(path)) > _SOCKET_PATH_MAX:
         raise _refuse(key, f"is longer than the {_SOCKET_PATH_MAX} bytes that a Unix socket's path may have.",
                       f"Set it, or {ConfigVars.STATE_DIR} which it comes from, to a shorter path.")
@@ -164,10 +166,7 @@ def _checked_firmware(version: object) -> str:
 
 
 def _whole(key: str, value: object, lowest: int, highest: int) -> int:
-    try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        number = None
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value.strip(), re.ASCII) else value
     if not isinstance(number, int) or isinstance(number, bool) or not lowest <= number <= highest:
         raise _refuse(key, f"must be a whole number from {lowest} to {highest}, not {value!r:.60}.", "Correct it.")
     return number
@@ -190,10 +189,12 @@ def _uids(values: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _database(values: Mapping[str, Any]) -> str | None:
-    url = _text(values, ConfigVars.DATABASE_URL, "")
-    if not url:
+    url = values.get(ConfigVars.DATABASE_URL) or None
+    if url is None:
         return None
     try:
+        if not isinstance(url, str):
+            raise ValueError
         make_url(url)
     except (ArgumentError, ValueError):
         # The value is not repeated: it holds a password.
@@ -208,8 +209,8 @@ def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:
     if values.get(key) and not register_blueprint:
         raise _refuse(key, "has no effect with register_blueprint=False.",
                       "Remove it and give url_prefix to app.register_blueprint(cluster.blueprint, ...).")
-    if not prefix.startswith("/") or prefix.endswith("/") or "<" in prefix:
-        raise _refuse(key, f"must start with a slash and not end with one, not {prefix!r:.60}.",
+    if re.fullmatch("(/[A-Za-z0-9._~-]+)+", prefix) is None:
+        raise _refuse(key, f"must be words with a slash before each, not {prefix!r:.60}.",
                       "For example /network/cluster.")
     return prefix
 
@@ -217,7 +218,7 @@ def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:
 def _link(values: Mapping[str, Any]) -> str:
     key = ConfigVars.NETWORK_SETTINGS_URL
     url = _text(values, key, "")
-    if url and not url.startswith(("/", "http://", "https://")):
+    if url and not (url.startswith(("/", "http://", "https://")) and url.isprintable()):
         raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")
     return url
 

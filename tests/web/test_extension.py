@@ -56,6 +56,15 @@ def test_every_public_name_exists() -> None:
         (ConfigVars.URL_PREFIX, "/network/"),
         (ConfigVars.NETWORK_SETTINGS_URL, "javascript:alert(1)"),
         (ConfigVars.LOG_LEVEL, "LOUD"),
+        (ConfigVars.STATE_DIR, "/var/lib/\0"),
+        (ConfigVars.STATE_DIR, "/var/lib/\ud800"),
+        (ConfigVars.CONTROL_SOCKET, "/run/\ud800.sock"),
+        (ConfigVars.HTTP_PORT, "8_0"),
+        (ConfigVars.HTTP_PORT, "８０"),
+        (ConfigVars.URL_PREFIX, "//elsewhere"),
+        (ConfigVars.URL_PREFIX, "/network?x"),
+        (ConfigVars.URL_PREFIX, "/net work\n"),
+        (ConfigVars.NETWORK_SETTINGS_URL, "/network\n"),
     ],
 )
 def test_a_wrong_key_is_named(make_app: Any, key: str, value: object) -> None:
@@ -67,6 +76,9 @@ def test_a_wrong_key_is_named(make_app: Any, key: str, value: object) -> None:
 def test_a_malformed_database_url_is_not_repeated(make_app: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         make_app(HSMX_CLUSTER_DATABASE_URL="postgresql//user:secret@host")
+    assert "secret" not in str(caught.value) + caught.value.remedy
+    with pytest.raises(ConfigError, match="HSMX_CLUSTER_DATABASE_URL") as caught:
+        make_app(HSMX_CLUSTER_DATABASE_URL=b"postgresql://user:secret@host/name")
     assert "secret" not in str(caught.value) + caught.value.remedy
 
 
