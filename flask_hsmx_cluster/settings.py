@@ -25,6 +25,8 @@ BOOT_HOLD_S = (1, 3, 120)
 ANNOUNCE_REFRESH_S = (10, 100, 100)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
+#: No number of the settings is larger than this, sensible or not: the rules calculate with floats.
+_MOST = 2**31
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST:
         raise ValueError(f"not a whole number: {value!r:.60}")
     return value
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import rules
-from flask_hsmx_cluster.settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
+from flask_hsmx_cluster import ChecksFailed, rules
+from flask_hsmx_cluster.settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP, from_dict, to_dict
 
 from .gateways import port
 
@@ -237,3 +237,12 @@ def test_one_end_before_joining() -> None:
     assert key(LinkEnd("", ip_interface("10.9.0.2/24"))) == [("port_missing", "ends.sync.port")]
     assert key(LinkEnd("sync0", ip_interface("10.9.0.0/24"))) == [("address", "ends.sync.address")]
     assert key(LinkEnd("sync0", ip_interface("10.9.0.3/24"))) == [("address_missing", "ends.sync.address")]
+
+
+@pytest.mark.parametrize("name", ["heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s"])
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_numbers_beyond_all_bounds_are_refused_in_words(name: str, number: int) -> None:
+    data = to_dict(GOOD)
+    data["advanced"][name] = number
+    with pytest.raises(ChecksFailed):
+        from_dict(data)
