@@ -63,7 +63,6 @@ class HeartbeatLoop:
         self.clerk = clerk
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
-        self._incarnation = secrets.token_bytes(8)
         self._session: Session | None = None
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK)
@@ -78,6 +77,7 @@ class HeartbeatLoop:
         self._terms = (1, 0)
         self._peer_macs: dict[str, str] = {}
         self._start_adopts: Term | None = None
+        self._reapply_failed = ""
         self.turns = 0
         self.slowest_turn_s = 0.0
 
@@ -88,7 +88,11 @@ class HeartbeatLoop:
         future: Future[T] = Future()
         self._calls.append((work, future))
         os.eventfd_write(self._wakeup, 1)
-        return future.result(timeout_s)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()  # its caller counts it as failed: it must not be carried out later
+            raise
 
     def snapshot(self) -> dict[str, Any]:
         return self.call(lambda: snapshot(self._session, self._showing, self._maintenance_left(), self.clerk.dropped))
@@ -121,33 +125,36 @@ class HeartbeatLoop:
         :raises NetworkError: a port is missing or the kernel refused; nothing of the new settings is in force.
         """
         with self._applying:
-            if membership is None:
+            if membership is not None:
+                self._apply(membership)
+            else:
                 self.call(self._leave)
                 _remove_virtual_devices(keep=set())
-                return
-            found = {port.name: port for port in _read_ports()}
-            wanted = plan.ports_of(membership.settings)
-            missing = [name for name in wanted if name not in found]
-            if missing:
-                raise NetworkError(
-                    f"There is no port {', '.join(missing)} on this gateway.",
-                    "Choose a port that exists, or plug it in.",
-                )
-            for name in wanted:
-                prepare_port(name)
-            first = self.call(lambda: self._session is None)
-            if first:
-                self._stock_terms()
-            self._peer_macs = self.clerk.ledger.peer_macs()
-            devices = _virtual_devices(membership, found)
-            if first and not membership.claim:
-                self.call(lambda: self._install(membership, found, devices))  # frames may come a little later
-                frames = self._book.build(membership, found)
-            else:
-                frames = self._book.build(membership, found)
-                self.call(lambda: self._install(membership, found, devices))
-            self.call(lambda: self._hand_frames(membership, frames))
-            _remove_virtual_devices(keep={device.name for device in devices.values()})
+
+    def _apply(self, membership: Membership) -> None:
+        found = {port.name: port for port in _read_ports()}
+        wanted = plan.ports_of(membership.settings)
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise NetworkError(
+                f"There is no port {', '.join(missing)} on this gateway.",
+                "Choose a port that exists, or plug it in.",
+            )
+        for name in wanted:
+            prepare_port(name)
+        first = self.call(lambda: self._session is None)
+        if first:
+            self._stock_terms()
+        self._peer_macs = self.clerk.ledger.peer_macs()
+        devices = _virtual_devices(membership, found)
+        if first and not membership.claim:
+            self.call(lambda: self._install(membership, found, devices))  # frames may come a little later
+            frames = self._book.build(membership, found)
+        else:
+            frames = self._book.build(membership, found)
+            self.call(lambda: self._install(membership, found, devices))
+        self.call(lambda: self._hand_frames(membership, frames))
+        _remove_virtual_devices(keep={device.name for device in devices.values()})
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
         if action == "failover":
@@ -192,7 +199,7 @@ class HeartbeatLoop:
             session = self._session
             due = min(session.core.deadline(), slow_at) if session else slow_at
             before = boot_time_s()
-            ready = self._epoll.poll(max(0.0, min(due - before, LONGEST_SLEEP_S)))
+            ready = self._wait(max(0.0, min(due - before, LONGEST_SLEEP_S)))
             now = boot_time_s()
             if session is not None and now - due > session.core.plan.timing.late_s:
                 session.perform(session.core.ran_late(now - due, now))
@@ -212,6 +219,10 @@ class HeartbeatLoop:
             self._session.close()
         self._monitor.close()
         self._requests.close()
+
+    def _wait(self, timeout_s: float) -> list[tuple[int, int]]:
+        """Wait for input. A poll that a stop signal outlasted finds nothing: then it is asked again (rule 11)."""
+        return self._epoll.poll(timeout_s) or self._epoll.poll(0)
 
     def _turn(self, ready: list[tuple[int, int]]) -> None:
         for descriptor, _mask in ready:
@@ -276,7 +287,7 @@ class HeartbeatLoop:
             ethernet[one.port] = EthernetPath(one.name, one.tag, one.port)
             ethernet[one.port].wire = watched[one.port].wire
         names = {*core_plan.ports, *(path.ends.device for path in udp.values())}
-        codec = plan.codec_for(membership, self._incarnation)
+        codec = plan.codec_for(membership, secrets.token_bytes(8))  # a codec counts from 0: never twice as the same
         if old is not None:
             same_peer = old.core.plan.peer == core_plan.peer and old.codec.keys == codec.keys
             codec = old.codec if same_peer else codec
@@ -295,7 +306,7 @@ class HeartbeatLoop:
             udp,
             ethernet,
             watched,
-            {name: found[name].index for name in names if name in found},
+            {name: found[name].index if name in found else 0 for name in names},
             frozenset(str(address) for address in membership.settings.advanced.references),
             self._handover_ended,
         )
@@ -407,6 +418,8 @@ class HeartbeatLoop:
         def begin() -> Future[events.HandoverEnded] | None:
             if self._session is None:
                 return None
+            if self._session.core.active.handover is not None:
+                raise RequestRefused("A hand-over is under way already", "Nothing was changed.")
             self._handover = Future()
             self._session.tell(events.FailoverRequested(motive))
             return self._handover
@@ -444,11 +457,22 @@ class HeartbeatLoop:
         return {"on": on, "left_s": duration_s if on else 0}
 
     def _reapply(self, membership: Membership) -> None:
-        try:
-            self.apply(membership)
-        except ClusterError as error:
-            self.clerk.record("apply_failed", "critical", f"The network changed, and: {error.message}")
+        """Apply the settings in force anew, unless they have been replaced, or left, meanwhile."""
+        text = ""
+        with self._applying:
+            if self._session is None or self._session.membership is not membership:
+                return
+            try:
+                self._apply(membership)
+            except ClusterError as error:
+                text = f"The network changed, and: {error.message}"
+            except (OSError, TimeoutError) as error:
+                text = f"The network changed, and: {error}"
+        if text:
             self.call(self._mark_stale)
+            if text != self._reapply_failed:
+                self.clerk.record("apply_failed", "critical", text)
+        self._reapply_failed = text
 
     def _mark_stale(self) -> None:
         if self._session:

@@ -1,0 +1,107 @@
+"""The heartbeat loop's dealings with other threads, without sockets or a kernel."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flask_hsmx_cluster.agent.loop import HeartbeatLoop
+from flask_hsmx_cluster.decision.events import HandoverEnded
+from flask_hsmx_cluster.decision.model import Motive
+from flask_hsmx_cluster.errors import NetworkError, RequestRefused
+
+
+@pytest.fixture
+def notes() -> list[tuple[Any, ...]]:
+    return []
+
+
+@pytest.fixture
+def loop(notes: list[tuple[Any, ...]]) -> HeartbeatLoop:
+    clerk: Any = SimpleNamespace(record=lambda *words: notes.append(words))
+    return HeartbeatLoop(clerk, 5555)
+
+
+def direct(loop: HeartbeatLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what other threads ask for at once, on their own thread."""
+    monkeypatch.setattr(loop, "call", lambda work, timeout_s=5.0: work())
+
+
+def test_a_call_that_was_given_up_is_not_carried_out_later(loop: HeartbeatLoop) -> None:
+    done: list[int] = []
+    with pytest.raises(TimeoutError):
+        loop.call(lambda: done.append(1), timeout_s=0.01)
+    loop._turn([])
+    assert not done
+
+
+def test_settings_that_were_replaced_meanwhile_are_not_applied_again(
+    loop: HeartbeatLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network changed while the gateway was about to leave: it must not find itself back in the cluster."""
+    direct(loop, monkeypatch)
+    applied: list[Any] = []
+    monkeypatch.setattr(loop, "_apply", applied.append)
+    old: Any = SimpleNamespace()
+    loop._session = SimpleNamespace(membership=old)  # type: ignore[assignment]
+    with loop._applying:
+        thread = threading.Thread(target=loop._reapply, args=(old,))
+        thread.start()
+        loop._session = None
+    thread.join(2)
+    assert not applied
+    loop._session = SimpleNamespace(membership=old)  # type: ignore[assignment]
+    loop._reapply(old)
+    assert applied == [old]
+
+
+def test_settings_that_cannot_be_applied_again_are_tried_until_they_can_and_told_once(
+    loop: HeartbeatLoop, notes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct(loop, monkeypatch)
+
+    def fail(_membership: Any) -> None:
+        raise NetworkError("There is no port lan0 on this gateway.", "")
+
+    monkeypatch.setattr(loop, "_apply", fail)
+    session: Any = SimpleNamespace(membership=SimpleNamespace(), stale=False)
+    loop._session = session
+    for _ in range(3):
+        session.stale = False
+        loop._reapply(session.membership)
+        assert session.stale, "it is tried again"
+    assert [note[0] for note in notes] == ["apply_failed"]
+
+
+def test_a_second_hand_over_is_refused_and_the_first_gets_its_result(
+    loop: HeartbeatLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct(loop, monkeypatch)
+    asked = threading.Event()
+    active = SimpleNamespace(handover=None)
+
+    def tell(_event: Any) -> None:
+        active.handover = object()  # type: ignore[assignment]
+        asked.set()
+
+    core = SimpleNamespace(active=active, plan=SimpleNamespace(peer_name="gw-b"))
+    loop._session = SimpleNamespace(core=core, tell=tell)  # type: ignore[assignment]
+    results: list[Any] = []
+    first = threading.Thread(target=lambda: results.append(loop._hand_over(Motive.REQUEST)))
+    first.start()
+    assert asked.wait(2)
+    with pytest.raises(RequestRefused, match="under way"):
+        loop._hand_over(Motive.REQUEST)
+    loop._handover_ended(HandoverEnded(True, "done", 0.002))
+    first.join(2)
+    assert results == [{"took_ms": 2.0, "to": "gw-b"}]
+
+
+def test_a_wait_that_a_stop_signal_ended_still_finds_what_has_come_in(loop: HeartbeatLoop) -> None:
+    """A poll that was interrupted past its time returns nothing; no lease may be renewed on that (rule 11)."""
+    answers: list[list[tuple[int, int]]] = [[], [(7, 1)]]
+    loop._epoll = SimpleNamespace(poll=lambda _timeout: answers.pop(0))  # type: ignore[assignment]
+    assert loop._wait(0.1) == [(7, 1)]
