@@ -196,7 +196,17 @@ class LinkForm(Form):
     other = FormField(EndForm)
 
 
-class ClusterForm(FlaskForm):
+class _Form(FlaskForm):
+    """Base of all forms. Hidden fields have no id: several forms stand on one page."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for field in self:
+            if isinstance(field, HiddenField):
+                field.render_kw = {"id": False}
+
+
+class ClusterForm(_Form):
     """Base of the forms that hold settings: it knows which field a finding is about."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -375,11 +385,11 @@ class JoinForm(ClusterForm):
         return None
 
 
-class ActionForm(FlaskForm):
+class ActionForm(_Form):
     """A button."""
 
 
-class MaintenanceForm(FlaskForm):
+class MaintenanceForm(_Form):
     """Switch maintenance on for a while, or off."""
 
     on = HiddenField(default="1")
@@ -392,13 +402,13 @@ class MaintenanceForm(FlaskForm):
             raise StopValidation(_("Choose one of these times."))
 
 
-class LeaveForm(FlaskForm):
+class LeaveForm(_Form):
     """Leave the cluster, even if the other gateway cannot be told."""
 
     force = BooleanField()
 
 
-class ConflictForm(FlaskForm):
+class ConflictForm(_Form):
     """Choose between two revisions."""
 
     keep = StringField(validators=[AnyOf(("mine", "theirs"))])

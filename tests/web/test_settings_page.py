@@ -363,3 +363,12 @@ def test_conflict(client: Any, formed: FakeAgent) -> None:
     assert client.post(PREFIX + "/conflict", data={"keep": "theirs"}).status_code == 303
     assert formed.settings == theirs
     assert client.get(PREFIX + "/conflict").status_code == 302
+
+
+def test_no_id_stands_twice_on_a_page(make_app: Any, formed: FakeAgent) -> None:
+    client = make_app().test_client()
+    for path in ("/", "/failover", "/maintenance", "/leave", "/events"):
+        page = client.get(PREFIX + path).text
+        ids = re.findall(r'\sid="([^"]*)"', page)
+        assert sorted(ids) == sorted(set(ids)), path
+        assert "csrf_token" in page or path == "/events"
