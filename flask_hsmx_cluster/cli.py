@@ -157,18 +157,25 @@ def pairing_code(as_json: bool) -> None:
 def _print_code(answer: Json, address: str) -> None:
     click.echo(_("Pairing code: %(code)s  (good for %(time)s, for one gateway)",
                  code=answer["code"], time=words.duration(answer["expires_in_s"])))
-    click.echo(_("On the other gateway: flask cluster join %(address)s %(code)s --sync ADDRESS/PREFIX@PORT",
-                 address=address, code=answer["code"]))
+    click.echo(_("On the other gateway: flask cluster join %(address)s --sync ADDRESS/PREFIX@PORT",
+                 address=address))
 
 
 @_command
 @click.argument("address", type=_Typed("ADDRESS[:PORT]", fields.peer))
-@click.argument("code")
+@click.argument("code", default="-")
 @_ends
 def join(
     address: str, code: str, sync: Json, backup: Json | None, service: Json | None, as_json: bool
 ) -> None:
-    """Join the cluster of the gateway at ADDRESS with its pairing CODE."""
+    """Join the cluster of the gateway at ADDRESS with its pairing CODE.
+
+    Without CODE it is asked for, or read from the input: the process list shows it to nobody.
+    """
+    if code == "-":
+        if sys.stdin.isatty():
+            click.echo(_("Pairing code: "), nl=False, err=True)
+        code = sys.stdin.readline().strip()
     ends = {"sync": sync, "backup": backup, "service": service}
     answer = _call("join", address=address, code=code, ends={kind: end for kind, end in ends.items() if end})
     if as_json:

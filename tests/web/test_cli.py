@@ -90,6 +90,14 @@ def test_join(app: Flask, agent: FakeAgent) -> None:
                                   "ends": {"sync": {"port": "sync0", "address": "192.168.254.1/30"}}}
 
 
+@pytest.mark.parametrize("typed", [[], ["-"]])
+def test_the_code_need_not_stand_in_the_process_list(app: Flask, agent: FakeAgent, typed: list[str]) -> None:
+    arguments = ["cluster", "join", "192.168.254.2", *typed, "--sync", "192.168.254.1/30@sync0", "--json"]
+    result = app.test_cli_runner().invoke(args=arguments, input=f" {CODE}\n")
+    assert json.loads(result.stdout)["peer"] == "gateway-b"
+    assert agent.calls[-1][1]["code"] == CODE
+
+
 def test_join_with_a_wrong_code(app: Flask, agent: FakeAgent) -> None:
     result = run(app, "join", "192.168.254.2", "WRONG", "--sync", "192.168.254.1/30@sync0")
     assert result.exit_code == 1
