@@ -100,7 +100,7 @@ class Session:
         self._proof_sent = float("-inf")
         self._clone_noted = float("-inf")
         self._mend_noted = float("-inf")
-        self._reference_at = float("-inf")
+        self._reference_at = boot_time_s()  # none has been asked yet: that is no ill health
         self._seen: dict[tuple[str, bytes], float] = {}
         self._kept_macs: dict[str, str] = {}
         self.mended = 0
@@ -178,7 +178,9 @@ class Session:
                 self._address_event(kind, body)
 
     def _link_event(self, kind: int, body: memoryview) -> None:
-        _family, _type, index, flags, _change = _LINK.unpack_from(body)
+        family, _type, index, flags, _change = _LINK.unpack_from(body)
+        if family != socket.AF_UNSPEC:  # a bridge tells of its ports, not of carriers
+            return
         for name, known in self.link_index.items():
             if known == index:
                 up = kind == RTM_NEWLINK and carrier_of(flags)
@@ -262,9 +264,7 @@ class Session:
                 case events.Send():
                     self._send(effect.kind, effect.motive, effect.path)
                 case events.ProbeAddresses():
-                    for port in self.watched.values():
-                        for frames in port.frames:
-                            port.wire.send(frames.probe)
+                    self._ask()
                 case events.Claim():
                     self._claim(effect)
                 case events.Release():
@@ -333,6 +333,12 @@ class Session:
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
 
+    def _ask(self) -> None:
+        for port in self.watched.values():
+            sent = [port.wire.send(frames.probe) for frames in port.frames]
+            if len(sent) < len(port.addresses) or not all(sent):
+                self.tell(events.NotAsked(port.name))
+
     def _announce(self, again: bool = False) -> None:
         self.announce_waits = False
         for port in self.watched.values():
@@ -367,13 +373,9 @@ class Session:
         if self.reserved:
             upto, self.reserved = self.reserved, 0
             self.tell(events.TermsReserved(upto))
-        if self.references:
-            for port in self.watched.values():
-                for probe in port.reference_probes:
-                    port.wire.send(probe)
-            asked = any(port.reference_probes for port in self.watched.values())
-            bad = asked and now - max(self._reference_at, self.core.began) > REFERENCE_FRESH_S
-            self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))
+        asked = [port.wire.send(probe) for port in self.watched.values() for probe in port.reference_probes]
+        bad = bool(asked) and now - self._reference_at > REFERENCE_FRESH_S
+        self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))
 
     def set_frames(self, frames: dict[str, PortFrames]) -> None:
         """Take the frames that were built meanwhile; announce if that was waiting for them."""

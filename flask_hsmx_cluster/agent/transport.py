@@ -43,7 +43,11 @@ class UdpPath:
         if self._socket is not None:
             return True
         family = socket.AF_INET6 if ":" in self.ends.local else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # a kernel without IPv6, or no descriptor left
+            self.problem = str(error.strerror or error)
+            return False
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.ends.device.encode() + b"\0")
@@ -73,7 +77,9 @@ class UdpPath:
     def receive(self) -> list[bytes]:
         """Return what has arrived, at most :data:`DATAGRAMS_PER_TURN`."""
         found: list[bytes] = []
-        while self._socket is not None and len(found) < DATAGRAMS_PER_TURN:
+        for _ in range(DATAGRAMS_PER_TURN):
+            if self._socket is None:
+                break
             try:
                 found.append(self._socket.recv(2048))
             except BlockingIOError:

@@ -22,6 +22,7 @@ from .events import (
     HealthReport,
     Heard,
     MaintenanceSet,
+    NotAsked,
     Note,
     ProbeAddresses,
     Release,
@@ -130,6 +131,9 @@ class Core:
                 self._address_seen(event)
             case StrangerSeen():
                 self._stranger(event)
+            case NotAsked():
+                if port := self.ports.get(event.port):
+                    port.not_asked(now)
             case Carrier():
                 self._carrier(event)
             case Renewed():

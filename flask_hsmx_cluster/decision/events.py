@@ -50,6 +50,13 @@ class StrangerSeen:
 
 
 @dataclass(frozen=True)
+class NotAsked:
+    """:class:`ProbeAddresses` could not be sent on a port: its frames are not built yet, or its queue is full."""
+
+    port: str
+
+
+@dataclass(frozen=True)
 class HealthReport:
     """A check's present result. Recomputed each time, never accumulated."""
 
@@ -97,6 +104,7 @@ Event = (
     | Carrier
     | AddressSeen
     | StrangerSeen
+    | NotAsked
     | HealthReport
     | Renewed
     | ClaimFailed
@@ -120,7 +128,7 @@ class Send:
 
 @dataclass(frozen=True)
 class ProbeAddresses:
-    """Ask on the wire who holds the virtual IPs, on every port."""
+    """Ask on the wire who holds the virtual IPs, on every port; :class:`NotAsked` where that is impossible."""
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ class PortEvidence:
     probed_at: float | None = None
     #: probes sent since the peer last answered
     unanswered: int = 0
+    #: a probe could not be sent
+    not_asked_at: float = float("-inf")
 
     def set_carrier(self, up: bool, now: float) -> None:
         """Note the carrier. A port that has just come up has proved nothing yet."""
@@ -100,6 +102,11 @@ class PortEvidence:
     def probed(self, now: float) -> None:
         self.probed_at = now
         self.unanswered += 1
+
+    def not_asked(self, now: float) -> None:
+        """Take back the last probe: it was not sent."""
+        self.not_asked_at = now
+        self.unanswered = max(0, self.unanswered - 1)
 
     def answered(self, now: float) -> None:
         self.answered_at = now
@@ -143,7 +150,7 @@ class PortEvidence:
             return Reading.NO_CARRIER
         if self.answered_at is not None and self.answered_at >= since:
             return Reading.ANSWERED
-        return Reading.SILENT if self.readable(cold) else Reading.BLIND
+        return Reading.SILENT if self.readable(cold) and self.not_asked_at < since else Reading.BLIND
 
     def conflict(self, now: float) -> bool:
         """Return whether a MAC of neither gateway used the virtual IP lately."""

@@ -151,7 +151,7 @@ def parse(data: bytes) -> Frame | None:
             return OtherFrame(source)
         return AddressClaim(source, socket.inet_ntoa(sender_ip))
     if ethertype == _ETH_IPV6 and len(data) >= 78 and data[20] == 58:
-        if data[54] == 136:
+        if data[54] == 136 and data[21] == 255:  # else a router has forwarded it: not its sender's MAC (RFC 4861)
             return AddressClaim(source, str(IPv6Address(data[62:78])))
         return OtherFrame(source)
     return None
