@@ -164,8 +164,9 @@ class NodeStore:
                     f"The file {self.path} is no node store: another program's tables are in it.",
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
                 )
-            m.Base.metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
+            if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
+                m.Base.metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -533,8 +534,9 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
+        # exclusive: nobody else opens it, and no file of shared memory has to find room on a full disk
         # secure_delete: keys of a cluster that was left must not linger in free pages
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

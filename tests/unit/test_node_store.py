@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,11 +114,12 @@ def test_old_revisions_are_forgotten(store: NodeStore, monkeypatch: pytest.Monke
         revision = revisions.draft(present, SETTINGS, A, "A", str(number), KEY)
         present = revisions.apply(revisions.prepare(present, revision), revision.digest)
         store.save_heads(present)
+    assert store.heads() == present
+    store.close()
     with sqlite3.connect(store.path) as connection:
         assert connection.execute("SELECT count(*) FROM settings_revision").fetchone() == (3,)
         assert connection.execute("SELECT count(*) FROM revision_link_end").fetchone() == (9,)
     connection.close()
-    assert store.heads() == present
 
 
 def test_leaving_forgets_every_secret(store: NodeStore, path: Path) -> None:
@@ -155,6 +158,7 @@ def test_events_are_bounded_newest_first(store: NodeStore, monkeypatch: pytest.M
     assert found[0]["node"] == "A" and found[0]["at"].endswith("+00:00")
     assert store.events(limit=2, before=found[3]["id"]) == found[4:6]
     assert store.event_count() == 10
+    store.close()
     with sqlite3.connect(store.path) as connection:
         assert connection.execute("SELECT count(*) FROM event_evidence").fetchone() == (20,)
     connection.close()
@@ -261,10 +265,10 @@ def test_damaged_pages(store: NodeStore, path: Path) -> None:
 
 def test_altered_settings(store: NodeStore, path: Path) -> None:
     store.save_heads(heads(), [KEY])
+    store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE revision_virtual_ip SET address = '10.0.0.66/24' WHERE position = 0")
     connection.close()
-    store.close()
     with pytest.raises(StoreError, match="does not match its digest"):
         _heads_of(path)
 
@@ -304,6 +308,34 @@ def test_somebody_elses_database_is_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("guest",)]
     database.close()
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+from flask_hsmx_cluster.agent.node_store import NodeStore, StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+store = NodeStore(Path(sys.argv[1]))
+print(store.identify("machine", {"lan0": "02:00:00:00:00:01"}), store.node_id)
+try:
+    store.record("x", "info", "x")
+except StoreError as error:
+    print(error.remedy)
+"""
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_full_disk_keeps_no_gateway_from_starting(store: NodeStore, path: Path, crashed: bool) -> None:
+    store.identify("machine", MACS)
+    if not crashed:
+        store.close()
+    copied = path.with_name("copy")
+    for end in ("", "-wal"):
+        if (source := Path(f"{path}{end}")).exists():
+            Path(f"{copied}{end}").write_bytes(source.read_bytes())
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, str(copied)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert f"True {NodeStore(copied).node_id}" in done.stdout and "disk is full" in done.stdout
 
 
 def test_later_schema(path: Path) -> None:
