@@ -36,6 +36,7 @@ MAX_EVENTS_SIZE = 200_000
 #: Periods of the jobs, s.
 DELIVER_EVERY_S = 5.0
 FINISH_EVERY_S = 10.0
+IN_FORCE_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
@@ -64,6 +65,7 @@ class AgentService:
         self._creator = Creator(self._cluster, self._exchange)
         self._joining = Joining(self._cluster, self._exchange, post)
         self._started_at = boot_time_s()
+        self._out_of_force = False
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
         self._exchange.handle("failover", lambda _sender, _arguments: hot.request("failover"))
@@ -82,10 +84,25 @@ class AgentService:
         try:
             self._hot.apply(membership)
         except ClusterError as error:
+            self._out_of_force = True
             self._store.record(
                 "apply_failed", "critical", "The cluster settings cannot be put in force.", [error.message]
             )
             log.error("The cluster settings cannot be put in force: %s", error.message)
+
+    def _come_into_force(self) -> str:
+        """Try again what was impossible at the start: a port may come up later than the agent."""
+        if not self._out_of_force:
+            return "in force"
+        with self._cluster.state_lock:
+            if (membership := self.membership()) is not None:
+                try:
+                    self._hot.apply(membership)
+                except ClusterError as error:
+                    return f"waits: {error.message}"
+                self._store.record("applied", "info", "The cluster settings are in force now.", [])
+            self._out_of_force = False
+        return "in force"
 
     def membership(self) -> Membership | None:
         """Return this gateway's place in its cluster, None outside of one."""
@@ -100,6 +117,7 @@ class AgentService:
         return {
             "deliver settings": (DELIVER_EVERY_S, self._revisions.deliver),
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
+            "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
         }
 

@@ -266,6 +266,19 @@ def test_failover_from_either_side(world: World) -> None:
         world.a.service.failover()
 
 
+def test_settings_that_a_late_port_kept_out_of_force_come_into_force_with_it(world: World) -> None:
+    """At boot a port may come up later than the agent: the gateway must not stay out of its cluster for that."""
+    hot, job = world.b.hot, world.b.service.periodic_jobs()["put settings in force"][1]
+    assert job() == "in force"
+    hot.membership, hot.refuse = None, "There is no port lan0 on this gateway."
+    world.b.service.start()
+    assert "no port lan0" in (job() or "") and hot.membership is None
+    hot.refuse = ""
+    assert job() == "in force" and hot.membership == world.b.service.membership()
+    applied = len(hot.applied)
+    assert job() == "in force" and len(hot.applied) == applied, "once"
+
+
 def test_maintenance_survives_a_restart_and_expires(world: World) -> None:
     assert world.b.service.maintenance(True, 600) == {"on": True, "left_s": 600}
     world.restart("B")
