@@ -536,7 +536,13 @@ def _engine(path: Path) -> Engine:
     def _configure(connection: Any, _record: object) -> None:
         # exclusive: nobody else opens it, and no file of shared memory has to find room on a full disk
         # secure_delete: keys of a cluster that was left must not linger in free pages
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
+        for pragma in (
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "foreign_keys = ON",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
