@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -28,15 +27,17 @@ from ..network.announce import FrameRequest
 from ..network.clock import boot_time_s, machine_boot_id
 from ..network.netlink import MonitorSocket, RequestSocket
 from ..network.ports import Port, prepare_port, read_ports
-from ..network.virtual_mac import ensure_device, is_virtual, remove_device
-from ..network.wire import AddressClaim, PortSocket
+from ..network.virtual_mac import is_virtual
+from ..network.wire import PortSocket
 from . import plan
 from .clerk import Clerk
+from .devices import mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
 from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .session import Session, WatchedPort
 from .status import Showing, alarms, snapshot
 from .transport import EthernetPath, UdpPath
+from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class HeartbeatLoop:
 
     def ports(self) -> list[dict[str, Any]]:
         shared = self.call(self._shared)
-        return [port.as_dict(shared) for port in _read_ports() if not is_virtual(port)]
+        return [port.as_dict(shared) for port in ports_now() if not is_virtual(port)]
 
     def peer_macs(self) -> dict[str, str]:
         def read() -> dict[str, str]:
@@ -109,13 +110,13 @@ class HeartbeatLoop:
 
     def probe_address(self, port: str, address: str, timeout_s: float) -> list[str]:
         """Return the MACs that answer for an address; uses a socket of its own, not the loop's."""
-        found = next((one for one in _read_ports() if one.name == port), None)
+        found = next((one for one in ports_now() if one.name == port), None)
         if found is None or not found.mac:
             raise NetworkError(f"There is no port {port} on this gateway.", "Choose one that exists.")
         frames = self._book.frames([FrameRequest(address, found.mac)])[0]
-        wire = PortSocket(port, found.index, _mac(found))
+        wire = PortSocket(port, found.index, mac_of(found))
         try:
-            return sorted(_ask(wire, frames.probe, address, timeout_s))
+            return sorted(who_answers(wire, frames.probe, address, timeout_s))
         finally:
             wire.close()
 
@@ -129,10 +130,10 @@ class HeartbeatLoop:
                 self._apply(membership)
             else:
                 self.call(self._leave)
-                _remove_virtual_devices(keep=set())
+                remove_virtual_devices(keep=set())
 
     def _apply(self, membership: Membership) -> None:
-        found = {port.name: port for port in _read_ports()}
+        found = {port.name: port for port in ports_now()}
         wanted = plan.ports_of(membership.settings)
         missing = [name for name in wanted if name not in found]
         if missing:
@@ -146,7 +147,7 @@ class HeartbeatLoop:
         if first:
             self._stock_terms()
         self._peer_macs = self.clerk.ledger.peer_macs()
-        devices = _virtual_devices(membership, found)
+        devices = virtual_devices(membership, found)
         if first and not membership.claim:
             self.call(lambda: self._install(membership, found, devices))  # frames may come a little later
             frames = self._book.build(membership, found)
@@ -154,7 +155,7 @@ class HeartbeatLoop:
             frames = self._book.build(membership, found)
             self.call(lambda: self._install(membership, found, devices))
         self.call(lambda: self._hand_frames(membership, frames))
-        _remove_virtual_devices(keep={device.name for device in devices.values()})
+        remove_virtual_devices(keep={device.name for device in devices.values()})
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
         if action == "failover":
@@ -192,7 +193,7 @@ class HeartbeatLoop:
         self._monitor = MonitorSocket()
         self._register(self._monitor.fileno(), self._on_netlink)
         self._epoll.register(self._wakeup, select.EPOLLIN)
-        notify = _Watchdog()
+        notify = Watchdog()
         slow_at = boot_time_s()
         wall_offset = time.time() - boot_time_s()
         while not self._stopping.is_set():
@@ -479,76 +480,6 @@ class HeartbeatLoop:
             self._session.stale = True
 
 
-def _read_ports() -> list[Port]:
-    requests = RequestSocket()
-    try:
-        return read_ports(requests)
-    finally:
-        requests.close()
-
-
-def _mac(port: Port) -> bytes:
-    return bytes.fromhex(port.mac.replace(":", ""))
-
-
 def _watch(port: Port, addresses: frozenset[str], device: Port | None) -> WatchedPort:
-    wire = PortSocket(port.name, port.index, _mac(port))
-    return WatchedPort(port.name, port.index, _mac(port), wire, addresses, _mac(device) if device else b"")
-
-
-def _virtual_devices(membership: Membership, found: dict[str, Port]) -> dict[str, Port]:
-    """Return the devices of virtual MACs, by port; they are made where they are missing."""
-    macs = {name: plan.virtual_mac_of(membership.settings, name) for name in plan.ports_of(membership.settings)}
-    requests = RequestSocket()
-    try:
-        return {name: ensure_device(requests, found[name], mac) for name, mac in macs.items() if mac}
-    finally:
-        requests.close()
-
-
-def _remove_virtual_devices(keep: set[str]) -> None:
-    """Remove the devices that no address needs any more."""
-    requests = RequestSocket()
-    try:
-        for port in read_ports(requests):
-            if is_virtual(port) and port.name not in keep:
-                remove_device(requests, port)
-    finally:
-        requests.close()
-
-
-def _ask(wire: PortSocket, probe: bytes, address: str, timeout_s: float) -> set[str]:
-    found: set[str] = set()
-    end = time.monotonic() + timeout_s
-    while (left := end - time.monotonic()) > 0:
-        wire.send(probe)
-        wait_until = time.monotonic() + min(left, 0.2)
-        while (wait := wait_until - time.monotonic()) > 0:
-            if select.select([wire.fileno()], [], [], wait)[0]:
-                found |= {
-                    frame.mac.hex(":")
-                    for frame in wire.receive()
-                    if isinstance(frame, AddressClaim) and frame.address == address
-                }
-        if found:
-            break
-    return found
-
-
-class _Watchdog:
-    """Tells systemd that the loop is alive, if systemd asked for it."""
-
-    def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
-        self._send(b"READY=1")
-
-    def ping(self) -> None:
-        self._send(b"WATCHDOG=1")
-
-    def _send(self, text: bytes) -> None:
-        if self._address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-                try:
-                    connection.sendto(text, self._address.replace("@", "\0", 1))
-                except OSError:
-                    log.debug("systemd did not take the notification")
+    wire = PortSocket(port.name, port.index, mac_of(port))
+    return WatchedPort(port.name, port.index, mac_of(port), wire, addresses, mac_of(device) if device else b"")
