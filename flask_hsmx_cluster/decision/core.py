@@ -179,7 +179,7 @@ class Core:
         """
         self._advance(now)
         timing = self.plan.timing
-        self.passive.burst = self.passive.hold = None
+        self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, "This gateway's agent stood still during the hand-over")
         self.note(
             "late",
@@ -351,7 +351,7 @@ class Core:
             term = Term(self._next_term, self.plan.node)
             self._next_term += 1
         self.role, self.phase, self.term, self.why, self.since = Role.ACTIVE, Phase.LEADING, term, why, self.now
-        self.passive.burst = self.passive.hold = None
+        self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, f"This gateway became active again: {why}")
         self.active.out_of_hold = out_of_hold
         self.served_since = self.now

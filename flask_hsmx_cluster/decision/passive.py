@@ -70,11 +70,14 @@ class Passive:
         self.next_probe = core.began
         self.peer_lease_until = core.began
         self.peer_passive_since: float | None = None
+        self.granted: Beat | None = None
         self.yield_until = self.ready_until = self.wait_until = -NEVER
 
     def deadline(self) -> float:
         """Return when the next probe, the end of a burst step, or a suspicion is due, s."""
         core = self.core
+        if self.granted:
+            return core.now
         if self.burst:
             return self.burst.next_at
         if self.hold:
@@ -88,6 +91,7 @@ class Passive:
     def heard(self, beat: Beat) -> None:
         core = self.core
         if beat.role is Role.ACTIVE:
+            self.granted = None
             if core.active.handover and core.active.handover.granted:
                 core.active.end_handover(True, f"{core.plan.peer_name} is active")
             if self.adopting is not None:
@@ -99,19 +103,24 @@ class Passive:
             self._answer_offer(beat)
         elif beat.kind is Kind.GRANT and core.now < self.ready_until and beat.role is Role.PASSIVE:
             self.ready_until = -NEVER
-            if beat.motive is Motive.HEALTH:
-                core.brake.moved(core.now, network_causes(beat.causes))
-            else:
-                core.brake.release()
-            core.claim(
-                GRANTED_WORDS[beat.motive],
-                (
-                    f"{core.plan.peer_name} released the addresses and passed term {beat.term}",
-                    *((f"its health: {judge.in_words(beat.causes, core.plan.ports)}",) if beat.causes else ()),
-                ),
-            )
+            self.granted = beat  # used once all that has come in is read: it may have been taken back since
         elif beat.kind is Kind.BYE and beat.role is Role.ACTIVE and core.phase is Phase.FOLLOWING:
             self.begin_burst(f"{core.plan.peer_name} said that its agent stops")
+
+    def _take(self, grant: Beat) -> None:
+        core = self.core
+        self.granted = None
+        if grant.motive is Motive.HEALTH:
+            core.brake.moved(core.now, network_causes(grant.causes))
+        else:
+            core.brake.release()
+        core.claim(
+            GRANTED_WORDS[grant.motive],
+            (
+                f"{core.plan.peer_name} released the addresses and passed term {grant.term}",
+                *((f"its health: {judge.in_words(grant.causes, core.plan.ports)}",) if grant.causes else ()),
+            ),
+        )
 
     def _answer_offer(self, beat: Beat) -> None:
         core = self.core
@@ -130,6 +139,9 @@ class Passive:
 
     def step(self) -> None:
         core = self.core
+        if self.granted:
+            self._take(self.granted)
+            return
         if self.burst:
             self._burst_step(self.burst)
             return
@@ -342,7 +354,7 @@ class Passive:
     def forget_peer(self) -> None:
         """Drop what a former peer has led to; an adoption goes on."""
         core = self.core
-        self.hold = self.peer_passive_since = None
+        self.hold = self.peer_passive_since = self.granted = None
         self.peer_lease_until = core.now
         self.ready_until = -NEVER
         if self.adopting is None:

@@ -131,3 +131,19 @@ def test_a_hand_over_that_is_cut_short_is_told(world: World, how: str) -> None:
         world._tell(machine, events.Heard("sync", beat))
     assert core.active.handover is None
     assert machine.handovers and not machine.handovers[-1].ok
+
+
+def test_a_grant_that_was_taken_back_while_the_other_stood_still_is_not_used(world: World) -> None:
+    """B says that it is ready and stands still; A, hearing nothing, takes the role back; then B reads its mail."""
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    while not any(isinstance(event, events.Heard) and event.beat.kind is Kind.GRANT
+                  for _at, event, _number in world.machines["b"].inbox):  # fmt: skip
+        world.run(0.001)
+    world.freeze("b")
+    before = len(world.reigns)
+    world.run(0.4)
+    assert active(world) == ["a"], world.log
+    world.thaw("b")
+    world.run(1)
+    assert active(world) == ["a"] and world.both == 0, world.log
+    assert len(world.reigns) == before + 1, "B has claimed as well, if only for a moment"
