@@ -111,7 +111,10 @@ def because(status: dict[str, Any]) -> str:
     if status["cluster"] is None:
         return ""
     time, why = duration(here["since_s"]), here["why"].rstrip(".")
-    text = _("For %(time)s: %(why)s.", time=time, why=why) if why else _("For %(time)s.", time=time)
+    if why == "has just started":
+        text = _("For %(time)s, since it started.", time=time)
+    else:
+        text = _("For %(time)s: %(why)s.", time=time, why=why) if why else _("For %(time)s.", time=time)
     if here["phase"] in ("leading", "following"):
         return text
     return f"{text} {_('It %(does)s.', does=here['phase_text'].rstrip('.'))}"

@@ -20,13 +20,17 @@ def diagram(status: dict[str, Any]) -> dict[str, Any]:
     here, peer, paths = status["node"], status["peer"], status["paths"]
     mine, theirs = _holders(status)
     network = [path for path in paths if path["kind"] in ("service", "ethernet")]
+    across = _together(network) if network else _seen(status["virtual_ips"])
+    # A gateway that is off says nothing about the network: the shared addresses tell whether guests have it.
+    silent = across == "down" and peer is not None and peer["role"] == "unknown"
     return {
         "here": _box(here["name"], here["role"], here["health"], here["maintenance_left_s"] is not None, mine),
         "peer": None if peer is None else _box(
             peer["name"], peer["role"], peer["health"], peer["maintenance"], theirs),
         "cables": [_cable(kind, [path for path in paths if path["kind"] == kind]) for kind in ("sync", "backup")],
         "network": {
-            "state": _together(network) if network else _seen(status["virtual_ips"]),
+            "state": _seen(status["virtual_ips"]) if silent else across,
+            "peer_state": across,
             "ports": ", ".join(sorted({vip["port"] for vip in status["virtual_ips"]})),
         },
         "signs": SIGNS,

@@ -243,6 +243,8 @@ class SettingsForm(ClusterForm):
     """*Network / Cluster settings*: this gateway's column and, once it has joined, the other one's."""
 
     base_revision = HiddenField(default="0")
+    #: The node whose column is the first one.
+    node = HiddenField(default="")
     enabled = BooleanField(default=True)
     vip0 = FormField(VirtualIPForm)
     vip1 = FormField(VirtualIPForm)
@@ -274,6 +276,20 @@ class SettingsForm(ClusterForm):
                 link.other.form.port.suggest(ports)
             else:
                 link.other.form.port.offer(peer_ports)
+
+    def turn_to(self, node_id: str) -> bool:
+        """Swap the columns if the page was made by the other gateway; return whether it was.
+
+        That happens where a virtual IP has moved between showing the page and saving it.
+        """
+        if self.node.data in ("", node_id):
+            return False
+        self.node.data = node_id
+        for link in self._links():
+            mine, other = link.mine.form, link.other.form
+            for name in ("port", "address"):
+                mine[name].data, other[name].data = other[name].data, mine[name].data
+        return True
 
     def validate(self, extra_validators: Any = None) -> bool:
         valid = [bool(super().validate(extra_validators))]
@@ -416,7 +432,7 @@ class ConflictForm(_Form):
 
 def form_data(current: Mapping[str, Any], node_id: str, revision: int) -> dict[str, Any]:
     """Return settings as data of a :class:`SettingsForm`."""
-    data: dict[str, Any] = {"base_revision": str(revision), **current["advanced"]}
+    data: dict[str, Any] = {"base_revision": str(revision), "node": node_id, **current["advanced"]}
     data["references"] = "\n".join(current["advanced"]["references"])
     data |= {f"vip{number}": vip for number, vip in enumerate(current["virtual_ips"][:2])}
     for link in current["links"]:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, flash, jsonify, make_response, redirect, 
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import fields, rules, settings, words
-from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
+from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
 from ..extension import state
 from ..translate import gettext as _
 from . import forms
@@ -87,7 +87,15 @@ def save() -> Answer:
         return redirect(url_for(".index"))
     status, ports = _call("status"), _ports()
     form = forms.SettingsForm()
+    turned = form.turn_to(held["node_id"])
     form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
+    if turned:
+        form.attach([Finding(
+            "other_gateway",
+            _("%(name)s answers here now; it was the other gateway when this page was opened.",
+              name=status["node"]["name"]),
+            _("The two columns are swapped accordingly. Look at them, and save again."))])
+        return _settings_page(form, status, held, code=409)
     if request.form.get("action") == "fetch":
         return _settings_page(form, status, held, unmatched=_fetch_into(form, ports))
     if not form.validate_on_submit():
@@ -315,7 +323,8 @@ def join() -> Answer:
         form.attach(error.findings)
         return _join_page(form, ports, 422)
     except ClusterError as error:
-        form.attach([Finding(error.code, error.message, error.remedy)])
+        field = "code" if isinstance(error, PairingFailed) else ""
+        form.attach([Finding(error.code, error.message, error.remedy, field)])
         return _join_page(form, ports, http_status(error))
     flash(_("This gateway has joined the cluster of %(peer)s.", peer=answer["peer"]), FLASH)
     return redirect(url_for(".index"), 303)

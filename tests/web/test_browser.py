@@ -105,6 +105,27 @@ def test_choosing_a_port_fills_in_its_address(page: Any, agent: FakeAgent) -> No
     assert page.complaints == []
 
 
+def test_the_address_moves_to_the_other_gateway(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.fill("#vip0-address", "10.0.0.123/24")
+    page.evaluate("document.querySelector('[data-hsmx]').dataset.node = 'the other one'")
+    page.get_by_text("The other gateway answers here now.").wait_for(timeout=4000)
+    assert page.input_value("#vip0-address") == "10.0.0.123/24"
+    page.goto(PREFIX + "/")
+    page.evaluate("document.querySelector('[data-hsmx]').dataset.node = 'the other one'")
+    page.locator("[data-hsmx][data-node^='aaaa']").wait_for(timeout=4000)
+
+
+def test_what_was_said_goes_when_the_role_changes(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.get_by_role("link", name="Fail over …").click()
+    page.get_by_role("dialog").get_by_role("button", name="Fail over").click()
+    page.get_by_text("gateway-b is active now.").wait_for()
+    page.wait_for_timeout(1500)
+    formed.role = "active"
+    page.get_by_text("gateway-b is active now.").wait_for(state="detached", timeout=4000)
+
+
 def test_agent_goes_and_comes_back(page: Any, formed: FakeAgent) -> None:
     page.goto(PREFIX + "/")
     page.route("**/status.json*", lambda route: route.fulfill(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster import Finding, PeerUnavailable
+from flask_hsmx_cluster import Finding, PeerUnavailable, words
+from flask_hsmx_cluster.web.diagram import diagram
 
 from .conftest import PREFIX
 from .fake_agent import PEER_ID, FakeAgent, cluster_settings, peer_status, port
@@ -50,6 +51,21 @@ def save(client: Any, **changes: str) -> Any:
 
 
 # ---- looking ----
+
+
+def test_the_network_of_guests_is_not_cut_because_the_other_gateway_is_off(formed: FakeAgent) -> None:
+    status = formed.verb_status()
+    status["paths"] = [{"name": "service", "kind": "service", "port": "lan0", "state": "down", "rtt_ms": None}]
+    status["peer"]["role"] = "unknown"
+    drawn = diagram(status)["network"]
+    assert (drawn["state"], drawn["peer_state"]) == ("up", "down")
+    status["peer"]["role"] = "passive"  # heard over a cable of its own: the network between them is cut
+    assert diagram(status)["network"]["state"] == "down"
+
+
+def test_since_the_start() -> None:
+    node = {"since_s": 65, "why": "has just started", "phase": "following"}
+    assert words.because({"cluster": {}, "node": node}) == "For 1 min 5 s, since it started."
 
 
 def test_it_says_what_is_so(client: Any, formed: FakeAgent) -> None:
@@ -269,6 +285,34 @@ def test_unticking_enable_asks_first(client: Any, formed: FakeAgent) -> None:
     answer = client.post(PREFIX + "/", data=data)
     assert answer.status_code == 302 and answer.location.endswith("/leave")
     assert formed.settings is not None
+
+
+# ---- the virtual IP moves while the page is open ----
+
+
+def test_a_form_made_by_the_other_gateway_is_turned(client: Any, formed: FakeAgent) -> None:
+    answer = save(client, node="b" * 32, vip0__address="10.0.0.77/24",
+                  sync__mine__address="192.168.254.2/30", sync__other__address="192.168.254.1/30")
+    assert answer.status_code == 409 and "propose" not in dict(formed.calls)
+    assert "gateway-a answers here now" in answer.text and value(answer.text, "node") == "a" * 32
+    assert value(answer.text, "sync-mine-address") == "192.168.254.1/30"
+    assert value(answer.text, "sync-other-address") == "192.168.254.2/30"
+    assert value(answer.text, "vip0-address") == "10.0.0.77/24"
+
+
+def test_the_dialog_follows_whether_a_fail_over_would_work(client: Any, formed: FakeAgent) -> None:
+    parts = client.get(PREFIX + "/status.json?parts=1").json["parts"]
+    assert "would not work now" not in parts["plan_failover"]
+    formed.alarms = [{"key": "x", "severity": "warning", "text": "x", "remedy": "", "since_s": 1}]
+    parts = client.get(PREFIX + "/status.json?parts=1").json["parts"]
+    assert "It would not work now" in parts["plan_failover"]
+
+
+def test_what_a_cut_path_measured_before_is_not_shown(client: Any, formed: FakeAgent) -> None:
+    formed.paths_down = {"sync"}
+    page = client.get(PREFIX + "/").text
+    row = page[page.index('<th scope="row">sync'):]
+    assert "%" not in row[: row.index("</tr>")]
 
 
 # ---- fetching the other gateway's addresses ----

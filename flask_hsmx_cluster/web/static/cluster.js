@@ -9,7 +9,9 @@
   const PERIOD_MS = 1000;
   const banner = root.querySelector("[data-banner]");
   const shown = new Map();
-  let typed = false;
+  // A form that is shown again holds what was typed before.
+  let typed = Boolean(root.querySelector("form [data-focus]"));
+  let role = null;
 
   root.addEventListener("input", () => { typed = true; });
 
@@ -58,8 +60,18 @@
       say(response.status >= 500 ? root.dataset.lost : root.dataset.signedOut);
       return;
     }
+    if (root.dataset.node && status.node && status.node.id !== root.dataset.node) {
+      // The virtual IP has moved: this page was made by the other gateway.
+      if (typed) say(root.dataset.moved);
+      else location.assign(root.dataset.indexUrl);
+      return;
+    }
     say("");
     if (!status.page) return;
+    if (role && status.node && status.node.role !== role) {
+      root.querySelectorAll("[data-flash]").forEach((element) => element.remove());  // no longer true
+    }
+    role = status.node ? status.node.role : role;
     if (status.page !== "absent" || root.dataset.page === "formed") replaceParts(status.parts);
     follow(status.page, status);
   }
@@ -108,12 +120,12 @@
     if (only(addresses) && (!address.value || ours.includes(address.value))) address.value = only(addresses);
   });
 
-  function note(text) {
+  function note(text, kind = "warn", symbol = "!") {
     const line = document.createElement("p");
-    line.className = "hsmx-note hsmx-warn";
+    line.className = `hsmx-note hsmx-${kind}`;
     const sign = document.createElement("span");
     sign.className = "hsmx-sign";
-    sign.textContent = "!";
+    sign.textContent = symbol;
     sign.setAttribute("aria-hidden", "true");
     const words = document.createElement("span");
     words.textContent = text;
@@ -148,6 +160,7 @@
         notes.push(note(answer.unmatched[name] || name));
       }
     }
+    if (root.querySelector(".hsmx-fetched")) notes.unshift(note(root.dataset.filled, "ok", "✓"));
     return notes;
   }
 
