@@ -7,6 +7,7 @@ fsync can take 100 ms. What cannot be read is never guessed at: opening fails wi
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -31,6 +32,8 @@ from .config import AgentConfig
 from .membership import Key
 from .revision_rows import revision_from_row, revision_row
 from .revisions import Heads, Revision
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -492,15 +495,21 @@ class NodeStore:
                 session.add(m.Maintenance(id=1, until=until))
 
     def record(self, kind: str, severity: str, text: str, evidence: Sequence[str] = ()) -> None:
-        """Record an event; the oldest beyond :data:`~flask_hsmx_cluster.models.MAX_EVENTS` are forgotten."""
+        """Record an event; the oldest beyond :data:`~flask_hsmx_cluster.models.MAX_EVENTS` are forgotten.
+
+        One that cannot be written, as on a full disk, is in the agent's log only: it stops nothing.
+        """
         row = m.Event(at=wall_time(), kind=kind[:64], severity=severity[:16], text=text[:MAX_TEXT], node=self.node_name)
         row.evidence = [
             m.EventEvidence(position=at, text=item[:MAX_TEXT]) for at, item in enumerate(evidence[:MAX_EVIDENCE])
         ]
-        with self._session() as session:
-            session.add(row)
-            session.flush()
-            session.execute(delete(m.Event).where(m.Event.id <= row.id - m.MAX_EVENTS))
+        try:
+            with self._session() as session:
+                session.add(row)
+                session.flush()
+                session.execute(delete(m.Event).where(m.Event.id <= row.id - m.MAX_EVENTS))
+        except StoreError as error:
+            log.error("An event was not stored (%s): %s", error.message, text[:MAX_TEXT])
 
     def events(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
         """Return events, newest first, as the verb ``events`` does."""

@@ -317,8 +317,9 @@ from flask_hsmx_cluster.agent.node_store import NodeStore, StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 store = NodeStore(Path(sys.argv[1]))
 print(store.identify("machine", {"lan0": "02:00:00:00:00:01"}), store.node_id)
+store.record("x", "info", "an event stops nothing that is being done")
 try:
-    store.record("x", "info", "x")
+    store.reserve_term(99)
 except StoreError as error:
     print(error.remedy)
 """
