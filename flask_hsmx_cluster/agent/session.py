@@ -94,7 +94,6 @@ class Session:
     ended: Callable[[events.HandoverEnded], None]
     announce_waits: bool = False
     stale: bool = False
-    counters: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._proof_sent = float("-inf")

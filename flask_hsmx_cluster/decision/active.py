@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HANDOVER_REPEAT_S = 0.02
 #: A hand-over that has not succeeded by then has failed, s.
 HANDOVER_MOST_S = 0.5
+#: A move for health that fails is told at most this often, s.
+FAILURE_NOTED_EVERY_S = 60.0
 #: A node that has just released the role leaves it to the other this long, s.
 YIELD_S = 1.0
 #: Announcements are repeated after these delays, s (locktime of neighbours is 1 s), then each refresh.
@@ -56,7 +58,7 @@ class Active:
         self.next_renew = NEVER
         self.announce_at: list[float] = []
         self.out_of_hold = False
-        self._both_noted = -NEVER
+        self._both_noted = self._failure_noted = -NEVER
 
     def deadline(self) -> float:
         """Return when the next renewal or announcement is due, s."""
@@ -154,7 +156,9 @@ class Active:
         core = self.core
         if self.handover:
             core.do(HandoverEnded(ok, text, core.now - self.handover.started))
-            if not ok:
+            asked = self.handover.motive is not Motive.HEALTH  # of itself it tries again and again
+            if not ok and (asked or core.now - self._failure_noted > FAILURE_NOTED_EVERY_S):
+                self._failure_noted = core.now
                 core.note("handover_failed", "warning", text)
             self.handover = None
 

@@ -240,6 +240,8 @@ class Core:
         path.heard(self.now, event.rtt_s, beat.kind is Kind.BEAT)
         if path.path.kind == "ethernet":
             self._heard_on_port(path.path.port, beat)
+        if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
+            self.passive.watch_stall(self.now - self.peer_at)
         self.peer_at = self.now
         if beat.kind is Kind.PROBE:
             self.do(Send(Kind.ANSWER, event.path))
@@ -291,7 +293,7 @@ class Core:
             and self.passive.burst is None
             and any(path.path.direct and path.path.port == event.port for path in self.paths.values())
         ):
-            self.passive.begin_burst(f"the carrier of {event.port} is gone")
+            self.passive.begin_burst(f"the carrier of {event.port} is gone", sure=True)
 
     def _address_seen(self, event: AddressSeen) -> None:
         port = self.ports.get(event.port)

@@ -23,6 +23,8 @@ HOLD_PROBE_EVERY_S = 0.25
 #: The kernel ends a lease up to a quarter of a second late (ADDRCONF_TIMER_FUZZ): during that time it asks more often.
 EXPIRY_LATE_S = 0.3
 EXPIRY_PROBE_EVERY_S = 0.03
+#: The dead time is longer than the longest stall seen by this factor.
+STALL_MARGIN = 1.25
 #: Bounds of the time that the last probe of a burst is given, s.
 TAIL_LEAST_S, TAIL_MOST_S = 0.005, 0.1
 #: Without any sign of the peer for this many leases, gates open (rule 7).
@@ -39,6 +41,7 @@ class Burst:
 
     reason: str
     started: float
+    sure: bool = False  #: a carrier is gone, or the peer said goodbye: no stall of its machine
     sent: int = 0
     next_at: float = 0.0
 
@@ -71,6 +74,8 @@ class Passive:
         self.peer_lease_until = core.began
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
+        #: the longest time for which the peer's whole machine stood still and then went on, s
+        self.stall_s = 0.0
         self.yield_until = self.ready_until = self.wait_until = -NEVER
 
     def deadline(self) -> float:
@@ -105,7 +110,7 @@ class Passive:
             self.ready_until = -NEVER
             self.granted = beat  # used once all that has come in is read: it may have been taken back since
         elif beat.kind is Kind.BYE and beat.role is Role.ACTIVE and core.phase is Phase.FOLLOWING:
-            self.begin_burst(f"{core.plan.peer_name} said that its agent stops")
+            self.begin_burst(f"{core.plan.peer_name} said that its agent stops", sure=True)
 
     def _take(self, grant: Beat) -> None:
         core = self.core
@@ -201,9 +206,9 @@ class Passive:
                 ),
             )
 
-    def begin_burst(self, reason: str) -> None:
+    def begin_burst(self, reason: str, sure: bool = False) -> None:
         core = self.core
-        self.burst = Burst(reason, core.now, next_at=core.now)
+        self.burst = Burst(reason, core.now, sure, next_at=core.now)
         if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
             core.phase = Phase.SUSPECTING
         self._burst_step(self.burst)
@@ -219,9 +224,36 @@ class Passive:
             core.probe_addresses()
             last = burst.sent == timing.burst_probes
             burst.next_at = core.now + (self._tail_s() if last else timing.burst_spacing_s)
+        elif not burst.sure and core.peer_at is not None and core.now < core.peer_at + self.dead_time_s():
+            burst.sent += 1
+            core.send(Kind.PROBE)
+            core.probe_addresses()
+            burst.next_at = min(core.now + EXPIRY_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
         else:
             self.burst = None
             self._judge(burst)
+
+    def dead_time_s(self) -> float:
+        """Return how long the peer must be silent at least: longer than any stall of its machine seen (rule 11)."""
+        return min(self.stall_s * STALL_MARGIN, self.core.plan.timing.lease_s)
+
+    def watch_stall(self, silent_s: float) -> None:
+        """The peer goes on with the same reign after a silence: if its kernel was silent too, its machine stood still.
+
+        Hypervisors do that. The next such stall must not look like a death.
+        """
+        core = self.core
+        stood_still = core.plan.timing.suspect_s < silent_s < core.plan.timing.lease_s and any(
+            port.carrier and port.unanswered > 1 for port in core.ports.values()
+        )
+        if stood_still and silent_s > self.stall_s:
+            self.stall_s = silent_s
+            core.note(
+                "stall",
+                "warning",
+                f"{core.plan.peer_name}'s machine stood still for {silent_s * 1000:.0f} ms",
+                (f"from now on it must be silent for {self.dead_time_s() * 1000:.0f} ms before it counts as gone",),
+            )
 
     def _tail_s(self) -> float:
         """The last probe of a burst is given twice the usual round trip of the slowest path, within bounds."""

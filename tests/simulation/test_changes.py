@@ -147,3 +147,13 @@ def test_a_grant_that_was_taken_back_while_the_other_stood_still_is_not_used(wor
     world.run(1)
     assert active(world) == ["a"] and world.both == 0, world.log
     assert len(world.reigns) == before + 1, "B has claimed as well, if only for a moment"
+
+
+def test_a_move_for_health_that_fails_again_and_again_is_told_once_a_minute(world: World) -> None:
+    """B does not hear A: each offer is lost, and the next one follows at once."""
+    world.cut = {"sync:a", "backup:a", "lan0 (Ethernet):a"}
+    world._tell(world.machines["a"], events.HealthReport(Cause(CauseKind.DISK), True))
+    world.run(3.5)
+    machine = world.machines["a"]
+    assert len(machine.handovers) > 3, "it is tried again"
+    assert len([note for note in machine.notes if note.kind == "handover_failed"]) == 1

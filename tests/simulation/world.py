@@ -28,6 +28,7 @@ class Machine:
     core: Core | None = None
     powered: bool = True
     frozen: bool = False
+    paused: bool = False  #: the hypervisor holds the whole machine, kernel and all
     refuses: bool = False  #: its kernel takes no address
     carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
     lease_until: float = float("-inf")
@@ -138,6 +139,12 @@ class World:
     def freeze(self, name: str) -> None:
         self.machines[name].frozen = True
 
+    def pause(self, name: str, seconds: float) -> None:
+        """Let the whole machine stand still; its kernel answers nothing, its clock goes on."""
+        self.machines[name].paused = True
+        self.run(seconds)
+        self.machines[name].paused = False
+
     def thaw(self, name: str) -> None:
         machine = self.machines[name]
         machine.frozen = False
@@ -173,7 +180,7 @@ class World:
 
     def _step(self, machine: Machine) -> None:
         core = machine.core
-        if core is None or machine.frozen or not machine.powered:
+        if core is None or machine.frozen or machine.paused or not machine.powered:
             return
         due = core.deadline()
         if self.now - due > self.timing.late_s:
@@ -261,6 +268,7 @@ class World:
         holder = self.other(asker.name)
         if (
             holder.powered
+            and not holder.paused
             and holder.lease_until > self.now
             and self._lan_between()
             and self.dice.random() >= self.loss
