@@ -25,7 +25,8 @@ IDLE_S = 60.0
 _SORRY = """HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n\
 <!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="2"><meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>No answer</title></head>
+<meta http-equiv="refresh" content="2"><meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,"><title>No answer</title></head>
 <body style="font:1.125rem/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem">
 <h1 style="font-size:1.5rem">{what} does not answer</h1>
 <p>It may be powered off or cut off, or nobody holds the address. This page tries again every two seconds.</p>
