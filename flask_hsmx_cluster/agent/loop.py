@@ -44,6 +44,8 @@ T = TypeVar("T")
 #: The loop wakes at least this often, s.
 LONGEST_SLEEP_S = 0.5
 SLOW_TICK_S = 1.0
+#: Range from which a gateway whose disk is full draws its first term.
+UNWRITTEN_TERMS = 1_000_000
 #: After an agent restart without a machine boot the boot hold is this long, s: the peer is soon heard.
 RESTART_HOLD_S = 1.0
 #: A wall-clock step larger than this is reported to whoever arms jobs by it, s.
@@ -331,8 +333,15 @@ class HeartbeatLoop:
     def _stock_terms(self) -> None:
         """Reserve this run's first terms on disk, before any could be needed; a restart burns what was left."""
         before = self.clerk.ledger.reserved_term()
-        self.clerk.ledger.reserve_term(before + TERM_BLOCK)
-        self._terms = (before + 1, before + TERM_BLOCK)
+        try:
+            self.clerk.ledger.reserve_term(before + TERM_BLOCK)
+            self._terms = (before + 1, before + TERM_BLOCK)
+        except ClusterError as error:
+            # A full disk must not keep a gateway out of its cluster (rule 7). Numbers that no other run of this
+            # gateway is likely to have used keep the terms unique; the core tells that they are not on disk.
+            first = before + 1 + secrets.randbelow(UNWRITTEN_TERMS)
+            self._terms = (first, first - 1)
+            self.clerk.record("terms_not_reserved", "critical", f"No terms could be reserved: {error.message}")
 
     def _start(self, membership: Membership, lease: AddressLease) -> Start:
         """Tell the core how this agent comes up; a machine boot, an agent restart, or the birth of a cluster."""

@@ -34,7 +34,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 #: A stranger on a port is told to the core at most this often, s: a busy network must not cost processor time.
 STRANGER_EVERY_S = 0.2
-#: An unproven incarnation is answered at most this often, s.
+#: An unproven incarnation is answered at most this often on a path, s.
 PROOF_EVERY_S = 0.002
 #: A reference address counts as reached if it was heard within this time, s.
 REFERENCE_FRESH_S = 12.0
@@ -96,8 +96,8 @@ class Session:
     stale: bool = False
 
     def __post_init__(self) -> None:
-        self._proof_sent = float("-inf")
-        self._clone_noted = float("-inf")
+        self._proof_sent: dict[str, float] = {}
+        self._clone_noted = self.clone_at = float("-inf")
         self._mend_noted = float("-inf")
         self._reference_at = boot_time_s()  # none has been asked yet: that is no ill health
         self._seen: dict[tuple[str, bytes], float] = {}
@@ -152,11 +152,11 @@ class Session:
         if isinstance(found, Received):
             self.tell(events.Heard(name, found.beat, found.rtt_s, found.stale))
             return True
-        if found is Refusal.UNPROVEN and now - self._proof_sent >= PROOF_EVERY_S:
-            self._proof_sent = now
+        if found is Refusal.UNPROVEN and now - self._proof_sent.get(name, 0.0) >= PROOF_EVERY_S:
+            self._proof_sent[name] = now
             self._send(Kind.BEAT, only=name)
         elif found is Refusal.CLONE and now - self._clone_noted > 60:
-            self._clone_noted = now
+            self._clone_noted = self.clone_at = now
             self.clerk.record(
                 "clone",
                 "critical",

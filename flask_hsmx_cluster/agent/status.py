@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Loss above this is an alarm, percent.
 LOSS_ALARM_PERCENT = 5.0
+#: A clone is shown this long after it was last heard, s.
+CLONE_SHOWN_S = 600.0
 
 PHASE_WORDS = {
     Phase.LISTENING: "has just started and listens before it may take over",
@@ -61,6 +63,13 @@ def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Sh
 
 def _present(session: Session, now: float) -> Iterator[Showing]:
     core = session.core
+    if now - session.clone_at < CLONE_SHOWN_S:
+        yield Showing(
+            "clone",
+            "critical",
+            "Another machine uses this gateway's identity.",
+            "Was this disk copied? Leave the cluster on the copy and join it anew.",
+        )
     if core.plan.peer:
         yield from _path_alarms(session, now)
     for index, (name, port) in enumerate(core.ports.items()):

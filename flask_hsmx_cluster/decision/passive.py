@@ -341,8 +341,7 @@ class Passive:
             core.claim(
                 "the address answered for two leases without one authenticated sign of life",
                 ("an ARP answer alone can be forged: it holds for two leases at most",),
-                out_of_hold=True,
-            )
+            )  # nor may what could be forged undo the claim, or a guest could stop every fail-over
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)

@@ -11,6 +11,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
+from ..errors import NetworkError
 from .messages import NLM_F_CREATE, NLM_F_REPLACE, RTM_DELADDR, RTM_NEWADDR, AddressMessage
 from .netlink import RequestSocket, encode
 from .ports import Port
@@ -18,6 +19,7 @@ from .virtual_mac import switch_message
 
 Interface = IPv4Interface | IPv6Interface
 _IFA_F_NODAD = 0x02
+_PORT_GONE = frozenset({errno.ENODEV})
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 
 
@@ -65,11 +67,12 @@ class AddressLease:
         self._release += [switch_message(index, up=False) for index in switched]
 
     def hold(self) -> None:
-        """Add or renew all addresses with a full lease.
+        """Add or renew all addresses with a full lease; those of a port that has just gone do not keep the rest off.
 
-        :raises NetworkError: the kernel refused one of them.
+        :raises NetworkError: the kernel refused one of them, or no port is left.
         """
-        self._requests.transact(self._hold)
+        if self._requests.transact(self._hold, _PORT_GONE) == len(self._hold):
+            raise NetworkError("The kernel refused every address: No such device", "Check the network ports.")
 
     def release(self) -> None:
         """Delete all addresses; those that are not there are no failure.

@@ -64,20 +64,21 @@ class RequestSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def transact(self, batch: Sequence[bytearray], tolerate: frozenset[int] = frozenset()) -> None:
+    def transact(self, batch: Sequence[bytearray], tolerate: frozenset[int] = frozenset()) -> int:
         """Send prebuilt messages in one batch and wait for every acknowledgement.
 
         :param tolerate: errno values that are no failure (deleting what is not there).
+        :return: how many messages were refused with one of these.
         :raises NetworkError: the kernel refused a message, or did not answer within 2 s.
         """
         if not batch:
-            return
+            return 0
         first = self._sequence + 1
         for message in batch:
             self._sequence = (self._sequence + 1) & 0x7FFFFFFF
             struct.pack_into("=I", message, 8, self._sequence)
         waiting = set(range(first, first + len(batch)))
-        failed = 0
+        failed = tolerated = 0
         try:
             self._socket.send(b"".join(batch))
             while waiting:
@@ -85,7 +86,9 @@ class RequestSocket:
                     if kind == NLMSG_ERROR and sequence in waiting:
                         waiting.discard(sequence)
                         number = -_ERROR.unpack_from(body)[0]
-                        if number and number not in tolerate:
+                        if number in tolerate:
+                            tolerated += 1
+                        elif number:
                             failed = number
         except OSError as error:
             raise NetworkError(f"The kernel did not answer a netlink request: {error}") from error
@@ -94,6 +97,7 @@ class RequestSocket:
                 f"The kernel refused an address: {os.strerror(failed)}",
                 "Check that the agent has CAP_NET_ADMIN and that the port exists.",
             )
+        return tolerated
 
     def dump(self, message: Any, kind: int) -> list[Any]:
         """Return every object of a kind, parsed by pyroute2."""

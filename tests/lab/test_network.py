@@ -98,6 +98,16 @@ def test_an_address_on_a_port_that_is_gone_says_so(lab: Lab) -> None:
             AddressLease(requests, [placed(ip_interface(f"{V4}/24"), ghost)], 2).hold()
 
 
+def test_a_port_that_is_gone_does_not_keep_the_other_addresses_off(lab: Lab) -> None:
+    with inside(lab.a) as (requests, ports):
+        ghost = Port("ghost0", 9999, ports["lan0"].mac, "ethernet", 1500, True, ())
+        wanted = [placed(ip_interface("192.0.2.1/24"), ghost), placed(ip_interface(f"{V4}/24"), ports["lan0"])]
+        lease = AddressLease(requests, wanted, 2)
+        lease.hold()
+        assert lab.a.holds(V4)
+        lease.release()
+
+
 def test_an_ipv6_shared_address_is_usable_at_once(lab: Lab) -> None:
     with inside(lab.a) as (requests, ports):
         lease = lease_of(requests, ports)

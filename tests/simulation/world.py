@@ -173,7 +173,12 @@ class World:
         return [m.name for m in self.machines.values() if m.powered and m.lease_until > self.now]
 
     def serving(self) -> list[str]:
-        return [name for name in self.holders() if self.lan_up[name] and self.machines[name].carrier["lan0"]]
+        """Return who holds the address and answers the clients."""
+        return [
+            name
+            for name in self.holders()
+            if self.lan_up[name] and self.machines[name].carrier["lan0"] and not self.machines[name].paused
+        ]
 
     def roles(self) -> dict[str, str]:
         return {m.name: m.core.role.name if m.core else "-" for m in self.machines.values()}

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.agent.clerk import Clerk
 from flask_hsmx_cluster.agent.loop import HeartbeatLoop
+from flask_hsmx_cluster.agent.node_store import StoreError
 from flask_hsmx_cluster.decision.events import HandoverEnded
 from flask_hsmx_cluster.decision.model import Motive
 from flask_hsmx_cluster.errors import NetworkError, RequestRefused
@@ -105,3 +107,28 @@ def test_a_wait_that_a_stop_signal_ended_still_finds_what_has_come_in(loop: Hear
     answers: list[list[tuple[int, int]]] = [[], [(7, 1)]]
     loop._epoll = SimpleNamespace(poll=lambda _timeout: answers.pop(0))  # type: ignore[assignment]
     assert loop._wait(0.1) == [(7, 1)]
+
+
+def test_a_full_disk_keeps_no_gateway_out_of_its_cluster() -> None:
+    """Rule 7: what cannot be written postpones nothing; the terms stay unlike those of other runs."""
+    class FullDisk:
+        def __init__(self) -> None:
+            self.events: list[str] = []
+
+        def reserved_term(self) -> int:
+            return 40
+
+        def reserve_term(self, counter: int) -> None:
+            raise StoreError("The node store cannot be written: disk full")
+
+        def record(self, kind: str, severity: str, text: str, evidence: list[str]) -> None:
+            self.events.append(kind)
+
+    ledger = FullDisk()
+    clerk = Clerk(ledger)  # type: ignore[arg-type]
+    loop = HeartbeatLoop(clerk, 5555)
+    loop._stock_terms()
+    first, last = loop._terms
+    assert first > 40 and last == first - 1, "none of them counts as reserved"
+    clerk.close()
+    assert ledger.events == ["terms_not_reserved"]
