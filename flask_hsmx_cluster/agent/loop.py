@@ -429,7 +429,7 @@ class HeartbeatLoop:
             if self._session is None:
                 return None
             if self._session.core.active.handover is not None:
-                raise RequestRefused("A hand-over is under way already", "Nothing was changed.")
+                raise RequestRefused("A hand-over is under way already", "Wait a second and look at the status.")
             self._handover = Future()
             self._session.tell(events.FailoverRequested(motive))
             return self._handover
@@ -439,7 +439,7 @@ class HeartbeatLoop:
             raise RequestRefused("This gateway is not in a cluster.", "Create or join one first.")
         result = future.result(5.0)
         if not result.ok:
-            raise RequestRefused(result.text, "Nothing was changed.")
+            raise RequestRefused(result.text, "Nothing was changed. Look at the other gateway's state, then repeat.")
         return {"took_ms": round(result.took_s * 1000, 2), "to": self._peer_name()}
 
     def _peer_name(self) -> str:

@@ -36,6 +36,7 @@ from .events import (
 from .evidence import PathEvidence, PortEvidence
 from .health import Health, MoveBrake
 from .model import (
+    JUST_STARTED,
     NEVER,
     NO_TERM,
     Beat,
@@ -76,7 +77,7 @@ class Core:
     phase: Phase = Phase.LISTENING
     term: Term = NO_TERM
     since: float = 0.0
-    why: str = "has just started"
+    why: str = JUST_STARTED
     maintenance: bool = False
     health: Health = field(default_factory=Health)
     brake: MoveBrake = field(default_factory=MoveBrake)

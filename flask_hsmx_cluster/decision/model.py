@@ -10,6 +10,8 @@ from enum import IntEnum
 
 #: A time that never comes, s.
 NEVER = float("inf")
+#: Why a gateway is passive until it has heard anything.
+JUST_STARTED = "has just started"
 
 
 class Role(IntEnum):

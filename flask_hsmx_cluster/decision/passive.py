@@ -11,7 +11,7 @@ from .events import Release, Send
 from .evidence import UNSEEN_PROBES, UNSEEN_PROBES_ALIVE, PortEvidence, Reading
 from .health import network_causes
 from .judge import Standing, Verdict
-from .model import NEVER, Beat, Cause, CauseKind, Kind, Motive, Phase, Role, Term
+from .model import JUST_STARTED, NEVER, Beat, Cause, CauseKind, Kind, Motive, Phase, Role, Term
 
 if TYPE_CHECKING:
     from .core import Core
@@ -104,6 +104,8 @@ class Passive:
                 core.do(Release())
             if core.phase not in (Phase.LISTENING, Phase.FOLLOWING):
                 core.phase = Phase.FOLLOWING
+            if core.why == JUST_STARTED:
+                core.why = f"{core.plan.peer_name} was active already"
         if beat.kind is Kind.OFFER:
             self._answer_offer(beat)
         elif beat.kind is Kind.GRANT and core.now < self.ready_until and beat.role is Role.PASSIVE:
