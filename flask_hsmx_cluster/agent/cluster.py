@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,29 @@ class Cluster:
     def has_peer(self, heads: Heads) -> bool:
         """Whether there is another gateway in the cluster."""
         return heads.applied.settings.peer_of(self.node_id) is not None
+
+    def is_peer_address(self, address: str) -> bool:
+        """Return whether requests of the other gateway may come from here: its link addresses in the settings in
+        force, or in those that are being agreed. A web server on this machine that hands requests on counts too.
+        """
+        try:
+            asker = ip_address(address)
+        except ValueError:
+            return False
+        asker = getattr(asker, "ipv4_mapped", None) or asker
+        if asker.is_loopback:
+            return True
+        heads, joining = self.heads(), self.store.joining()
+        revisions = [heads.applied, heads.prepared] if heads else []
+        revisions += [joining[0]] if joining else []
+        return any(
+            end.address.ip == asker
+            for revision in revisions
+            if revision is not None
+            for link in revision.settings.links
+            for node_id, end in link.ends.items()
+            if node_id != self.node_id
+        )
 
     def role(self) -> str:
         """Return ``standalone``, ``passive`` or ``active``."""

@@ -101,7 +101,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     },
     "resolve_conflict": {"keep": Argument(lambda value: value in ("mine", "theirs"))},
     "pair": {"message": _MESSAGE},
-    "peer": {"message": _MESSAGE},
+    "peer": {"message": _MESSAGE, "address": Argument(_text(64))},
 }
 
 

@@ -134,9 +134,11 @@ class Exchange:
 
     # -- answering --------------------------------------------------------------------------------------------
 
-    def answer(self, data: bytes) -> bytes:
+    def answer(self, data: bytes, address: str) -> bytes:
         """Return the sealed answer to a sealed request.
 
+        :param address: from where it came. A gateway of this cluster asks from its link addresses only; but what became
+            of its join it may ask from anywhere.
         :raises RequestRefused: it is not a request of this cluster; nothing else is said.
         """
         try:
@@ -147,9 +149,9 @@ class Exchange:
             raise RequestRefused("The message is not accepted.") from None
         if request.stale:
             return receiver.seal_challenge(request)
-        return receiver.seal_answer(request, json.dumps(self._envelope(self._carry_out(request))).encode())
+        return receiver.seal_answer(request, json.dumps(self._envelope(self._carry_out(request, address))).encode())
 
-    def _carry_out(self, request: Request) -> dict[str, Any]:
+    def _carry_out(self, request: Request, address: str) -> dict[str, Any]:
         try:
             data = json.loads(request.payload)
             verb, arguments = data["verb"], data["arguments"]
@@ -163,6 +165,12 @@ class Exchange:
                 if not strangers:
                     self._count(Refusal.STRANGER)
                     raise RequestRefused("The gateway that asks is not in this cluster.", "Join it anew.")
+            elif not strangers and not self._cluster.is_peer_address(address):
+                self._count(Refusal.STRANGER)
+                raise RequestRefused(
+                    "The request came from an address that is not the other gateway's.",
+                    "Ask from one of its link addresses.",
+                )
             else:
                 self._note(request.sender, data)
             return {"ok": True, "result": handler(request.sender, arguments)}

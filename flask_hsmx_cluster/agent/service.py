@@ -389,8 +389,8 @@ class AgentService:
     def pair(self, message: str) -> dict[str, Any]:
         return {"message": _encoded(self._creator.receive(_decoded(message)))}
 
-    def peer(self, message: str) -> dict[str, Any]:
-        return {"message": _encoded(self._exchange.answer(_decoded(message)))}
+    def peer(self, message: str, address: str) -> dict[str, Any]:
+        return {"message": _encoded(self._exchange.answer(_decoded(message), address))}
 
     # -- helpers ----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ EXPIRY_LATE_S = 0.3
 EXPIRY_PROBE_EVERY_S = 0.03
 #: The dead time is longer than the longest stall seen by this factor.
 STALL_MARGIN = 1.25
+#: A stall is remembered this long, s: a short cut of every wire looks the same, and must not slow fail-overs for ever.
+STALL_REMEMBERED_S = 3600.0
 #: Bounds of the time that the last probe of a burst is given, s.
 TAIL_LEAST_S, TAIL_MOST_S = 0.005, 0.1
 #: Without any sign of the peer for this many leases, gates open (rule 7).
@@ -76,6 +78,7 @@ class Passive:
         self.granted: Beat | None = None
         #: the longest time for which the peer's whole machine stood still and then went on, s
         self.stall_s = 0.0
+        self._stall_at = -NEVER
         self.yield_until = self.ready_until = self.wait_until = -NEVER
 
     def deadline(self) -> float:
@@ -237,6 +240,8 @@ class Passive:
 
     def dead_time_s(self) -> float:
         """Return how long the peer must be silent at least: longer than any stall of its machine seen (rule 11)."""
+        if self.core.now - self._stall_at > STALL_REMEMBERED_S:
+            self.stall_s = 0.0
         return min(self.stall_s * STALL_MARGIN, self.core.plan.timing.lease_s)
 
     def watch_stall(self, silent_s: float) -> None:
@@ -245,10 +250,14 @@ class Passive:
         Hypervisors do that. The next such stall must not look like a death.
         """
         core = self.core
-        stood_still = core.plan.timing.suspect_s < silent_s < core.plan.timing.lease_s and any(
-            port.carrier and port.unanswered > 1 for port in core.ports.values()
+        timing = core.plan.timing
+        stood_still = timing.suspect_s < silent_s < timing.lease_s and any(
+            port.carrier and port.unanswered >= timing.burst_probes for port in core.ports.values()
         )
-        if stood_still and silent_s > self.stall_s:
+        if not stood_still:
+            return
+        self._stall_at = core.now
+        if silent_s > self.stall_s:
             self.stall_s = silent_s
             core.note(
                 "stall",

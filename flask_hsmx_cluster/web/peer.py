@@ -31,16 +31,16 @@ def register(blueprint: Blueprint) -> None:
 @relay("pair")
 def pair() -> Response:
     """Relay a step of the pairing exchange."""
-    return _relayed("pair")
+    return _relayed("pair", {})
 
 
 @relay("peer")
 def peer() -> Response:
-    """Relay a sealed message of the other gateway."""
-    return _relayed("peer")
+    """Relay a sealed message of the other gateway, and say from where it came."""
+    return _relayed("peer", {"address": request.remote_addr or ""})
 
 
-def _relayed(verb: str) -> Response:
+def _relayed(verb: str, arguments: dict[str, str]) -> Response:
     if request.mimetype != _TYPE:
         return _empty(415)
     if (request.content_length or 0) > MAX_MESSAGE:
@@ -51,7 +51,7 @@ def _relayed(verb: str) -> Response:
     if len(message) > MAX_MESSAGE:
         return _empty(413)
     try:
-        answer = state().call(verb, message=base64.b64encode(message).decode())["message"]
+        answer = state().call(verb, message=base64.b64encode(message).decode(), **arguments)["message"]
         return Response(base64.b64decode(answer, validate=True), mimetype=_TYPE)
     except ClusterError as error:
         return _empty(http_status(error))

@@ -265,7 +265,7 @@ def test_a_machine_that_stood_still_once_is_given_more_time(world: World) -> Non
 def test_the_second_stall_moves_nothing(world: World) -> None:
     core = world.machines["b"].core
     assert core is not None
-    core.passive.stall_s = 0.4
+    core.passive.stall_s, core.passive._stall_at = 0.4, world.now
     world.pause("a", 0.4)
     world.run(2)
     assert active(world) == ["a"] and world.both == 0, world.log

@@ -203,6 +203,11 @@ class World:
         settings["advanced"].update(advanced)
         return service.propose(settings, found["revision"])
 
+    def answer_from(self, address: str) -> bytes:
+        """Deliver the message posted last to gateway A as if it had come from another address."""
+        message = base64.b64encode(self.posted[-1][2]).decode()
+        return base64.b64decode(self.a.service.peer(message, address)["message"])
+
     def _post(
         self, routes: Sequence[Route], port: int, path: str, body: bytes, timeout_s: float, repeatable: bool = True
     ) -> bytes:
@@ -213,9 +218,11 @@ class World:
 
         def deliver() -> bytes:
             service = self.gateways[to].service
-            verb = service.pair if path.endswith("/pair") else service.peer
+            message = base64.b64encode(body).decode()
             try:
-                return base64.b64decode(verb(base64.b64encode(body).decode())["message"])
+                if path.endswith("/pair"):
+                    return base64.b64decode(service.pair(message)["message"])
+                return base64.b64decode(service.peer(message, routes[0].local)["message"])
             except ClusterError as error:
                 raise PeerUnavailable(f"The other gateway's web app answered 400 ({error.message}).") from None
 

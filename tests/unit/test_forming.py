@@ -146,7 +146,7 @@ def test_garbage_at_the_public_endpoints_is_refused_and_costs_nothing(world: Wor
     before = state_of(world)
     for message in ("", "AAAA", "not base64!", "QUJDRA==" * 50):
         with pytest.raises(RequestRefused):
-            world.a.service.peer(message)
+            world.a.service.peer(message, "10.9.0.2")
         with suppress(RequestRefused):
             world.a.service.pair(message)
     assert state_of(world) == before

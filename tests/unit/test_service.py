@@ -353,9 +353,26 @@ def test_events_fit_into_one_answer(world: World) -> None:
 def test_peer_messages_that_are_none_are_counted(world: World) -> None:
     for message in (b"junk", b"HSMs" + bytes(200)):
         with pytest.raises(RequestRefused, match="not accepted"):
-            world.a.service.peer(base64.b64encode(message).decode())
+            world.a.service.peer(base64.b64encode(message).decode(), "127.0.0.1")
     assert world.a.service._exchange.refused[Refusal.MALFORMED] == 1
     assert world.a.service.status()["counters"]["peer_refused_malformed"] == 1
+
+
+STRANGE = ["192.0.2.9", "10.9.0.1", "", "nonsense", "10.9.0.2, 192.0.2.9", "::ffff:192.0.2.9"]
+
+
+@pytest.mark.parametrize("address", STRANGE)
+def test_a_gateway_asks_from_its_link_addresses_only(world: World, address: str) -> None:
+    assert not world.a.service._cluster.is_peer_address(address)
+    world.tap = lambda to, path, deliver: world.answer_from(address) if path.endswith("/peer") else deliver()
+    with pytest.raises(ClusterError, match="address that is not"):
+        world.b.service.failover()
+    assert world.a.hot.role == "active"
+
+
+@pytest.mark.parametrize("address", ["10.9.0.2", "::ffff:10.9.0.2", "127.0.0.1", "::1"])
+def test_link_addresses_and_a_web_server_in_front_are_fine(world: World, address: str) -> None:
+    assert world.a.service._cluster.is_peer_address(address)
 
 
 def test_replayed_peer_messages_are_refused(world: World) -> None:
@@ -364,7 +381,7 @@ def test_replayed_peer_messages_are_refused(world: World) -> None:
     relayed = world.posted[-1][2]
     world.b.service.failover()
     with pytest.raises(RequestRefused, match="not accepted"):
-        world.a.service.peer(base64.b64encode(relayed).decode())
+        world.a.service.peer(base64.b64encode(relayed).decode(), "127.0.0.1")
     assert world.a.hot.role == "active"
 
 

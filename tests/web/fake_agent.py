@@ -164,7 +164,8 @@ class FakeAgent:
     def verb_pair(self, message: str) -> Json:
         return {"message": base64.b64encode(b"answer to " + base64.b64decode(message)).decode()}
 
-    verb_peer = verb_pair
+    def verb_peer(self, message: str, address: str) -> Json:
+        return self.verb_pair(message)
 
     def _check(self, data: Json | None) -> None:
         found = list(self.findings)

@@ -24,7 +24,8 @@ def test_relayed_as_it_is(make_app: Any, agent: FakeAgent, verb: str) -> None:
     answer = make_app(permission=lambda action: False).test_client().post(
         f"{PREFIX}/{verb}", data=message, content_type=TYPE)
     assert (answer.status_code, answer.data, answer.mimetype) == (200, b"answer to " + message, TYPE)
-    assert agent.calls == [(verb, {"message": base64.b64encode(message).decode()})]
+    asker = {"address": "127.0.0.1"} if verb == "peer" else {}
+    assert agent.calls == [(verb, {"message": base64.b64encode(message).decode(), **asker})]
 
 
 @BOTH
