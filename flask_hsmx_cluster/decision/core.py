@@ -158,6 +158,7 @@ class Core:
         if now >= self._next_beat:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
+            self.active.renew_before_beat()
             self.send(Kind.BEAT)
         if self.active.handover:
             self.active.handover_step(self.active.handover)

@@ -88,6 +88,19 @@ def test_killed_agent_is_followed_within_a_lease_and_never_double(world: World) 
     assert world.both == 0 and world.none_longest < 0.1
 
 
+@pytest.mark.parametrize("moment", range(60))
+def test_killed_at_any_moment_between_two_renewals(moment: int) -> None:
+    """The passive knows the end of the lease however short before the death it was renewed."""
+    world = World(moment)
+    world.form()
+    world.run(0.009 * moment)
+    world.forget_figures()
+    world.kill("a")
+    world.run(world.timing.lease_s + 0.5)
+    assert world.holders() == ["b"], world.log
+    assert world.both == 0 and world.none_longest < 0.12
+
+
 def test_killed_and_restarted_within_the_lease_goes_on_as_the_active(world: World) -> None:
     term = world.machines["a"].terms[-1]
     world.kill("a")
