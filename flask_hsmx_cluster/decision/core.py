@@ -344,9 +344,15 @@ class Core:
             self.active.end_handover(False, f"This gateway became passive: {why}")
         self.passive.peer_passive_since = None
         self.passive.next_probe = self.now
+        self.count_probes_anew()
         self.note("passive", "warning" if not keep_handover else "info", f"Became passive: {why}", evidence)
         if not keep_handover:
             self.send(Kind.BEAT)
+
+    def count_probes_anew(self) -> None:
+        """What was unanswered before says nothing of the peer as it is now."""
+        for port in self.ports.values():
+            port.unanswered = 0
 
     def claim(self, why: str, evidence: tuple[str, ...], term: Term | None = None, out_of_hold: bool = False) -> None:
         seen = max(self.term.counter, self.peer.term.counter if self.peer else 0)

@@ -83,7 +83,7 @@ def test_lan_cable_moves_the_role_at_once(world: World) -> None:
 
 def test_killed_agent_is_followed_within_a_lease_and_never_double(world: World) -> None:
     world.kill("a")
-    world.run(world.timing.lease_s + 0.5)
+    world.run(world.timing.lease_s + 0.8)  # the kernel may end the lease half a second late
     assert world.holders() == ["b"], world.log
     assert world.both == 0 and world.none_longest < 0.1
 
@@ -96,7 +96,7 @@ def test_killed_at_any_moment_between_two_renewals(moment: int) -> None:
     world.run(0.009 * moment)
     world.forget_figures()
     world.kill("a")
-    world.run(world.timing.lease_s + 0.5)
+    world.run(world.timing.lease_s + 0.8)  # the kernel may end the lease half a second late
     assert world.holders() == ["b"], world.log
     assert world.both == 0 and world.none_longest < 0.12
 

@@ -217,7 +217,7 @@ class World:
                 case events.Claim() if machine.refuses:
                     self._tell(machine, events.ClaimFailed("Permission denied"))
                 case events.Claim():
-                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25])
+                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
                     machine.reign = (effect.term.counter, machine.boots)
                     if effect.term not in machine.terms[-1:]:  # else an agent that goes on after a restart
                         machine.terms.append(effect.term)
@@ -225,7 +225,7 @@ class World:
                     self._announce(machine)
                     self._tell(machine, events.Renewed(self.now))
                 case events.Renew():
-                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25])
+                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
                     self._tell(machine, events.Renewed(self.now))
                 case events.Release():
                     machine.lease_until = float("-inf")
