@@ -120,14 +120,25 @@ def _read_line(connection: socket.socket) -> bytes:
 
 def _result(answer: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(answer)
+        return result_from_dict(json.loads(answer))
+    except ValueError:
+        raise AgentUnavailable("The agent's answer was cut off.", "See the agent's log.") from None
+
+
+def result_from_dict(data: Any) -> dict[str, Any]:
+    """Return the result that an answer carries; the control socket and the peers' messages have the same form.
+
+    :raises ClusterError: the error that it carries instead.
+    :raises ValueError: it is no answer.
+    """
+    try:
         if data["ok"]:
             result: dict[str, Any] = data["result"]
             return result
-        error = data["error"]
-    except (ValueError, KeyError, TypeError):
-        raise AgentUnavailable("The agent's answer was cut off.", "See the agent's log.") from None
-    raise error_from_dict(error)
+        error = error_from_dict(data["error"])
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("no answer") from None
+    raise error
 
 
 def error_from_dict(error: dict[str, Any]) -> ClusterError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..control import error_from_dict
+from ..control import result_from_dict
 from ..errors import ClusterError, PeerUnavailable, RequestRefused
 from . import peer_client
 from .cluster import Cluster
@@ -106,13 +106,9 @@ class Exchange:
         try:
             data = json.loads(answer)
             self._note(target.node_id, data)
-            if data["ok"]:
-                result: dict[str, Any] = data["result"]
-                return result
-            error = error_from_dict(data["error"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return result_from_dict(data)
+        except (ValueError, AttributeError):
             raise PeerUnavailable("The other gateway's answer cannot be read.", "Are both up to date?") from None
-        raise error
 
     def _ask_sealed(self, target: Target, payload: bytes, timeout_s: float, repeatable: bool) -> bytes:
         key, own_id, path = target.keys[0], self._cluster.node_id, self._cluster.config.peer_path

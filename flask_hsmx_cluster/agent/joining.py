@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from .. import rules
-from ..control import error_from_dict
+from ..control import result_from_dict
 from ..errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
 from ..settings import Node, Settings, from_dict, to_dict
 from . import pairing, preflight, revisions
@@ -48,14 +48,9 @@ class _Conversation:
         sealed = self._joiner.request(json.dumps({"verb": verb, "arguments": arguments}).encode())
         answer = self._joiner.on_answer(self._send(sealed, tries))
         try:
-            data = json.loads(answer)
-            if data["ok"]:
-                result: dict[str, Any] = data["result"]
-                return result
-            error = error_from_dict(data["error"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return result_from_dict(json.loads(answer))
+        except ValueError:
             raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?") from None
-        raise error
 
     def _send(self, data: bytes, tries: int) -> bytes:
         for left in reversed(range(tries)):
