@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: The passive asks for the virtual IPs this often, always, s (rule 1).
 PROBE_EVERY_S = 0.5
-#: In hold it asks this often: ARP inspection disables a port at 15 packets a second (rule 12).
+#: In hold it asks this often, s: ARP inspection disables a port at 15 packets a second (rule 12). In the one second
+#: around the end of a lease it is up to 18, if the kernel is at its latest.
 HOLD_PROBE_EVERY_S = 0.5
 #: The kernel ends a lease up to half a second late: it rounds the time (ADDRCONF_TIMER_FUZZ, 0.25 s), and its timer
 #: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms. During that time it asks more often.
