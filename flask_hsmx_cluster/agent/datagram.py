@@ -26,7 +26,7 @@ _BODY = struct.Struct("!BBBBQ16sIQIBB")
 _CAUSE = struct.Struct("!BB")
 _PORT = struct.Struct("!6sB")
 _MAC_SIZE = 32
-_LISTENING, _MAINTENANCE, _SERVED = 1, 2, 4
+_LISTENING, _MAINTENANCE, _SERVED, _SPREAD = 1, 2, 4, 8
 _CARRIER, _HOLDS, _STRANGERS, _PEER_SEEN, _UNSEEN = 1, 2, 4, 8, 16
 MOST_CAUSES = 16
 MOST_PORTS = 8
@@ -216,7 +216,12 @@ def _node_bytes(node: str) -> bytes:
 
 
 def _pack_body(beat: Beat) -> bytes:
-    flags = _LISTENING * beat.listening | _MAINTENANCE * beat.maintenance | _SERVED * beat.served
+    flags = (
+        _LISTENING * beat.listening
+        | _MAINTENANCE * beat.maintenance
+        | _SERVED * beat.served
+        | _SPREAD * beat.spread
+    )
     causes = sorted(beat.causes)[:MOST_CAUSES]
     parts = [
         _BODY.pack(
@@ -263,6 +268,7 @@ def _parse_body(body: bytes) -> Beat | None:
             listening=bool(flags & _LISTENING),
             maintenance=bool(flags & _MAINTENANCE),
             served=bool(flags & _SERVED),
+            spread=bool(flags & _SPREAD),
             lease_left_ms=lease_left_ms,
             position=position,
             revision=revision,

@@ -44,6 +44,8 @@ T = TypeVar("T")
 #: The loop wakes at least this often, s.
 LONGEST_SLEEP_S = 0.5
 SLOW_TICK_S = 1.0
+#: It may come this much earlier if the loop is awake anyway, s: each waking up costs more than what it is for.
+SLOW_EARLY_S = 0.2
 #: Range from which a gateway whose disk is full draws its first term.
 UNWRITTEN_TERMS = 1_000_000
 #: After an agent restart without a machine boot the boot hold is this long, s: the peer is soon heard.
@@ -207,7 +209,7 @@ class HeartbeatLoop:
             if session is not None and now - due > session.core.plan.timing.late_s:
                 session.perform(session.core.ran_late(now - due, now))
             self._turn(ready)
-            if now >= slow_at:
+            if now >= slow_at - (SLOW_EARLY_S if ready else 0):
                 slow_at = now + SLOW_TICK_S
                 notify.ping()
                 offset = time.time() - boot_time_s()

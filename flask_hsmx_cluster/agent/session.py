@@ -154,7 +154,7 @@ class Session:
             return True
         if found is Refusal.UNPROVEN and now - self._proof_sent.get(name, 0.0) >= PROOF_EVERY_S:
             self._proof_sent[name] = now
-            self._send(Kind.BEAT, only=name)
+            self._send(Kind.BEAT, only=(name,))
         elif found is Refusal.CLONE and now - self._clone_noted > 60:
             self._clone_noted = self.clone_at = now
             self.clerk.record(
@@ -261,7 +261,7 @@ class Session:
         for effect in effects:
             match effect:
                 case events.Send():
-                    self._send(effect.kind, effect.motive, effect.path)
+                    self._send(effect.kind, effect.motive, effect.paths)
                 case events.ProbeAddresses():
                     self._ask()
                 case events.Claim():
@@ -279,12 +279,12 @@ class Session:
                 case events.HandoverEnded():
                     self.ended(effect)
 
-    def _send(self, kind: Kind, motive: Motive = Motive.REQUEST, only: str = "") -> None:
+    def _send(self, kind: Kind, motive: Motive = Motive.REQUEST, only: tuple[str, ...] = ()) -> None:
         beat = self._beat(kind, motive)
         now = boot_time_s()
         paths: list[UdpPath | EthernetPath] = [*self.udp.values(), *self.ethernet.values()]
         for path in paths:
-            if not only or path.name == only:
+            if not only or path.name in only:
                 path.send(self.codec.encode(beat, path.tag, now))
 
     def _beat(self, kind: Kind, motive: Motive) -> Beat:

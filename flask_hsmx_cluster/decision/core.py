@@ -55,6 +55,9 @@ from .passive import Passive
 
 #: A conflict is announced against at most this often per port, s (rule 12).
 CONFLICT_ANNOUNCE_S = 10.0
+#: With so many paths and all of them at work, each heartbeat goes over half of them in turn: a third of the
+#: agent's processor time less (measured), and still two independent ways for each heartbeat.
+SPREAD_PATHS = 4
 #: Terms reserved on disk in one go, and how few may be left before more are.
 TERM_BLOCK = 10
 TERMS_LOW = 5
@@ -99,6 +102,9 @@ class Core:
         self._next_term = self.start.next_term
         self._reserved_to = self._reserving = self.start.reserved_to
         self._next_beat = self.began
+        self._beats = 0
+        self.beats_now = False  #: a heartbeat is sent in this very call of :meth:`wake`
+        self._peer_asked_at = -NEVER
         self._out: list[Effect] = []
         self.replan(self.plan, self.began)
         if self.start.claim:
@@ -155,11 +161,13 @@ class Core:
     def wake(self, now: float) -> list[Effect]:
         """Do what is due. Call it at :meth:`deadline`, and after each batch of events."""
         self._advance(now)
-        if now >= self._next_beat:
+        self.beats_now = now >= self._next_beat
+        if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
             self.active.renew_before_beat()
-            self.send(Kind.BEAT)
+            self._beats += 1
+            self.do(Send(Kind.BEAT, self._beat_paths()))
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -214,6 +222,7 @@ class Core:
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
+            spread=kind is Kind.BEAT and bool(self._beat_paths()),
             lease_left_ms=int(left * 1000),
             revision=self.plan.revision,
             causes=frozenset(self.health.causes),
@@ -239,16 +248,19 @@ class Core:
             return
         if path.silent_s(self.now) > self.plan.timing.path_down_s:
             path.beats.clear()  # an absence is told as such, not as loss
-        path.heard(self.now, event.rtt_s, beat.kind is Kind.BEAT)
+        path.heard(self.now, event.rtt_s, (2 if beat.spread else 1) if beat.kind is Kind.BEAT else 0)
         if path.path.kind == "ethernet":
             self._heard_on_port(path.path.port, beat)
         if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
             self.passive.watch_stall(self.now - self.peer_at)
         self.peer_at = self.now
         if beat.kind is Kind.PROBE:
-            self.do(Send(Kind.ANSWER, event.path))
+            self._peer_asked_at = self.now
+            self.do(Send(Kind.ANSWER, (event.path,)))
         if event.stale:
             return
+        if beat.kind is Kind.BEAT:
+            self._keep_step()
         before, self.peer = self.peer, beat
         if self.peer_lost:
             self.peer_lost = False
@@ -411,6 +423,30 @@ class Core:
             port.forget_peer()
         self.active.end_handover(False, "The other gateway has left the cluster")
         self.passive.forget_peer()
+
+    def _keep_step(self) -> None:
+        """Send our heartbeat together with the peer's if it is due soon: one waking up for both.
+
+        An agent's processor time is that of waking up, ten times what it does then (measured). The next one comes a
+        little early, so that the two go first in turn: who goes first wakes up twice.
+        """
+        interval_s = self.plan.timing.interval_s
+        if self._next_beat - self.now < interval_s / 2:
+            self._next_beat = self.now - interval_s / 100
+
+    def _beat_paths(self) -> tuple[str, ...]:
+        """Return the paths of the present heartbeat: half of them in turn while each is heard, else all (empty).
+
+        A peer that asks by probes misses ours: then it gets every heartbeat on every path.
+        """
+        quiet_s = self.plan.timing.path_down_s
+        if (
+            len(self.paths) < SPREAD_PATHS
+            or self.now - self._peer_asked_at < quiet_s
+            or any(path.silent_s(self.now) > quiet_s for path in self.paths.values())
+        ):
+            return ()
+        return tuple(self.paths)[self._beats % 2 :: 2]
 
     def served(self) -> bool:
         return any(

@@ -119,10 +119,10 @@ Event = (
 
 @dataclass(frozen=True)
 class Send:
-    """Send a message on one path, or on all (``path`` empty)."""
+    """Send a message on some paths, or on all (``paths`` empty)."""
 
     kind: Kind
-    path: str = ""
+    paths: tuple[str, ...] = ()
     motive: Motive = Motive.REQUEST
 
 

@@ -38,15 +38,19 @@ class PathEvidence:
     first_at: float | None = None
     rtt_s: float | None = None
     rtts: deque[float] = field(default_factory=lambda: deque(maxlen=LOSS_WINDOW))
-    beats: deque[float] = field(default_factory=lambda: deque(maxlen=LOSS_WINDOW))
+    #: when late heartbeats came, and after how many intervals each was due
+    beats: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LOSS_WINDOW))
 
-    def heard(self, now: float, rtt_s: float | None, regular: bool) -> None:
-        """Note a message; ``regular`` for the paced heartbeat, from which loss is told."""
+    def heard(self, now: float, rtt_s: float | None, every: int) -> None:
+        """Note a message.
+
+        :param every: a paced heartbeat, from which loss is told, comes each so many intervals; 0 for any other message.
+        """
         self.heard_at = now
         if self.first_at is None:
             self.first_at = now
-        if regular:
-            self.beats.append(now)
+        if every:
+            self.beats.append((now, every))
         if rtt_s is not None:
             self.rtt_s = rtt_s
             self.rtts.append(rtt_s)
@@ -67,8 +71,9 @@ class PathEvidence:
         """Return the share of late heartbeats that did not arrive."""
         if len(self.beats) < LOSS_WINDOW:
             return 0.0
-        expected = (self.beats[-1] - self.beats[0]) / interval_s
-        return max(0.0, 100.0 * (1 - (len(self.beats) - 1) / expected)) if expected > 0 else 0.0
+        (first, _), *later = self.beats
+        took = (later[-1][0] - first) / interval_s
+        return max(0.0, 100.0 * (1 - sum(every for _, every in later) / took)) if took > 0 else 0.0
 
 
 @dataclass

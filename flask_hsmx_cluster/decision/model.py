@@ -120,6 +120,7 @@ class Beat:
 
     :param listening: still in its boot hold.
     :param served: demonstrably served clients since it lost sight of the other gateway.
+    :param spread: this heartbeat goes over half of the paths, the next one over the others.
     :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
     :param revision: revision of the cluster settings in force.
     """
@@ -131,6 +132,7 @@ class Beat:
     listening: bool = False
     maintenance: bool = False
     served: bool = False
+    spread: bool = False
     lease_left_ms: int = 0
     position: int = 0
     revision: int = 0

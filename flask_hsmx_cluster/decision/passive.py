@@ -160,7 +160,7 @@ class Passive:
         if self.hold:
             self._hold_step(self.hold)
             return
-        if core.now >= self.next_probe:
+        if core.now >= self.next_probe - (PROBE_EVERY_S / 4 if core.beats_now else 0):
             self.next_probe = core.now + PROBE_EVERY_S
             core.probe_addresses()
         if core.phase is Phase.LISTENING:

@@ -27,7 +27,8 @@ from .messages import (
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
-_RECEIVE = 1 << 20
+#: Larger than any answer; still below the size from which malloc asks the kernel for pages each time.
+_RECEIVE = 1 << 16
 #: Multicast groups: links, IPv4 addresses, IPv6 addresses.
 _GROUPS = 0x1 | 0x10 | 0x100
 

@@ -10,7 +10,7 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Kind, Motive, Path, Role, Timing
 
-from .world import World, active
+from .world import ALL_PATHS, World, active
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_higher_term_of_a_passive_is_not_yielded_to_by_an_agent_that_restarts(
 def test_a_hand_over_that_is_cut_short_is_told(world: World, how: str) -> None:
     machine = world.machines["a"]
     core = core_of(world, "a")
-    world.cut = {"sync", "backup", "lan0 (Ethernet)"}
+    world.cut = ALL_PATHS
     world._tell(machine, events.FailoverRequested(Motive.REQUEST))
     assert core.active.handover is not None
     if how == "late":
@@ -151,7 +151,7 @@ def test_a_grant_that_was_taken_back_while_the_other_stood_still_is_not_used(wor
 
 def test_a_move_for_health_that_fails_again_and_again_is_told_once_a_minute(world: World) -> None:
     """B does not hear A: each offer is lost, and the next one follows at once."""
-    world.cut = {"sync:a", "backup:a", "lan0 (Ethernet):a"}
+    world.cut = {f"{path}:a" for path in ALL_PATHS}
     world._tell(world.machines["a"], events.HealthReport(Cause(CauseKind.DISK), True))
     world.run(3.5)
     machine = world.machines["a"]

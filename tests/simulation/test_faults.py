@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import Motive, Timing
+from flask_hsmx_cluster.decision.model import Beat, Kind, Motive, Timing
 
-from .world import ADDRESS, World, active
+from .world import ADDRESS, ALL_PATHS, Machine, World, active
+
+
+def beat_of(world: World, name: str) -> Beat:
+    core = world.machines[name].core
+    assert core is not None
+    return core.beat(Kind.BEAT)
 
 
 @pytest.fixture
@@ -139,9 +147,55 @@ def test_cut_cables_between_the_two_move_nothing(world: World, cut: set[str]) ->
 
 def test_all_authenticated_paths_cut_but_the_address_answers(world: World) -> None:
     """Rule 3: ARP alone holds for at most two leases where Ethernet heartbeats had worked."""
-    world.cut = {"sync", "backup", "lan0 (Ethernet)"}
+    world.cut = ALL_PATHS
     world.run(2 * world.timing.lease_s - 0.3)
     assert active(world) == ["a"], world.log
+
+
+def test_heartbeats_go_over_half_of_the_paths_in_turn_while_all_work(world: World) -> None:
+    """Over all again as soon as one is silent, or the other gateway has to ask."""
+
+    def spread(name: str) -> bool:
+        core = world.machines[name].core
+        assert core is not None
+        return core.beat(Kind.BEAT).spread
+
+    def losses(name: str) -> list[float]:
+        core = world.machines[name].core
+        assert core is not None
+        return [path.loss_percent(world.timing.interval_s) for path in core.paths.values()]
+
+    world.run(15)
+    assert spread("a") and spread("b")
+    assert max(losses("a") + losses("b")) < 3, "half of the heartbeats is no loss"
+    world.cut = {"sync"}
+    world.run(1.5)
+    assert not spread("a") and not spread("b")
+    world.cut = set()
+    world.run(1.5)
+    assert spread("a") and spread("b")
+    world._tell(world.machines["a"], events.Heard("sync", replace(beat_of(world, "b"), kind=Kind.PROBE)))
+    assert not spread("a")
+    world.run(15)
+    world.loss = 0.2
+    world.run(20)
+    assert 10 < sum(losses("a")) / 4 < 30 and active(world) == ["a"]
+
+
+def test_the_two_send_their_heartbeats_together(world: World) -> None:
+    """Who hears a heartbeat sends its own with it if it is due soon; the pace stays."""
+    sent: list[tuple[float, str]] = []
+    deliver = world._deliver
+
+    def note(sender: Machine, effect: events.Send) -> None:
+        if effect.kind is Kind.BEAT:
+            sent.append((world.now, sender.name))
+        deliver(sender, effect)
+
+    world._deliver = note  # type: ignore[method-assign]
+    world.run(10)
+    together = [name for (at, name), (after, _) in zip(sent[::2], sent[1::2], strict=False) if after - at < 0.01]
+    assert 190 <= len(sent) <= 215 and len(together) > 90
 
 
 def test_isolation_is_the_documented_limit_and_heals_alone(world: World) -> None:

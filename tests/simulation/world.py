@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
 from flask_hsmx_cluster.decision import events
@@ -16,6 +17,13 @@ from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Ter
 
 STEP_S = 0.001
 ADDRESS = "10.0.0.100"
+PATHS = (
+    Path("sync", "sync", "sync0", True),
+    Path("backup", "backup", "backup0", True),
+    Path("service", "service", "lan0"),
+    Path("lan0 (Ethernet)", "ethernet", "lan0"),
+)
+ALL_PATHS = frozenset(path.name for path in PATHS)
 MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
 TIMING = Timing()
 
@@ -51,7 +59,7 @@ class World:
         self.timing = timing
         self.now = 1000.0
         self.machines = {"a": Machine("a"), "b": Machine("b")}
-        self.cut: set[str] = set()
+        self.cut: Set[str] = set()
         self.lan_up = {"a": True, "b": True}
         self.isolated = False
         self.loss = 0.0
@@ -70,11 +78,7 @@ class World:
             node=name * 32,
             peer=("b" if name == "a" else "a") * 32,
             peer_name="gw-b" if name == "a" else "gw-a",
-            paths=(
-                Path("sync", "sync", "sync0", True),
-                Path("backup", "backup", "backup0", True),
-                Path("lan0 (Ethernet)", "ethernet", "lan0"),
-            ),
+            paths=PATHS,
             peer_macs=(MACS["b" if name == "a" else "a"],),
             ports=("lan0",),
             addresses=(ADDRESS,),
@@ -247,15 +251,15 @@ class World:
         assert sender.core is not None
         beat = sender.core.beat(effect.kind, effect.motive)
         beat = replace(beat, ports=tuple(replace(port, mac=MACS[sender.name]) for port in beat.ports))
-        for path in ("sync", "backup", "lan0 (Ethernet)"):
+        for path in effect.paths or sender.core.paths:
             sender.sent += 1
-            if (not effect.path or effect.path == path) and self._path_works(path, sender.name):
+            if self._path_works(path, sender.name):
                 self._arrive(self.other(sender.name), path, beat, sender.sent)
 
     def _path_works(self, path: str, sender: str) -> bool:
         if path in self.cut or f"{path}:{sender}" in self.cut or self.dice.random() < self.loss:
             return False
-        if path == "lan0 (Ethernet)":
+        if path in ("service", "lan0 (Ethernet)"):
             return self._lan_between()
         return True
 
