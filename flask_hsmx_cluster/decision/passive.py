@@ -37,6 +37,8 @@ GATE_LEASES = 3
 TIE_PATIENCE_S = 2.0
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
 ARP_ALONE_LEASES = 2
+#: Why a gateway that has a clone claims nothing.
+CLONE_WORDS = "another machine with this gateway's identity is alive and could claim as well"
 
 
 @dataclass
@@ -145,6 +147,8 @@ class Passive:
             core.role,
             any(port.carrier for port in core.ports.values()),
         )
+        if core.clone_near():
+            reason = "another machine uses its identity"
         if not reason:
             self.ready_until = core.now + HANDOVER_MOST_S
         core.do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))
@@ -188,6 +192,7 @@ class Passive:
             and core.now - self.peer_passive_since > 2 * core.plan.timing.interval_s
             and core.now >= self.yield_until
             and core.active.handover is None
+            and not core.clone_near()
         )
 
     def _break_tie(self) -> None:
@@ -282,15 +287,18 @@ class Passive:
             return
         cold = not core.peer_was_active
         readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
-        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
+        clone = core.clone_near()
+        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes or clone
         verdict = Verdict.CLAIM if not core.plan.peer else judge.judge_silence(list(readings.values()), gated)
         evidence = (
             *self._path_words(burst),
             *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
+            *((CLONE_WORDS,) if clone else ()),
         )
         silent_for = core.now - max(core.peer_at or core.began, core.began)
         if (
             verdict is Verdict.WAIT
+            and not clone
             and silent_for > GATE_LEASES * core.plan.timing.lease_s
             and any(port.carrier for port in core.ports.values())
         ):
@@ -315,9 +323,8 @@ class Passive:
             self.begin_hold()
         else:
             if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
-                core.note(
-                    "wait", "warning", f"{core.plan.peer_name} is not heard, but silence proves nothing here", evidence
-                )
+                why = "a clone of this gateway is heard" if clone else "silence proves nothing here"
+                core.note("wait", "warning", f"{core.plan.peer_name} is not heard, but {why}", evidence)
             core.phase = Phase.WAITING
             self.wait_until = core.now + core.plan.timing.lease_s / 4
 
@@ -349,7 +356,9 @@ class Passive:
         timing = core.plan.timing
         if core.now < hold.next_probe:
             return
-        if core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough():
+        may_claim = not core.clone_near()
+        alone = core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
+        if alone and may_claim:
             self.hold = None
             core.claim(
                 "the address answered for two leases without one authenticated sign of life",
@@ -358,7 +367,7 @@ class Passive:
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
-        if core.now >= hold.expiry and silent:
+        if core.now >= hold.expiry and silent and may_claim:
             since = max((port.answered_at or 0.0) for port in readable)
             self.hold = None
             core.claim(
