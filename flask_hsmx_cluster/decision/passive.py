@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 #: The passive asks for the virtual IPs this often, always, s (rule 1).
 PROBE_EVERY_S = 0.5
 #: In hold it asks this often, s: ARP inspection disables a port at 15 packets a second (rule 12). In the one second
-#: around the end of a lease it is up to 18, if the kernel is at its latest.
+#: around the end of a lease it asks up to 18 times, if the kernel is at its latest: 36 frames with two addresses on
+#: one port. Slower would be a longer outage; docs/deciding.md says what such a switch needs.
 HOLD_PROBE_EVERY_S = 0.5
+#: While it waits, its bursts come so seldom that it asks at most this often a second: with two addresses on one port
+#: these are 10 frames.
+WAIT_PROBES_PER_S = 5
 #: The kernel ends a lease up to half a second late: it rounds the time (ADDRCONF_TIMER_FUZZ, 0.25 s), and its timer
 #: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms. During that time it asks more often.
 EXPIRY_LATE_S = 0.7
 EXPIRY_PROBE_EVERY_S = 0.045
+#: Until a machine that may only stand still counts as gone it asks this often, s.
+STALL_PROBE_EVERY_S = 0.2
 #: The dead time is longer than the longest stall seen by this factor.
 STALL_MARGIN = 1.25
 #: A stall is remembered this long, s: a short cut of every wire looks the same, and must not slow fail-overs for ever.
@@ -166,7 +172,8 @@ class Passive:
             return
         if core.now >= self.next_probe - (PROBE_EVERY_S / 4 if core.beats_now else 0):
             self.next_probe = core.now + PROBE_EVERY_S
-            core.probe_addresses()
+            if core.phase is not Phase.WAITING:  # there the bursts ask
+                core.probe_addresses()
         if core.phase is Phase.LISTENING:
             if core.now < self.listen_until:
                 return
@@ -240,7 +247,7 @@ class Passive:
             burst.sent += 1
             core.send(Kind.PROBE)
             core.probe_addresses()
-            burst.next_at = min(core.now + EXPIRY_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
+            burst.next_at = min(core.now + STALL_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
         else:
             self.burst = None
             self._judge(burst)
@@ -279,7 +286,7 @@ class Passive:
         return min(max(2 * slowest, TAIL_LEAST_S), TAIL_MOST_S)
 
     def _judge(self, burst: Burst) -> None:
-        core = self.core
+        core, timing = self.core, self.core.plan.timing
         if self.adopting is not None:
             self._adopt(burst)
             return
@@ -299,7 +306,7 @@ class Passive:
         if (
             verdict is Verdict.WAIT
             and not clone
-            and silent_for > GATE_LEASES * core.plan.timing.lease_s
+            and silent_for > GATE_LEASES * timing.lease_s
             and any(port.carrier for port in core.ports.values())
         ):
             core.claim(
@@ -326,7 +333,7 @@ class Passive:
                 why = "a clone of this gateway is heard" if clone else "silence proves nothing here"
                 core.note("wait", "warning", f"{core.plan.peer_name} is not heard, but {why}", evidence)
             core.phase = Phase.WAITING
-            self.wait_until = core.now + core.plan.timing.lease_s / 4
+            self.wait_until = burst.started + max(timing.lease_s / 4, timing.burst_probes / WAIT_PROBES_PER_S)
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core
