@@ -64,10 +64,13 @@ def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Sh
 def _present(session: Session, now: float) -> Iterator[Showing]:
     core = session.core
     if now - session.clone_at < CLONE_SHOWN_S:
+        alive = core.clone_near()
         yield Showing(
             "clone",
             "critical",
-            "Another machine uses this gateway's identity.",
+            "Another machine with this gateway's identity is alive: this gateway takes nothing over while it is heard."
+            if alive
+            else "Another machine uses this gateway's identity.",
             "Was this disk copied? Leave the cluster on the copy and join it anew.",
         )
     if core.plan.peer:
@@ -296,6 +299,8 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
             reasons.append("One gateway has just started and still listens.")
         if passive_causes:
             reasons.append(f"The passive gateway is not healthy: {judge.in_words(passive_causes, core.plan.ports)}.")
+        if core.clone_near():
+            reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:
             reasons.append("The roles are not settled.")
     return {"ready": not reasons, "reasons": reasons}

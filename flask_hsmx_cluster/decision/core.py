@@ -16,6 +16,7 @@ from .events import (
     Carrier,
     Claim,
     ClaimFailed,
+    CloneHeard,
     Effect,
     Event,
     FailoverRequested,
@@ -58,6 +59,8 @@ CONFLICT_ANNOUNCE_S = 10.0
 #: With so many paths and all of them at work, each heartbeat goes over half of them in turn: a third of the
 #: agent's processor time less (measured), and still two independent ways for each heartbeat.
 SPREAD_PATHS = 4
+#: A clone of this gateway keeps it from claiming this long after it was last proven to be alive, s (rule 16).
+CLONE_HEARD_S = 5.0
 #: Terms reserved on disk in one go, and how few may be left before more are.
 TERM_BLOCK = 10
 TERMS_LOW = 5
@@ -104,7 +107,7 @@ class Core:
         self._next_beat = self.began
         self._beats = 0
         self.beats_now = False  #: a heartbeat is sent in this very call of :meth:`wake`
-        self._peer_asked_at = -NEVER
+        self._peer_asked_at = self._clone_at = -NEVER
         self._out: list[Effect] = []
         self.replan(self.plan, self.began)
         if self.start.claim:
@@ -138,6 +141,8 @@ class Core:
                 self._address_seen(event)
             case StrangerSeen():
                 self._stranger(event)
+            case CloneHeard():
+                self._clone_heard(event)
             case NotAsked():
                 if port := self.ports.get(event.port):
                     port.not_asked(now)
@@ -335,6 +340,23 @@ class Core:
         port = self.ports.get(event.port)
         if port is not None:
             port.stranger_at = self.now
+
+    def _clone_heard(self, event: CloneHeard) -> None:
+        first, self._clone_at = not self.clone_near(), self.now
+        if first:
+            self.note(
+                "clone_alive",
+                "critical",
+                "Another machine with this gateway's identity is alive",
+                (
+                    f"it answered this gateway's challenge on {event.path}",
+                    "this gateway claims nothing while it is heard; an active one goes on",
+                ),
+            )
+
+    def clone_near(self) -> bool:
+        """Return whether a clone has lately been proven to be alive: who claims then may not be alone."""
+        return self.now - self._clone_at < CLONE_HEARD_S
 
     def _maintenance_set(self, event: MaintenanceSet) -> None:
         if self.maintenance != event.on:

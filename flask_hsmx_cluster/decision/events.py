@@ -50,6 +50,13 @@ class StrangerSeen:
 
 
 @dataclass(frozen=True)
+class CloneHeard:
+    """Another machine with this gateway's own identity is alive: it has just answered our challenge on a path."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class NotAsked:
     """:class:`ProbeAddresses` could not be sent on a port: its frames are not built yet, or its queue is full."""
 
@@ -104,6 +111,7 @@ Event = (
     | Carrier
     | AddressSeen
     | StrangerSeen
+    | CloneHeard
     | NotAsked
     | HealthReport
     | Renewed

@@ -48,6 +48,7 @@ class Machine:
     newest: int = 0
     notes: list[events.Note] = field(default_factory=list)
     handovers: list[events.HandoverEnded] = field(default_factory=list)
+    asked: list[float] = field(default_factory=list)  #: when it asked for the addresses
     terms: list[Term] = field(default_factory=list)
 
 
@@ -217,6 +218,7 @@ class World:
                 case events.Send():
                     self._deliver(machine, effect)
                 case events.ProbeAddresses():
+                    machine.asked.append(self.now)
                     self._probe(machine)
                 case events.Claim() if machine.refuses:
                     self._tell(machine, events.ClaimFailed("Permission denied"))
