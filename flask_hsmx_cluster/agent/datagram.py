@@ -27,7 +27,7 @@ _BODY = struct.Struct("!BBBBQ16sIQIBB")
 _CAUSE = struct.Struct("!BB")
 _PORT = struct.Struct("!6sB")
 _MAC_SIZE = 32
-_LISTENING, _MAINTENANCE, _SERVED, _SPREAD = 1, 2, 4, 8
+_LISTENING, _MAINTENANCE, _SERVED, _SPREAD, _SYNCHRONOUS = 1, 2, 4, 8, 16
 _CARRIER, _HOLDS, _STRANGERS, _PEER_SEEN, _UNSEEN = 1, 2, 4, 8, 16
 MOST_CAUSES = 16
 MOST_PORTS = 8
@@ -252,6 +252,7 @@ def _pack_body(beat: Beat) -> bytes:
         | _MAINTENANCE * beat.maintenance
         | _SERVED * beat.served
         | _SPREAD * beat.spread
+        | _SYNCHRONOUS * beat.synchronous
     )
     causes = sorted(beat.causes)[:MOST_CAUSES]
     parts = [
@@ -300,6 +301,7 @@ def _parse_body(body: bytes) -> Beat | None:
             maintenance=bool(flags & _MAINTENANCE),
             served=bool(flags & _SERVED),
             spread=bool(flags & _SPREAD),
+            synchronous=bool(flags & _SYNCHRONOUS),
             lease_left_ms=lease_left_ms,
             position=position,
             revision=revision,

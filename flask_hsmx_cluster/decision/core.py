@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .active import ANNOUNCE_AGAIN_S, Active
+from .active import Active
+from .data import Data
 from .events import (
     AddressSeen,
     Announce,
     Carrier,
-    Claim,
     ClaimFailed,
     CloneHeard,
+    DataPromoted,
+    DataYielded,
     Effect,
     Event,
     FailoverRequested,
+    FollowerSeen,
     HealthReport,
     Heard,
     MaintenanceSet,
@@ -32,6 +35,7 @@ from .events import (
     Send,
     Severity,
     StrangerSeen,
+    SynchronousSet,
     TermsReserved,
 )
 from .evidence import PathEvidence, PortEvidence
@@ -100,6 +104,8 @@ class Core:
         self.maintenance = self.start.maintenance
         self.served_since = self.began
         self.peer_was_active = False
+        self.peer_synchronous: bool | None = None  #: what an active peer said last; None: never
+        self.data = Data(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
@@ -159,6 +165,14 @@ class Core:
                 self.active.failover(event)
             case MaintenanceSet():
                 self._maintenance_set(event)
+            case DataPromoted():
+                self.data.promoted(event)
+            case DataYielded():
+                self.data.yielded(event)
+            case FollowerSeen():
+                self.data.follower_seen(event)
+            case SynchronousSet():
+                self.data.synchronous_set(event.on)
             case TermsReserved():
                 self._reserved_to = max(self._reserved_to, event.upto)
         return self._drain()
@@ -173,6 +187,7 @@ class Core:
             self.active.renew_before_beat()
             self._beats += 1
             self.do(Send(Kind.BEAT, self._beat_paths()))
+        self.data.step()
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -185,7 +200,7 @@ class Core:
         """Return the boot time at which :meth:`wake` must be called at the latest, s."""
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
-        return min(self._next_beat, role.deadline(), handover.next_at if handover else NEVER)
+        return min(self._next_beat, role.deadline(), handover.next_at if handover else NEVER, self.data.deadline())
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
         """The loop woke much later than it asked for (frozen, starved, suspended): trust no timer, listen again.
@@ -227,6 +242,7 @@ class Core:
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
+            synchronous=self.data.synchronous,
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
             lease_left_ms=int(left * 1000),
             revision=self.plan.revision,
@@ -276,6 +292,7 @@ class Core:
         self._watch_terms(beat.term)
         if beat.role is Role.ACTIVE:
             self.peer_was_active = True
+            self.peer_synchronous = beat.synchronous
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
         elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
@@ -368,6 +385,7 @@ class Core:
 
     def step_down(self, why: str, phase: Phase, evidence: tuple[str, ...] = (), keep_handover: bool = False) -> None:
         self.do(Release())
+        self.data.end()
         self.role, self.phase, self.why, self.since = Role.PASSIVE, phase, why, self.now
         self.renewed_at = None
         self.active.next_renew = NEVER
@@ -400,9 +418,8 @@ class Core:
         self.active.out_of_hold = out_of_hold
         self.served_since = self.now
         self.renewed_at = None
-        self.active.next_renew = self.now + self.plan.timing.renew_s
-        self.active.announce_at = [self.now + delay for delay in ANNOUNCE_AGAIN_S]
-        self.do(Claim(term))
+        self.data.begin(term)
+        self.active.claimed()
         self.send(Kind.BEAT)
         self.note("active", "info", f"Became active in term {term}: {why}", evidence)
         if term.counter > self._reserved_to:
@@ -469,6 +486,9 @@ class Core:
         ):
             return ()
         return tuple(self.paths)[self._beats % 2 :: 2]
+
+    def leading(self) -> bool:
+        return self.role is Role.ACTIVE
 
     def served(self) -> bool:
         return any(

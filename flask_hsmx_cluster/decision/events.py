@@ -106,6 +106,42 @@ class TermsReserved:
     upto: int
 
 
+@dataclass(frozen=True)
+class DataPromoted:
+    """The database answers to :class:`PromoteData`."""
+
+    term: Term
+    ok: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class DataYielded:
+    """The database answers to :class:`YieldData`; not ok: it is unsure whether the other gateway has everything."""
+
+    ok: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class FollowerSeen:
+    """How the passive gateway's database follows.
+
+    :param streaming: it is connected.
+    :param caught_up: it has confirmed what had been written a moment ago.
+    """
+
+    streaming: bool
+    caught_up: bool
+
+
+@dataclass(frozen=True)
+class SynchronousSet:
+    """The database answers to :class:`SetSynchronous`."""
+
+    on: bool
+
+
 Event = (
     Heard
     | Carrier
@@ -119,6 +155,10 @@ Event = (
     | FailoverRequested
     | MaintenanceSet
     | TermsReserved
+    | DataPromoted
+    | DataYielded
+    | FollowerSeen
+    | SynchronousSet
 )
 
 
@@ -175,6 +215,30 @@ class ReserveTerms:
 
 
 @dataclass(frozen=True)
+class PromoteData:
+    """Make the database writable; answered by :class:`DataPromoted`."""
+
+    term: Term
+
+
+@dataclass(frozen=True)
+class YieldData:
+    """Refuse writes and wait until the other gateway has the last one; answered by :class:`DataYielded`."""
+
+
+@dataclass(frozen=True)
+class DemoteData:
+    """Make the database read-only, whatever becomes of transactions that are under way."""
+
+
+@dataclass(frozen=True)
+class SetSynchronous:
+    """Let commits wait for the other gateway, or no longer; answered by :class:`SynchronousSet`."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class Note:
     """A decision or an observation, in plain words, with its evidence."""
 
@@ -193,4 +257,18 @@ class HandoverEnded:
     took_s: float
 
 
-Effect = Send | ProbeAddresses | Claim | Release | Renew | Announce | ReserveTerms | Note | HandoverEnded
+Effect = (
+    Send
+    | ProbeAddresses
+    | Claim
+    | Release
+    | Renew
+    | Announce
+    | ReserveTerms
+    | PromoteData
+    | YieldData
+    | DemoteData
+    | SetSynchronous
+    | Note
+    | HandoverEnded
+)

@@ -53,6 +53,7 @@ beats = st.builds(
     maintenance=st.booleans(),
     served=st.booleans(),
     spread=st.booleans(),
+    synchronous=st.booleans(),
     lease_left_ms=st.integers(0, 2**32 - 1),
     position=st.integers(0, 2**64 - 1),
     revision=st.integers(0, 2**32 - 1),
