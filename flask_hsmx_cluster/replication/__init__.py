@@ -1,0 +1,1 @@
+"""Data of two gateways kept as one, by PostgreSQL's logical replication."""
