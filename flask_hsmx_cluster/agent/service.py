@@ -18,6 +18,7 @@ from ..version import PROTOCOL, __version__
 from . import peer_client, preflight, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
+from .data import DataSide
 from .exchange import Exchange
 from .forming import Creator, ends_from, without
 from .hot import HotSide
@@ -25,6 +26,7 @@ from .joining import Joining
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .preflight import Report
+from .replicator import ReplicatorLink
 from .revision_exchange import RevisionExchange
 from .revisions import Heads
 
@@ -45,6 +47,7 @@ class AgentService:
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
+    :param link: the replicator; None where the database is not shared.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class AgentService:
         hot: HotSide,
         job_report: Callable[[], list[dict[str, Any]]] = list,
         post: peer_client.Post = peer_client.post,
+        link: ReplicatorLink | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -64,6 +68,7 @@ class AgentService:
         self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._creator = Creator(self._cluster, self._exchange)
         self._joining = Joining(self._cluster, self._exchange, post)
+        self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
         self._started_at = boot_time_s()
         self._out_of_force = False
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
@@ -78,6 +83,8 @@ class AgentService:
         self._cluster.identify()
         self._cluster.resume()
         self._restore_maintenance()
+        if self._data is not None:
+            self._data.begin()
         membership = self.membership()
         if membership is None:
             return
@@ -119,6 +126,7 @@ class AgentService:
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
+            **(self._data.periodic_jobs() if self._data else {}),
         }
 
     def _housekeep(self) -> str:
@@ -158,6 +166,7 @@ class AgentService:
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
             "alarms": [*snapshot["alarms"], *self._alarms(heads)],
+            "data": self._data.status() if self._data else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }

@@ -22,6 +22,7 @@ from ..network.netlink import RequestSocket
 from ..network.ports import carrier_of
 from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
 from .clerk import Clerk
+from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
 from .frames import PortFrames
 from .membership import Membership
@@ -96,6 +97,7 @@ class Session:
     link_index: dict[str, int]
     references: frozenset[str]
     ended: Callable[[events.HandoverEnded], None]
+    database: DatabaseHand
     announce_waits: bool = False
     stale: bool = False
 
@@ -292,6 +294,16 @@ class Session:
                     self._announce(effect.again)
                 case events.ReserveTerms():
                     self._reserve(effect.upto)
+                case events.PromoteData():
+                    if not self.database.promote(effect.term, self.core.plan.timing.lease_s):
+                        self.tell(events.DataPromoted(effect.term, False, "its replicator does not run"))
+                case events.YieldData():
+                    if not self.database.give_up():
+                        self.tell(events.DataYielded(False, "the replicator does not run"))
+                case events.DemoteData():
+                    self.database.demote()
+                case events.SetSynchronous():
+                    self.database.set_synchronous(effect.on)
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():
@@ -347,6 +359,8 @@ class Session:
             self.clerk.record("renew_failed", "critical", f"The lease could not be renewed: {error.message}")
             return
         after = boot_time_s()
+        if self.core.plan.data:
+            self.database.renew(self.core.term, self.core.plan.timing.lease_s)
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
 

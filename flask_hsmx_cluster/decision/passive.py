@@ -115,6 +115,7 @@ class Passive:
             if self.adopting is not None:
                 self.adopting = None
                 core.do(Release())
+                core.data.end()
             if core.phase not in (Phase.LISTENING, Phase.FOLLOWING):
                 core.phase = Phase.FOLLOWING
             if core.why == JUST_STARTED:
@@ -352,6 +353,7 @@ class Passive:
             )
         else:
             core.do(Release())
+            core.data.end()
 
     def begin_hold(self) -> None:
         core = self.core

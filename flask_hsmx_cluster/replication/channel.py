@@ -51,8 +51,7 @@ def publish(connection: Connection, scope: Scope) -> None:
     bulk = [one for one in shared if one.kind == "bulk"]
     ours = [TableScope(SCHEMA, name, "shared") for name in PUBLISHED]
     with failures("The shared tables cannot be published"), connection.transaction():
-        for name in (PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK):
-            connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
+        unpublish(connection)
         _create(connection, PUBLICATION, [*whole, *ours], "insert, update, delete, truncate")
         _create(connection, PUBLICATION_ROWS, some, _WITHOUT_TRUNCATE)
         _create(connection, PUBLICATION_BULK, bulk, "insert, update, delete, truncate")
@@ -79,6 +78,12 @@ def _published(scope: TableScope) -> sql.Composed:
             sql.SQL(f" WHERE ({scope.rows})" if scope.rows else ""),
         ]
     )
+
+
+def unpublish(connection: Connection) -> None:
+    """Drop our publications."""
+    for name in (PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK):
+        connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def has_bulk(scope: Scope) -> bool:
@@ -123,18 +128,18 @@ def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str 
     )
 
 
-def drop_slots(connection: Connection, peer_id: str) -> None:
-    """Drop the slots for the other gateway, whoever reads from them."""
-    names = [slot_name(peer_id), slot_name(peer_id, bulk=True)]
-    connection.execute(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ANY(%s) AND active",
-        (names,),
-    )
+def drop_all_slots(connection: Connection) -> None:
+    """Drop every slot of ours, whoever reads from it."""
     with failures("A replication slot cannot be dropped"):
-        for name in names:
+        for (name,) in connection.execute(
+            "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '^hsmx_'"
+        ).fetchall():
             connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (name,)
+                "SELECT pg_terminate_backend(active_pid, 2000) FROM pg_replication_slots "
+                "WHERE slot_name = %s AND active",
+                (name,),
             )
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
 
 
 # Subscriptions -----------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from sqlalchemy.engine import make_url
 from ..errors import ConfigError, Finding
 from . import requirements
 from .access import checked_addresses
+from .credentials import Credentials
 from .database import Connection, connect
-from .prepare import Credentials, Preparation
+from .prepare import Preparation
 from .prepare import prepare as prepare_server
 
 #: Where Debian's PostgreSQL has its Unix sockets, and the system's user that is its superuser.
