@@ -266,6 +266,27 @@ def events(limit: int, before: int | None, as_json: bool) -> None:
             click.echo(f"{'':22}- {line}")
 
 
+@_command
+def coverage(as_json: bool) -> None:
+    """Say what of the database is shared with the other gateway, and why. The agent need not run."""
+    found = state().coverage()
+    if as_json:
+        return _print_json(found.as_dict())
+    for table in found.tables:
+        rows = _(" – rows: %(rows)s", rows=table.rows) if table.rows else ""
+        click.echo(f"{words.SHARED[table.kind][0]} {table.name}: {words.shared(table.kind)}{rows} ({_(table.why)})")
+        for field in table.fields:
+            why = f" ({_(field.why)})" if field.why else ""
+            key = _(", key") if field.key else ""
+            click.echo(f"    {words.SHARED[field.kind][0]} {field.name}: {words.shared(field.kind)}{key}{why}")
+    for warning in found.warnings:
+        _print_finding(warning)
+    click.echo(words.table_count(found.counts))
+    if not found.replicable:
+        click.echo(_(words.NOT_POSTGRESQL))
+    return None
+
+
 # ---- acting ----
 
 

@@ -5,7 +5,7 @@ Each function takes the result of the verb ``status`` and decides nothing: it on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .translate import gettext as _
@@ -15,6 +15,29 @@ DATA_NOTICE = (
     "This version moves addresses only. Guests, vouchers, settings and files are not replicated to the other "
     "gateway yet."
 )
+
+#: What a host without PostgreSQL is told beside what would be shared.
+NOT_POSTGRESQL = "The database is not PostgreSQL, so that nothing of it is replicated. This is what would be shared."
+
+#: Sign and words for what is shared: of a table, or of a field.
+SHARED = {
+    "shared": ("⇄", "shared"),
+    "bulk": ("⇢", "bulk: shared, may lag"),
+    "local": ("⌂", "local: each gateway has its own"),
+    "mirrored": ("⇋", "mirrored: own and other swapped"),
+    "computed": ("=", "computed"),
+}
+
+
+def shared(kind: str) -> str:
+    """Return in words what is shared of a table or field."""
+    return _(SHARED[kind][1])
+
+
+def table_count(counts: Mapping[str, int]) -> str:
+    """Return how many tables are shared: ``9 shared, 1 bulk, 7 local; 2 of them not declared``."""
+    text = _("%(shared)s shared, %(bulk)s bulk, %(local)s local", **counts)
+    return text + (_("; %(not_declared)s of them not declared", **counts) if counts["not_declared"] else "")
 
 
 def duration(seconds: float | None) -> str:
