@@ -91,7 +91,7 @@ class DataSide:
                 self._link.ask("forget")
                 self._in_force = self._peer_facts = None
             return "not in a cluster"
-        wanted = self._wanted(found.dsn)
+        wanted = self._wanted(found.dsn, self._peer())
         if wanted != self._in_force:
             keep = self._cluster.role() == "active" or self._in_force is None
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
@@ -99,11 +99,21 @@ class DataSide:
         self._problem = ""
         return "in force"
 
-    def _wanted(self, dsn: str) -> dict[str, Any]:
+    def set_up_alone(self) -> None:
+        """Be ready before this gateway becomes active as the first one of a new cluster.
+
+        :raises ClusterError: the database is not as it has to be.
+        """
+        with self._lock:
+            wanted = self._wanted(self._credentials().dsn, None)
+            self._link.ask("configure", 60.0, setup=wanted, keep_lease=False)
+            self._in_force = wanted
+
+    def _wanted(self, dsn: str, peer: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "dsn": dsn,
             "node_id": self._cluster.node_id,
-            "peer": self._peer(),
+            "peer": peer,
             "scope": self._cluster.config.scope or Scope(()).to_json(),
         }
 

@@ -302,6 +302,8 @@ class AgentService:
             report = self._preflight(wanted, None)
             if report.blocking:
                 raise ChecksFailed(report.findings)
+            if self._data is not None:
+                self._data.set_up_alone()
             key = new_key()
             self._store.forget_cluster()
             first = revisions.draft(None, wanted, cluster.node_id, self._config.node_name, wall_time(), key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -22,6 +22,7 @@ from .scope import Scope, TableScope
 
 #: By subscription: the publications that it takes.
 TAKES = {SUBSCRIPTION: (PUBLICATION, PUBLICATION_ROWS), SUBSCRIPTION_BULK: (PUBLICATION_BULK,)}
+_ALL = "insert, update, delete, truncate"
 _WITHOUT_TRUNCATE = "insert, update, delete"
 
 
@@ -49,16 +50,15 @@ def publish(connection: Connection, scope: Scope) -> None:
     whole = [one for one in shared if one.kind == "shared" and not one.rows]
     some = [one for one in shared if one.kind == "shared" and one.rows]
     bulk = [one for one in shared if one.kind == "bulk"]
-    ours = [TableScope(SCHEMA, name, "shared") for name in PUBLISHED]
+    ours = [sql.Composed([table(SCHEMA, name)]) for name in PUBLISHED]
     with failures("The shared tables cannot be published"), connection.transaction():
         unpublish(connection)
-        _create(connection, PUBLICATION, [*whole, *ours], "insert, update, delete, truncate")
-        _create(connection, PUBLICATION_ROWS, some, _WITHOUT_TRUNCATE)
-        _create(connection, PUBLICATION_BULK, bulk, "insert, update, delete, truncate")
+        _create(connection, PUBLICATION, [*map(_published, whole), *ours], _ALL)
+        _create(connection, PUBLICATION_ROWS, [*map(_published, some)], _WITHOUT_TRUNCATE)
+        _create(connection, PUBLICATION_BULK, [*map(_published, bulk)], _ALL)
 
 
-def _create(connection: Connection, name: str, tables: Iterable[TableScope], publish: str) -> None:
-    parts = [_published(each) for each in tables]
+def _create(connection: Connection, name: str, parts: Sequence[sql.Composed], publish: str) -> None:
     statement = sql.SQL("CREATE PUBLICATION {} {} {} WITH (publish = {}, publish_via_partition_root = true)").format(
         sql.Identifier(name),
         sql.SQL("FOR TABLE" if parts else ""),

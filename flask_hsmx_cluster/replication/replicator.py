@@ -151,7 +151,7 @@ class Replicator:
         return connection
 
     def _open(self) -> Connection:
-        return connect(self.setup.dsn)
+        return connect(self.setup.dsn, quiet=True)
 
     # -- what a fail-over waits for ----------------------------------------------------------------------------
 

@@ -18,7 +18,17 @@ from flask_hsmx_cluster.control import ControlClient
 from flask_hsmx_cluster.errors import AgentUnavailable
 
 from .namespace import LabError, Namespace
-from .privileges import AGENT_CAPABILITIES, AGENT_UID, GROUP, NO_CAPABILITIES, REPOSITORY, WEB_UID, command
+from .postgres import PostgresServer
+from .privileges import (
+    AGENT_CAPABILITIES,
+    AGENT_UID,
+    GROUP,
+    NO_CAPABILITIES,
+    POSTGRES_UID,
+    REPOSITORY,
+    WEB_UID,
+    command,
+)
 
 
 class CommandFailed(LabError):
@@ -54,6 +64,8 @@ class Gateway:
         self.environment: dict[str, str] = {}
         self.agent: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
+        #: its PostgreSQL, if the lab has one for each gateway
+        self.database: PostgresServer | None = None
         self._gateway_address = ""
 
     def __repr__(self) -> str:
@@ -82,6 +94,27 @@ class Gateway:
         self.namespace.sysctl({"net/ipv4/ip_unprivileged_port_start": 0, "net/ipv4/ip_forward": 1})
         self.boot()
 
+    def install_database(self) -> None:
+        """Give the machine a PostgreSQL of its own with the firmware's database, prepared as the documentation says."""
+        server = self.database = PostgresServer(
+            self.directory / "pg",
+            addresses=("127.0.0.1",),
+            command=lambda *argv: self._command(POSTGRES_UID, NO_CAPABILITIES, *argv),
+        )
+        server.create()
+        server.start()
+        with server.connect() as connection:
+            connection.execute("CREATE ROLE hsmx LOGIN")
+            connection.execute("CREATE DATABASE hsmx OWNER hsmx")
+        server.database = "hsmx"
+        self.environment["SQLALCHEMY_DATABASE_URI"] = f"postgresql+psycopg://hsmx@/hsmx?host={server.directory}"
+        self.environment["FIRMWARE_STATE_DIR"] = str(self.directory / "home")
+        links = [part for port in self.addresses if port != "lan0"
+                 for part in ("--listen", self.address(port).split("/")[0])]
+        self.cli("database", "prepare", "--dsn", server.dsn, *links, uid=AGENT_UID)
+        server.stop()
+        server.start()
+
     def boot(self) -> None:
         """Give the machine a new boot id, its ports and its own addresses; no process is started."""
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
@@ -95,6 +128,8 @@ class Gateway:
         """End all that a machine without power no longer has: processes at once, then addresses and routes."""
         self.namespace.kill_all()
         self.reap()
+        if self.database is not None:
+            self.database.reap()
         lines = [f"{what} {port}{how}" for port in self.addresses
                  for what, how in (("addr flush dev", ""), ("link set", " down"))]
         self.namespace.ip(*lines)
@@ -102,7 +137,9 @@ class Gateway:
     # Its processes
 
     def start(self) -> None:
-        """Start the web app and the agent."""
+        """Start the database if there is one, the web app and the agent."""
+        if self.database is not None and not self.database.running():
+            self.database.start()
         self.start_web()
         self.start_agent()
 
@@ -159,14 +196,14 @@ class Gateway:
 
     # Talking to it
 
-    def cli(self, *arguments: str, timeout_s: float = 60) -> Any:
+    def cli(self, *arguments: str, timeout_s: float = 60, uid: int = WEB_UID) -> Any:
         """Run ``flask cluster ... --json`` on the gateway as the web app's user, and return what it prints.
 
         :raises CommandFailed: it ended with an error, which the message holds.
         """
         flask = (sys.executable, "-m", "flask", "--app", self.app, "cluster", *arguments, "--json")
         done = subprocess.run(
-            self._command(WEB_UID, NO_CAPABILITIES, *flask), cwd=self.directory, env=self._environment(),
+            self._command(uid, NO_CAPABILITIES, *flask), cwd=self.directory, env=self._environment(),
             capture_output=True, text=True, timeout=timeout_s,
         )
         if done.returncode:
