@@ -123,6 +123,8 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
             f"Check whether {core.plan.peer_name} is powered on, then its cables.",
         )
         return
+    if not core.peer_fresh() or now - core.contact_since <= core.plan.timing.path_down_s:
+        return  # it goes or comes as a whole: what each path has to say is not known yet
     for name in down:
         yield Showing(
             f"path_{name}",

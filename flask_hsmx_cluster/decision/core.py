@@ -111,6 +111,7 @@ class Core:
         self._next_term = self.start.next_term
         self._reserved_to = self._reserving = self.start.reserved_to
         self._next_beat = self.began
+        self.contact_since = -NEVER  #: since when the peer has been heard without a long silence
         self._beats = 0
         self.beats_now = False  #: a heartbeat is sent in this very call of :meth:`wake`
         self._peer_asked_at = self._clone_at = -NEVER
@@ -274,6 +275,8 @@ class Core:
             self._heard_on_port(path.path.port, beat)
         if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
             self.passive.watch_stall(self.now - self.peer_at)
+        if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
+            self.contact_since = self.now
         self.peer_at = self.now
         if beat.kind is Kind.PROBE:
             self._peer_asked_at = self.now

@@ -77,13 +77,13 @@ class Replicator:
     def configure(self, setup: Setup, keep_lease: bool) -> dict[str, Any]:
         """Take a set-up: make our schema, publications, guards, slots and the other gateway's access as it demands.
 
-        :param keep_lease: this gateway is active at this moment; else nobody may write from now on.
+        :param keep_lease: this gateway may be active: a lease that is still valid is kept. Else nobody may write.
         """
         self._setup = setup
         self._generation += 1
         connection = self.connection()
         schema.install(connection, setup.node_id, setup.peer_id)
-        if not keep_lease:
+        if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
             promotion.demote(connection, DEMOTE_PATIENCE_S)
         channel.publish(connection, setup.scope)
         for statement in mirror_trigger_sql(setup.scope):
