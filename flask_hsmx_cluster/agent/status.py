@@ -123,7 +123,8 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
             f"Check whether {core.plan.peer_name} is powered on, then its cables.",
         )
         return
-    if not core.peer_fresh() or now - core.contact_since <= core.plan.timing.path_down_s:
+    most_s = core.plan.timing.path_down_s
+    if core.peer_at is None or now - core.peer_at > most_s / 2 or now - core.contact_since <= most_s:
         return  # it goes or comes as a whole: what each path has to say is not known yet
     for name in down:
         yield Showing(
