@@ -82,6 +82,8 @@ def headline(status: dict[str, Any]) -> str:
                  peer=peer["name"], addresses=shared)
     if here["role"] == "passive":
         return _("This gateway stands by and does not answer on %(addresses)s.", addresses=shared)
+    if here["role"] == "standalone":
+        return _("This gateway is in a cluster, but its settings are not in force here.")
     return _("This gateway is in a cluster, but has no role yet.")
 
 
@@ -89,6 +91,8 @@ def other(status: dict[str, Any]) -> str:
     """Return the sentence about the other gateway; empty outside a cluster."""
     peer = status["peer"]
     if status["cluster"] is None:
+        return ""
+    if peer is None and status["node"]["role"] == "standalone":
         return ""
     if peer is None:
         return _("The other gateway has not joined yet: nothing stands by.")

@@ -399,6 +399,16 @@ def test_events(client: Any, formed: FakeAgent) -> None:
     assert client.get(PREFIX + "/events?before=drop%20table").status_code == 200
 
 
+def test_settings_that_are_not_in_force_are_told(client: Any, formed: FakeAgent) -> None:
+    formed.role, formed.peer = "standalone", None
+    formed.alarms = [{"key": "settings_not_in_force", "severity": "critical", "since_s": 5.0,
+                      "text": "The cluster settings are not in force on this gateway: There is no port lan0.",
+                      "remedy": "It is tried again every few seconds by itself."}]
+    page = unescape(client.get(PREFIX + "/").text)
+    assert "its settings are not in force here" in page and "There is no port lan0." in page
+    assert "has not joined yet" not in page and "tried again every few seconds" in page
+
+
 def test_kinds_of_events_are_shown_in_words(client: Any, formed: FakeAgent) -> None:
     page = client.get(PREFIX + "/events").text
     for text in ("Became active", "Alarm: heartbeats over Synchronisation", "Of a later version"):
