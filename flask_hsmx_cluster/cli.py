@@ -47,7 +47,7 @@ class _Command(click.Command):
             ctx.exit(1)
 
 
-def _command(function: Callable[..., Any], group: AppGroup = cluster) -> click.Command:
+def _command(function: Callable[..., Any], group: click.Group = cluster) -> click.Command:
     """Make a command with the option ``--json`` out of a function."""
     name = function.__name__.strip("_").replace("_", "-")
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -370,7 +370,7 @@ def _checked(wanted: Json, node_id: str) -> None:
 # ---- the database ----
 
 
-@cluster.group("database", cls=AppGroup)
+@cluster.group("database")
 def database() -> None:
     """Look after this gateway's PostgreSQL."""
 
