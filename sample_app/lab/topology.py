@@ -102,6 +102,8 @@ class Lab:
             undo.callback(_remove, self.name, keep_files=self.keep_files)
             self._build()
             self.faults = undo.enter_context(contextlib.closing(Faults(self)))
+            for gateway in self.gateways:
+                undo.callback(gateway.remove_postgres)
             self._undo = undo.pop_all()
         return self
 
