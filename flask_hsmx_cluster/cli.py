@@ -391,7 +391,7 @@ def _checked(wanted: Json, node_id: str) -> None:
 # ---- the database ----
 
 
-@cluster.group("database", cls=AppGroup)
+@cluster.group("database")
 def database() -> None:
     """Look after this gateway's PostgreSQL."""
 

@@ -203,10 +203,12 @@ def _error(connection: Connection) -> str:
 
 
 def _difference(connection: Connection, rules: Sequence[_Rule]) -> str:
+    # Since PostgreSQL 16 lines may come from other files too.
+    order = "rule_number" if connection.info.server_version >= 160000 else "line_number"
     with failures("pg_hba.conf cannot be checked"):
         rows = connection.execute(
             "SELECT type, database, user_name, coalesce(address, ''), auth_method FROM pg_hba_file_rules "
-            "ORDER BY line_number LIMIT %s", (len(rules),)).fetchall()
+            f"ORDER BY {order} LIMIT %s", (len(rules),)).fetchall()
     for rule, row in zip(rules, rows, strict=False):
         if row != (rule.kind, list(rule.databases), [rule.role], rule.address, rule.method):
             return f"{rule.line()!r} became {row!r:.200}"

@@ -39,7 +39,7 @@ class Credentials:
             return cls(**data)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", "Remove it, and prepare the database again.") from None
 
     def save(self, path: Path) -> None:

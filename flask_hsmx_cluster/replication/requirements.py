@@ -230,8 +230,7 @@ def _table(connection: Connection, schema: str, table: str) -> Iterator[Finding]
             yield Finding("table_identity", f"{leaf} has no primary key: once shared, UPDATE and DELETE would fail.",
                           f"Add a primary key, or: ALTER TABLE {leaf} REPLICA IDENTITY FULL")
     for leaf, trigger in connection.execute(_TRIGGERS, (oid, SCHEMA)):
-        yield Finding("table_trigger",
-                      f"On the passive gateway the trigger {trigger} of {leaf} would run as a superuser.",
+        yield Finding("table_trigger", f"On the passive gateway {leaf}'s trigger {trigger} would run as a superuser.",
                       f"ALTER TABLE {leaf} ENABLE TRIGGER {trigger} makes it run where rows are written only.")
 
 

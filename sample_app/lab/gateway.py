@@ -64,8 +64,8 @@ class Gateway:
         self.environment: dict[str, str] = {}
         self.agent: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
-        #: its PostgreSQL, if the lab has one for each gateway
-        self.database: PostgresServer | None = None
+        #: Its own PostgreSQL, if :meth:`add_postgres` gave it one.
+        self.postgres: PostgresServer | None = None
         self._gateway_address = ""
 
     def __repr__(self) -> str:
@@ -94,14 +94,22 @@ class Gateway:
         self.namespace.sysctl({"net/ipv4/ip_unprivileged_port_start": 0, "net/ipv4/ip_forward": 1})
         self.boot()
 
-    def install_database(self) -> None:
-        """Give the machine a PostgreSQL of its own with the firmware's database, prepared as the documentation says."""
-        server = self.database = PostgresServer(
-            self.directory / "pg",
-            addresses=("127.0.0.1",),
+    def add_postgres(self, settings: Mapping[str, str] | None = None) -> PostgresServer:
+        """Give it a PostgreSQL of its own, not started yet, on its addresses of the links.
+
+        :param settings: more lines of ``postgresql.conf``; none: as Debian's package leaves it, but for the addresses.
+        """
+        links = [self.address(port).partition("/")[0] for port in self.addresses if port in ("sync0", "backup0")]
+        self.postgres = PostgresServer(
+            self.directory / "postgres", addresses=["127.0.0.1", *links], settings=settings,
             command=lambda *argv: self._command(POSTGRES_UID, NO_CAPABILITIES, *argv),
         )
-        server.create()
+        self.postgres.create()
+        return self.postgres
+
+    def install_postgres(self) -> None:
+        """Give it a PostgreSQL with the firmware's database, prepared as the documentation tells an operator."""
+        server = self.add_postgres()
         server.start()
         with server.connect() as connection:
             connection.execute("CREATE ROLE hsmx LOGIN")
@@ -109,11 +117,15 @@ class Gateway:
         server.database = "hsmx"
         self.environment["SQLALCHEMY_DATABASE_URI"] = f"postgresql+psycopg://hsmx@/hsmx?host={server.directory}"
         self.environment["FIRMWARE_STATE_DIR"] = str(self.directory / "home")
-        links = [part for port in self.addresses if port != "lan0"
-                 for part in ("--listen", self.address(port).split("/")[0])]
-        self.cli("database", "prepare", "--dsn", server.dsn, *links, uid=AGENT_UID)
-        server.stop()
-        server.start()
+        listen = [part for address in server.addresses[1:] for part in ("--listen", address)]
+        self.cli("database", "prepare", "--dsn", server.dsn, *listen, uid=AGENT_UID)
+        server.stop()  # it is started again with the gateway, and with its new settings
+
+    def remove_postgres(self) -> None:
+        """End its PostgreSQL and remove all of it."""
+        if self.postgres is not None:
+            self.postgres.remove()
+            self.postgres = None
 
     def boot(self) -> None:
         """Give the machine a new boot id, its ports and its own addresses; no process is started."""
@@ -128,8 +140,6 @@ class Gateway:
         """End all that a machine without power no longer has: processes at once, then addresses and routes."""
         self.namespace.kill_all()
         self.reap()
-        if self.database is not None:
-            self.database.reap()
         lines = [f"{what} {port}{how}" for port in self.addresses
                  for what, how in (("addr flush dev", ""), ("link set", " down"))]
         self.namespace.ip(*lines)
@@ -138,8 +148,8 @@ class Gateway:
 
     def start(self) -> None:
         """Start the database if there is one, the web app and the agent."""
-        if self.database is not None and not self.database.running():
-            self.database.start()
+        if self.postgres is not None and not self.postgres.running():
+            self.postgres.start()
         self.start_web()
         self.start_agent()
 
@@ -188,6 +198,8 @@ class Gateway:
             if process is not None:
                 process.wait(5)
         self.agent = self.web = None
+        if self.postgres is not None:
+            self.postgres.reap()
 
     def log(self, name: str) -> str:
         """Return what ``agent`` or ``web`` has logged since the lab began."""

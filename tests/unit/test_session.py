@@ -10,6 +10,7 @@ import pytest
 
 from flask_hsmx_cluster.agent import session as session_module
 from flask_hsmx_cluster.agent import transport as transport_module
+from flask_hsmx_cluster.agent.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
 from flask_hsmx_cluster.agent.frames import PortFrames
 from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort
@@ -64,7 +65,7 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(
         anything, core, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2}, references,
-        lambda result: None,
+        lambda result: None, DatabaseHand(None),
     )  # fmt: skip
 
 
