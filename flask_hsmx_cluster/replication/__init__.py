@@ -1,1 +1,1 @@
-"""The data of two gateways kept as one: everything that talks to PostgreSQL, in a process of its own."""
+"""Data of two gateways kept as one, by PostgreSQL's logical replication."""

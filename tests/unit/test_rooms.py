@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "flask_hsmx_cluster"
 ALLOWED = {
     "decision": set(),
     "network": {"errors"},
+    "replication": {"errors"},
     "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "fields", "translate",
             "extension"},
