@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RequestRefused,
     )
     from .extension import HSMXCluster
+    from .replication.rules import Local, Shared
     from .signals import failover_requested, joined, left, settings_saved
 
 __all__ = [
@@ -34,11 +35,13 @@ __all__ = [
     "ConfigError",
     "Finding",
     "HSMXCluster",
+    "Local",
     "NetworkError",
     "NotAllowed",
     "PairingFailed",
     "PeerUnavailable",
     "RequestRefused",
+    "Shared",
     "__version__",
     "failover_requested",
     "joined",
@@ -48,7 +51,7 @@ __all__ = [
 
 _HOME = {"HSMXCluster": ".extension"} | dict.fromkeys(
     ("failover_requested", "joined", "left", "settings_saved"), ".signals"
-)
+) | dict.fromkeys(("Local", "Shared"), ".replication.rules")
 
 
 def __getattr__(name: str) -> object:

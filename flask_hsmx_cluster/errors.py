@@ -26,7 +26,10 @@ class ClusterError(Exception):
 
 
 class ConfigError(ClusterError):
-    """A ``HSMX_CLUSTER_*`` key is missing, malformed, or contradicts another one."""
+    """What the host's developer configured is missing, malformed, or contradicts itself.
+
+    That is a ``HSMX_CLUSTER_*`` key, or the scope of a table.
+    """
 
     code = "config"
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flask import Blueprint, Flask, current_app, url_for
-from sqlalchemy import Engine
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.engine import make_url
 
 from . import signals
 from .config import Config, ConfigVars, FirmwareVersion
 from .control import ControlClient
 from .errors import ConfigError
+from .replication.coverage import Coverage, cover
+from .replication.declare import Declared, read
+from .replication.rules import Declaration
 
 if TYPE_CHECKING:
     from .agent.config import AgentConfig
@@ -40,17 +44,39 @@ class _State:
     """What the extension keeps for one app.
 
     :param database: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None.
+    :param metadata: the host's tables, or None.
+    :param declarations: what the host has declared by :meth:`HSMXCluster.scope`, by table.
     """
 
     config: Config
     client: ControlClient
     permission: Permission | None
     database: Any
+    metadata: MetaData | None
+    declarations: Mapping[str, Declaration]
     blueprint: Blueprint
 
     def allows(self, action: Action) -> bool:
         """Tell whether the present user may do this. Anything but a plain ``True`` of the host means no."""
         return self.permission is None or self.permission(action) is True
+
+    def database_url(self) -> str | None:
+        """Return the URL of the host's database, or None."""
+        return self.config.database_url or _database_url(self.database)
+
+    def declared(self) -> Declared:
+        """Return what is shared, as it is declared at this moment.
+
+        :raises ConfigError: a declaration cannot work; names table and field.
+        """
+        return read(self.metadata, self.declarations)
+
+    def coverage(self) -> Coverage:
+        """Return what is shared of each table and field, and why.
+
+        :raises ConfigError: a declaration cannot work; names table and field.
+        """
+        return cover(self.metadata, self.declared(), replicable=_is_postgresql(self.database_url()))
 
     def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """Call the agent, and tell the host's listeners what was done."""
@@ -75,6 +101,8 @@ class HSMXCluster:
     :param allow_unprotected: state in so many words that anybody who reaches the pages may use them.
     :param firmware_version: text or callable; instead of the key ``HSMX_CLUSTER_FIRMWARE_VERSION``.
     :param register_blueprint: False if the host registers :attr:`blueprint` itself, under its own prefix.
+    :param metadata: SQLAlchemy's description of the host's tables; that of a Flask-SQLAlchemy ``db`` is found.
+    :param scope: by ``table`` or ``schema.table`` what is shared, for tables whose ``info`` cannot say it.
     """
 
     def __init__(
@@ -86,6 +114,8 @@ class HSMXCluster:
         allow_unprotected: bool = False,
         firmware_version: FirmwareVersion | None = None,
         register_blueprint: bool = True,
+        metadata: MetaData | None = None,
+        scope: Mapping[str, Declaration] | None = None,
     ) -> None:
         from .web.blueprint import create_blueprint
 
@@ -94,13 +124,17 @@ class HSMXCluster:
         self._allow_unprotected = allow_unprotected
         self._firmware_version = firmware_version
         self._register_blueprint = register_blueprint
+        self._metadata = metadata
+        self._declarations = dict(scope or {})
         #: The pages, the REST API and the other gateway's endpoints.
         self.blueprint: Blueprint = create_blueprint()
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, db: Any = None, *, permission: Permission | None = None) -> None:
-        """Set up an app. ``db`` and ``permission`` beat those given to the constructor.
+    def init_app(
+        self, app: Flask, db: Any = None, *, permission: Permission | None = None, metadata: MetaData | None = None
+    ) -> None:
+        """Set up an app. ``db``, ``permission`` and ``metadata`` beat those given to the constructor.
 
         :raises ConfigError: a configuration key is wrong, or nobody was said to guard the pages.
         """
@@ -119,13 +153,26 @@ class HSMXCluster:
         config = Config.load(
             app.config, firmware_version=self._firmware_version, register_blueprint=self._register_blueprint
         )
+        database = _checked_database(self._db if db is None else db)
         app.extensions[_EXTENSION] = _State(
-            config, ControlClient(config.control_socket), permission,
-            _checked_database(self._db if db is None else db), self.blueprint,
+            config, ControlClient(config.control_socket), permission, database,
+            _checked_metadata(self._metadata if metadata is None else metadata, database), self._declarations,
+            self.blueprint,
         )
         app.cli.add_command(cluster)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=config.url_prefix)
+
+    def scope(self, table: str, declaration: Declaration) -> None:
+        """Declare what of a table is shared, instead of ``info={"cluster": ...}`` on the table itself.
+
+        :param table: ``table`` or ``schema.table``, as in the database.
+        :param declaration: ``"shared"``, ``"bulk"``, ``"local"``, ``Shared(...)`` or ``Local(...)``.
+        :raises ConfigError: the table was declared here before.
+        """
+        if table in self._declarations:
+            raise ConfigError(f"Table {table!s:.80} is declared twice by scope().", "Declare it once.")
+        self._declarations[table] = declaration
 
     def status(self) -> dict[str, Any]:
         """Return the agent's status of this gateway, for example for a badge in the host's own pages.
@@ -169,10 +216,17 @@ def agent_config() -> AgentConfig:
         http_port=config.http_port,
         heartbeat_port=config.heartbeat_port,
         allowed_uids=config.allowed_uids,
-        database_url=config.database_url or _database_url(found.database),
+        database_url=found.database_url(),
         node_name=config.node_name,
         log_level=config.log_level,
+        scope=_scope(found),
     )
+
+
+def _scope(found: _State) -> str:
+    """Return what is shared, as JSON; empty where nothing can be replicated."""
+    known = found.metadata is not None or found.declarations
+    return found.declared().scope.to_json() if known and _is_postgresql(found.database_url()) else ""
 
 
 def _path_of(view: str) -> str:
@@ -194,6 +248,22 @@ def _checked_database(db: Any) -> Any:
         f"db is neither a Flask-SQLAlchemy object nor an SQLAlchemy engine, but {type(db).__name__}.",
         f"Give db=None and set {ConfigVars.DATABASE_URL} if the database is reached otherwise.",
     )
+
+
+def _checked_metadata(metadata: Any, database: Any) -> MetaData | None:
+    if metadata is None:
+        metadata = getattr(database, "metadata", None)
+        return metadata if isinstance(metadata, MetaData) else None
+    if isinstance(metadata, MetaData):
+        return metadata
+    raise ConfigError(
+        f"metadata is no SQLAlchemy MetaData, but {type(metadata).__name__}.",
+        "Give the metadata of your models: Base.metadata.",
+    )
+
+
+def _is_postgresql(url: str | None) -> bool:
+    return url is not None and make_url(url).get_backend_name() == "postgresql"
 
 
 def _database_url(db: Any) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..replication.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class AgentConfig:
     :param database_url: URL of the host's database, or None.
     :param node_name: what people call this gateway; the host name if empty.
     :param log_level: name of a :mod:`logging` level.
+    :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
     """
 
     state_dir: str
@@ -40,6 +42,7 @@ class AgentConfig:
     database_url: str | None = None
     node_name: str = ""
     log_level: str = "INFO"
+    scope: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -56,6 +59,8 @@ class AgentConfig:
                 f"{self.log_level!r} is not a log level.",
                 "Set HSMX_CLUSTER_LOG_LEVEL to INFO or another level.",
             )
+        if self.scope:
+            Scope.from_json(self.scope)
 
     def to_json(self) -> str:
         """Return the form in which the configuration is handed to the agent's process."""

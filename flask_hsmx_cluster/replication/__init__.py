@@ -1,1 +1,1 @@
-"""Data of two gateways kept as one, by PostgreSQL's logical replication."""
+"""One database for two gateways, over PostgreSQL's logical replication: what is shared, and how it is kept as one."""

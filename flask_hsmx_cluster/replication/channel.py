@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -22,6 +22,7 @@ from .scope import Scope, TableScope
 
 #: By subscription: the publications that it takes.
 TAKES = {SUBSCRIPTION: (PUBLICATION, PUBLICATION_ROWS), SUBSCRIPTION_BULK: (PUBLICATION_BULK,)}
+_ALL = "insert, update, delete, truncate"
 _WITHOUT_TRUNCATE = "insert, update, delete"
 
 
@@ -49,17 +50,15 @@ def publish(connection: Connection, scope: Scope) -> None:
     whole = [one for one in shared if one.kind == "shared" and not one.rows]
     some = [one for one in shared if one.kind == "shared" and one.rows]
     bulk = [one for one in shared if one.kind == "bulk"]
-    ours = [TableScope(SCHEMA, name, "shared") for name in PUBLISHED]
+    ours = [sql.Composed([table(SCHEMA, name)]) for name in PUBLISHED]
     with failures("The shared tables cannot be published"), connection.transaction():
-        for name in (PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK):
-            connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
-        _create(connection, PUBLICATION, [*whole, *ours], "insert, update, delete, truncate")
-        _create(connection, PUBLICATION_ROWS, some, _WITHOUT_TRUNCATE)
-        _create(connection, PUBLICATION_BULK, bulk, "insert, update, delete, truncate")
+        unpublish(connection)
+        _create(connection, PUBLICATION, [*map(_published, whole), *ours], _ALL)
+        _create(connection, PUBLICATION_ROWS, [*map(_published, some)], _WITHOUT_TRUNCATE)
+        _create(connection, PUBLICATION_BULK, [*map(_published, bulk)], _ALL)
 
 
-def _create(connection: Connection, name: str, tables: Iterable[TableScope], publish: str) -> None:
-    parts = [_published(each) for each in tables]
+def _create(connection: Connection, name: str, parts: Sequence[sql.Composed], publish: str) -> None:
     statement = sql.SQL("CREATE PUBLICATION {} {} {} WITH (publish = {}, publish_via_partition_root = true)").format(
         sql.Identifier(name),
         sql.SQL("FOR TABLE" if parts else ""),
@@ -79,6 +78,12 @@ def _published(scope: TableScope) -> sql.Composed:
             sql.SQL(f" WHERE ({scope.rows})" if scope.rows else ""),
         ]
     )
+
+
+def unpublish(connection: Connection) -> None:
+    """Drop our publications."""
+    for name in (PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK):
+        connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def has_bulk(scope: Scope) -> bool:
@@ -123,18 +128,18 @@ def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str 
     )
 
 
-def drop_slots(connection: Connection, peer_id: str) -> None:
-    """Drop the slots for the other gateway, whoever reads from them."""
-    names = [slot_name(peer_id), slot_name(peer_id, bulk=True)]
-    connection.execute(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ANY(%s) AND active",
-        (names,),
-    )
+def drop_all_slots(connection: Connection) -> None:
+    """Drop every slot of ours, whoever reads from it."""
     with failures("A replication slot cannot be dropped"):
-        for name in names:
+        for (name,) in connection.execute(
+            "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '^hsmx_'"
+        ).fetchall():
             connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (name,)
+                "SELECT pg_terminate_backend(active_pid, 2000) FROM pg_replication_slots "
+                "WHERE slot_name = %s AND active",
+                (name,),
             )
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
 
 
 # Subscriptions -----------------------------------------------------------------------------------------------------

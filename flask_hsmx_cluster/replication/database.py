@@ -16,7 +16,9 @@ Connection = psycopg.Connection[TupleRow]
 #: A database that does not answer a connection by then is down, s.
 CONNECT_TIMEOUT_S = 2
 #: Our own sessions never wait for the other gateway: a commit that does would wait for what we are here to decide.
+#: Nor do they fill the server's log: advancing a slot writes three lines each time.
 SESSION = "-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c TimeZone=UTC"
+QUIET = " -c log_min_messages=fatal"
 
 
 class DatabaseFailure(ClusterError):
@@ -25,11 +27,12 @@ class DatabaseFailure(ClusterError):
     code = "database"
 
 
-def connect(dsn: str, name: str = "hsmx_cluster agent", **parameters: Any) -> Connection:
+def connect(dsn: str, name: str = "hsmx_cluster agent", quiet: bool = False, **parameters: Any) -> Connection:
     """Return a connection in autocommit mode.
 
     :param dsn: connection string of libpq.
     :param name: shown as ``application_name``.
+    :param quiet: leave nothing in the server's log; for superusers.
     :param parameters: more of libpq's, for example ``replication="database"``.
     :raises DatabaseFailure: it does not answer within :data:`CONNECT_TIMEOUT_S`, or refuses.
     """
@@ -39,7 +42,7 @@ def connect(dsn: str, name: str = "hsmx_cluster agent", **parameters: Any) -> Co
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name=name,
-            options=SESSION,
+            options=SESSION + (QUIET if quiet else ""),
             **parameters,
         )
 

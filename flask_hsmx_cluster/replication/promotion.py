@@ -57,6 +57,8 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
         if positions:
             connection.execute(_REMEMBER_FORK, (fork.term, fork.lsn, fork.bulk_lsn), prepare=True)
             sequences.move(connection)
+        else:
+            connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
         guard.grant(connection, term, until_s)
         return fork
 

@@ -33,7 +33,9 @@ CREATE TABLE hsmx_cluster.node (
     fork_lsn pg_lsn,
     fork_bulk_lsn pg_lsn,
     -- Our own position at that moment: what comes after it is new to the other gateway.
-    own_lsn pg_lsn
+    own_lsn pg_lsn,
+    -- System identifier of the database of which this one was made a copy, or which became a copy of this one.
+    joined_system text
 );
 
 CREATE TABLE hsmx_cluster.incarnation (

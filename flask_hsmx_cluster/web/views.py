@@ -37,6 +37,7 @@ def register(blueprint: Blueprint) -> None:
         ("/status.json", status_json, "GET"),
         ("/peer-ports", peer_ports, "GET"),
         ("/events", events, "GET"),
+        ("/coverage", coverage, "GET"),
         ("/create", create_page, "GET"),
         ("/create", create, "POST"),
         ("/join", join_page, "GET"),
@@ -222,6 +223,12 @@ def events() -> Answer:
     found = _call("events", limit=50, before=before)["events"]
     older = found[-1]["id"] if len(found) == 50 else None
     return _page("events", events=found, before=before, older=older)
+
+
+@needs("view")
+def coverage() -> Answer:
+    """Show what is shared of every table and field, and why."""
+    return _page("coverage", coverage=state().coverage())
 
 
 # ---- forming ----

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import random
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from .models import (
     AccessPoint,
+    Account,
+    AccountDevice,
+    Accounting,
     BackupSettings,
     Base,
     Certificate,
+    Charge,
     FirewallRule,
     Guest,
+    Interface,
     Language,
     Licence,
     Performance,
+    PortAddress,
     PortalText,
+    PPPoEConnection,
+    Room,
     Voucher,
 )
 
@@ -44,7 +53,7 @@ CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 def demo_rows(gateway: str, day: datetime) -> Iterator[Base]:
     """Yield every row of the demo, in the order in which they can be inserted.
 
-    :param gateway: name of this gateway; licence and certificates differ by it, nothing else does.
+    :param gateway: name of this gateway; licence, certificates and its own addresses differ by it, nothing else does.
     :param day: midnight at the start of the day on which the data ends.
     """
     dice = random.Random(2021)
@@ -53,6 +62,11 @@ def demo_rows(gateway: str, day: datetime) -> Iterator[Base]:
     yield from _guests(dice, points, day)
     yield from _vouchers(dice, day)
     yield from _portal()
+    dice = random.Random(2022)
+    yield from _rooms(dice, day)
+    yield from _accounts(dice, day)
+    yield from _accounting(dice, day)
+    yield from _network(gateway)
     yield from _own(gateway, day)
 
 
@@ -119,6 +133,50 @@ def _portal() -> Iterator[PortalText]:
     }
     for number, (language, (title, welcome, button)) in enumerate(texts.items(), 1):
         yield PortalText(id=number, language=language, title=title, welcome=welcome, button=button)
+
+
+def _rooms(dice: random.Random, day: datetime) -> Iterator[Base]:
+    numbers = [f"{floor}{door:02d}" for floor in range(1, 5) for door in range(1, 25)]
+    for number in numbers:
+        yield Room(building="Main", number=number, extension=f"7{number}", occupied=dice.random() < 0.8)
+    for _ in range(18):
+        yield Charge(
+            id=uuid.UUID(int=dice.getrandbits(128), version=4), building="Main", number=dice.choice(numbers),
+            text="Premium, 1 day", cents=990, posted_at=day + timedelta(minutes=dice.randrange(-2880, 0)),
+        )
+
+
+def _accounts(dice: random.Random, day: datetime) -> Iterator[Base]:
+    for number, login in enumerate(("reception", "housekeeping", "conference", "spa", "long.stay.412"), 1):
+        yield Account(
+            id=number, login=login, mail=None if "." in login else f"{login}@seeblick.example", plan="Premium",
+            valid_until=day + timedelta(days=30 * number),
+        )
+        for name in ("Tablet", "Telephone")[: 1 + number % 2]:
+            yield AccountDevice(account_id=number, mac=_mac(dice, "de:ad:0d"), name=name)
+
+
+def _accounting(dice: random.Random, day: datetime) -> Iterator[Accounting]:
+    for number in range(1, 41):
+        yield Accounting(
+            id=number, session=f"{dice.getrandbits(64):016x}", interim=0, mac=_mac(dice, "de:ad:0c"),
+            received_bytes=int(dice.lognormvariate(19, 1.3)), sent_bytes=int(dice.lognormvariate(17, 1.1)),
+            at=day + timedelta(minutes=15 * (number - 41)),
+        )
+
+
+def _network(gateway: str) -> Iterator[Base]:
+    host = 2 + int(hashlib.sha256(gateway.encode()).hexdigest()[:8], 16) % 100
+    for kind, number, port, address, note in (
+        ("lan", 1, "lan0", "10.0.0.1/24", "Guests"),
+        ("lan", 2, "lan1", "10.20.0.1/22", "Conference"),
+        ("wan", 1, "wan0", f"198.51.100.{host}/24", "This gateway's own"),
+        ("virtual", 1, "wan0", "198.51.100.1/24", "Always on the active gateway"),
+        ("alias", 1, "wan0", "198.51.100.200/32", "Web server of the hotel"),
+    ):
+        yield Interface(kind=kind, id=number, port=port, address=address, note=note)
+    yield PPPoEConnection(id=1, port="wan1", login="seeblick@isp.example", enabled=False)
+    yield PortAddress(port="wan0", own=f"198.51.100.{host}", note="Let in by the property management system")
 
 
 def _own(gateway: str, day: datetime) -> Iterator[Base]:

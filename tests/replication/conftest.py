@@ -38,7 +38,7 @@ class Pair:
 @pytest.fixture(scope="session")
 def servers_directory() -> Iterator[Path]:
     """A directory that the servers' user may enter, with a short name, as Unix sockets need it."""
-    directory = Path(tempfile.mkdtemp(prefix="hsmx-pg-"))
+    directory = Path(tempfile.mkdtemp(prefix="pg-hsmx-"))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)

@@ -16,10 +16,12 @@ ALLOWED = {
     "decision": set(),
     "network": {"errors"},
     "replication": {"errors"},
-    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control"},
+    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "fields", "translate",
-            "extension"},
+            "extension", "replication"},
 }  # fmt: skip
+#: Modules of the room ``replication`` that touch no database: all that the others may import.
+DESCRIBING = {"coverage", "declare", "rules", "scope"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -50,6 +52,17 @@ def test_imports_run_downwards_only(room: str) -> None:
             if name.startswith("flask_hsmx_cluster."):
                 other = name.split(".")[1]
                 assert other == room or other in ALLOWED[room], f"{path.name} of {room} imports {name}"
+
+
+def test_only_the_replicator_touches_the_hosts_database() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "replication"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.replication."):
+                assert name.split(".")[2] in DESCRIBING, f"{path.name} imports {name}"
+    for name in DESCRIBING:
+        path = PACKAGE / "replication" / f"{name}.py"
+        heavy = {"flask", "psycopg"} if name != "scope" else {"flask", "psycopg", "sqlalchemy"}
+        assert not {found.split(".")[0] for found in imports(path)} & heavy, path.name
 
 
 def test_the_brain_knows_nothing_of_the_world() -> None:

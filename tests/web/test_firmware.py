@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from flask_hsmx_cluster.extension import state
 from sample_app.firmware import create_app, network
 from sample_app.firmware.models import db
 from sample_app.firmware.navigation import NAVIGATION
@@ -170,7 +171,31 @@ def test_two_gateways_are_seeded_alike_but_for_what_is_their_own(tmp_path: Path)
         with app.app_context():
             db.engine.dispose()
     one, other = found
-    assert {name for name in one if one[name] != other[name]} == {"licence", "certificate"}
+    assert {name for name in one if one[name] != other[name]} == {"licence", "certificate", "interface", "port_address"}
+    assert {row["kind"] for row, theirs in zip(one["interface"], other["interface"], strict=True) if row != theirs} == {
+        "wan"}
+
+
+# What is shared
+
+
+def test_what_the_firmware_shares(firmware: Flask) -> None:
+    with firmware.app_context():
+        found = state().coverage()
+    kinds = {table.name.removeprefix("public."): table.kind for table in found.tables}
+    assert len(kinds) == len(db.metadata.tables) >= 14
+    assert {name for name, kind in kinds.items() if kind == "local"} == {
+        "language", "licence", "performance", "certificate", "firewall_rule", "backup", "backup_settings"}
+    assert [name for name, kind in kinds.items() if kind == "bulk"] == ["accounting"]
+    assert {table.name: table.rows for table in found.tables if table.rows} == {"public.interface": "kind <> 'wan'"}
+    assert all(table.declared for table in found.tables)
+    assert not found.warnings
+
+
+def test_the_page_of_what_is_shared_wears_the_firmwares_layout(viewer: FlaskClient) -> None:
+    text = viewer.get("/network/cluster/coverage").text
+    assert "Foyer" in text and "public.voucher" in text and "The database is not PostgreSQL" in text
+    assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|<style", text)
 
 
 # Network settings
