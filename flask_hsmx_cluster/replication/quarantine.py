@@ -1,0 +1,387 @@
+"""Quarantine: what this gateway wrote and the other one never had, kept row by row before it is overwritten.
+
+The source is this gateway's own outgoing slot. A transaction belongs here if the other gateway's fork position lies
+before its end, and if it was made here: what was applied from the other gateway carries an origin. All of one visit
+goes into one local transaction, so that it is there completely or not at all, and a transaction that is there already
+is known by its position, number and time, so that a repeated visit adds nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from .database import Connection, failures, one
+from .pgoutput import (
+    UNCHANGED,
+    Begin,
+    Change,
+    Commit,
+    Decoder,
+    Delete,
+    Insert,
+    MalformedMessage,
+    Origin,
+    Relation,
+    Row,
+    Truncate,
+    int_to_lsn,
+    lsn_to_int,
+)
+from .tables import Name, canonical, shared_tables
+
+Operation = Literal["insert", "update", "delete", "truncate"]
+State = Literal["kept", "reapplied", "discarded"]
+#: Values by column, as text; a column that a change left as it was may be missing.
+Values = dict[str, str | None]
+
+#: Messages that are fetched from the server at once; one may be a row of 1 MB.
+FETCH: Final = 200
+#: Rows, and bytes in them, that are held in memory before they are written.
+WRITE_ROWS: Final = 5000
+WRITE_BYTES: Final = 16 << 20
+#: Most rows of one page.
+MOST_PAGE: Final = 500
+
+_PEEK: Final = """
+SELECT data FROM pg_logical_slot_peek_binary_changes(
+    %s, NULL, NULL, 'proto_version', '1', 'publication_names', %s)
+"""
+_KNOWN: Final = b"SELECT DISTINCT xid, committed_at FROM hsmx_cluster.quarantine WHERE source_node = %s"
+_COPY: Final = """
+COPY hsmx_cluster.quarantine (batch, source_node, term, xid, end_lsn, committed_at, schema_name, table_name, operation,
+                              key, new_row, old_row, note) FROM STDIN
+"""
+#: The end of a transaction is known only there. Rows of a big one are written before, with this.
+_UNKNOWN_END: Final = "0/0"
+_SET_END: Final = b"UPDATE hsmx_cluster.quarantine SET end_lsn = %s WHERE batch = %s AND xid = %s AND end_lsn = %s"
+#: Both keys of an update that changed the key have to be replaced.
+_DIRTY: Final = b"""
+INSERT INTO hsmx_cluster.dirty_key (batch, schema_name, table_name, key)
+SELECT DISTINCT batch, schema_name, table_name, each.key
+FROM hsmx_cluster.quarantine, LATERAL (
+    SELECT key UNION SELECT jsonb_object_agg(name, new_row -> name) FROM jsonb_object_keys(key) AS name
+    WHERE operation = 'update' HAVING count(*) > 0) AS each (key)
+WHERE batch = %s
+"""
+_COLUMNS = "id, batch, source_node, term, end_lsn::text, committed_at, kept_at, schema_name, table_name, operation, \
+key, new_row, old_row, state, note"
+
+#: ``note`` of rows that a comparison found, because the slot that would tell them exactly was lost.
+FOUND_BY_COMPARISON = "found by comparing all rows: what happened to this row, and when, is not known"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose transactions are kept, and where they parted.
+
+    :param node: id of this gateway.
+    :param term: the reign of the other gateway that they are kept for.
+    """
+
+    node: str
+    term: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One outgoing slot of this gateway.
+
+    :param fork_lsn: last position of our WAL that the other gateway has, as text.
+    """
+
+    name: str
+    publications: tuple[str, ...]
+    fork_lsn: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a visit kept.
+
+    :param batch: None if there was nothing to keep.
+    """
+
+    batch: UUID | None
+    transactions: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """One change of one row that the other gateway never had.
+
+    :param key: the row's key; None for TRUNCATE.
+    :param new_row: the row after the change; columns that it left as they were may be missing. None for a deletion.
+    :param old_row: the row before the change, if known.
+    """
+
+    id: int
+    batch: UUID
+    source_node: str
+    term: int
+    end_lsn: str
+    committed_at: datetime
+    kept_at: datetime
+    schema_name: str
+    table_name: str
+    operation: Operation
+    key: Values | None
+    new_row: Values | None
+    old_row: Values | None
+    state: State
+    note: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the form for JSON."""
+        plain = dict(vars(self))
+        return plain | {"batch": str(self.batch), "committed_at": self.committed_at.isoformat(),
+                        "kept_at": self.kept_at.isoformat()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows.
+
+    :param total: rows that the filter lets through.
+    :param after: give this to get the next page; None on the last one.
+    """
+
+    rows: tuple[QuarantinedRow, ...]
+    total: int
+    after: int | None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows to list; empty fields let everything through.
+
+    :param text: part of a key or value.
+    """
+
+    state: str = ""
+    operation: str = ""
+    table: str = ""
+    batch: str = ""
+    text: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+# Keeping -----------------------------------------------------------------------------------------------------------
+
+
+def keep(own: Connection, source: Source, slots: Iterable[Slot]) -> Kept:
+    """Keep what the other gateway never had, and note its keys in ``dirty_key``; committed when it returns.
+
+    :param own: connection to this gateway's database, in autocommit mode.
+    :raises DatabaseFailure: a slot is missing or lost.
+    :raises MalformedMessage: the slot's content cannot be read, or the fork position is none of our transactions' ends.
+    """
+    batch = uuid4()
+    canonical(own)
+    with failures("The quarantine cannot be written"), own.transaction():
+        own.execute("SET LOCAL synchronous_commit = local")
+        known = {(xid, at) for xid, at in own.execute(_KNOWN, (source.node,))}
+        transactions = kept = 0
+        for slot in slots:
+            keys = {name: each.key for name, each in shared_tables(own, slot.publications).items()}
+            writer = _Writer(own, batch, source, keys, known)
+            with own.cursor(f"hsmx_{slot.name}", binary=True) as cursor:
+                cursor.itersize = FETCH
+                cursor.execute(_PEEK, (slot.name, ",".join(slot.publications)))
+                writer.take((data for (data,) in cursor), lsn_to_int(slot.fork_lsn))
+            transactions += writer.transactions
+            kept += writer.rows
+        own.execute(_DIRTY, (batch,))
+    return Kept(batch if kept else None, transactions, kept)
+
+
+class _Writer:
+    """Writes the changes of one slot that are to be kept."""
+
+    def __init__(
+        self, own: Connection, batch: UUID, source: Source, keys: Mapping[Name, tuple[str, ...]],
+        known: set[tuple[int, datetime]],
+    ) -> None:
+        self.transactions = self.rows = 0
+        self._own = own
+        self._batch = batch
+        self._source = source
+        self._keys = keys
+        self._known = known
+        self._waiting: list[list[Any]] = []
+        self._size = 0
+        self._written_early = False
+
+    def take(self, stream: Iterable[bytes], fork: int) -> None:
+        """Read whole transactions; keep those that end behind the fork position."""
+        begin: Begin | None = None
+        wanted, first = False, 0
+        for message in Decoder().decode_all(stream):
+            if isinstance(message, Begin):
+                begin, first = message, len(self._waiting)
+                # Decided by where the commit record begins, because that is known first; checked at the commit.
+                wanted = begin.final_lsn >= fork and (begin.xid, begin.committed_at) not in self._known
+            elif isinstance(message, Origin):
+                wanted = False
+            elif isinstance(message, Commit):
+                if begin is None or (begin.final_lsn >= fork) != (message.end_lsn > fork):
+                    raise MalformedMessage(f"{int_to_lsn(fork)} lies within a transaction")
+                self._end(begin, message, first)
+                begin = None
+            elif isinstance(message, Change) and wanted:
+                if begin is None:
+                    raise MalformedMessage("a change outside of a transaction")
+                self._change(message, begin)
+        if begin is not None:
+            raise MalformedMessage("a transaction without end")
+        self._write()
+
+    def _change(self, change: Change, begin: Begin) -> None:
+        for relation in change.relations if isinstance(change, Truncate) else (change.relation,):
+            values = _values(change, relation, self._keys.get((relation.schema, relation.table)))
+            self._waiting.append([
+                self._batch, self._source.node, self._source.term, begin.xid, _UNKNOWN_END, begin.committed_at,
+                relation.schema, relation.table, *values, "",
+            ])  # fmt: skip
+            self._size += sum(len(value) for row in values[1:] if row for value in row.obj.values() if value)
+        if len(self._waiting) >= WRITE_ROWS or self._size >= WRITE_BYTES:
+            self._written_early = True
+            self._write()
+
+    def _end(self, begin: Begin, commit: Commit, first: int) -> None:
+        end = int_to_lsn(commit.end_lsn)
+        if self._written_early:
+            self._own.execute(_SET_END, (end, self._batch, begin.xid, _UNKNOWN_END))
+            first = 0
+        for row in self._waiting[first:]:
+            row[4] = end
+        if self._written_early or len(self._waiting) > first:
+            self.transactions += 1
+        self._written_early = False
+
+    def _write(self) -> None:
+        self.rows += len(self._waiting)
+        with self._own.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for row in self._waiting:
+                copy.write_row(row)
+        self._waiting.clear()
+        self._size = 0
+
+
+def _values(change: Change, relation: Relation, key: tuple[str, ...] | None) -> tuple[Operation, *tuple[Any, ...]]:
+    """Return the operation and, as JSON, the row's key, the row afterwards and before.
+
+    The key is the one that the row had before the change.
+    """
+    if isinstance(change, Truncate):
+        return "truncate", None, None, None
+    whole = relation.identity == "f"
+    columns = key or tuple(column.name for column in relation.columns if column.in_key or whole)
+    new = None if isinstance(change, Delete) else _named(relation, change.new)
+    old = None if isinstance(change, Insert) or change.old is None else _named(relation, change.old)
+    before = old or new or {}
+    row_key = {name: before.get(name) for name in columns}
+    operation: Operation = "insert" if isinstance(change, Insert) else "update" if new is not None else "delete"
+    return operation, Jsonb(row_key), new and Jsonb(new), Jsonb(old) if old and whole else None
+
+
+def _named(relation: Relation, row: Row) -> Values:
+    return {column.name: value for column, value in zip(relation.columns, row, strict=True) if value is not UNCHANGED}
+
+
+# Showing -----------------------------------------------------------------------------------------------------------
+
+
+def rows(own: Connection, only: Filter = Filter(), *, after: int = 0, limit: int = 50) -> Page:
+    """Return one page, in the order in which the changes were made.
+
+    :param after: the last page's :attr:`Page.after`.
+    """
+    where, parameters = _where(only)
+    limit = max(1, min(limit, MOST_PAGE))
+    total = one(own, f"SELECT count(*) FROM hsmx_cluster.quarantine WHERE {where}", *parameters)
+    query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
+    found = own.execute(query.encode(), (*parameters, after, limit + 1)).fetchall()
+    page = tuple(QuarantinedRow(*row) for row in found[:limit])
+    return Page(page, total, page[-1].id if len(found) > limit else None)
+
+
+def row(own: Connection, row_id: int) -> QuarantinedRow | None:
+    """Return one row."""
+    query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE id = %s"
+    found = own.execute(query.encode(), (row_id,)).fetchone()
+    return None if found is None else QuarantinedRow(*found)
+
+
+def _where(only: Filter) -> tuple[str, list[object]]:
+    conditions: dict[str, object] = {
+        "state = %s": only.state, "operation = %s": only.operation,
+        "%s IN (table_name, schema_name || '.' || table_name)": only.table,
+        "batch::text = %s": only.batch, "committed_at >= %s": only.since, "committed_at <= %s": only.until,
+        "position(lower(%s) IN lower(concat(key, new_row, old_row))) > 0": only.text,
+    }  # fmt: skip
+    used = {condition: value for condition, value in conditions.items() if value not in ("", None)}
+    return " AND ".join(used) or "true", list(used.values())
+
+
+def describe(kept: QuarantinedRow, names: Mapping[str, str] | None = None, zone: tzinfo | None = None) -> str:
+    """Return one row in words: ``voucher 8841 created 11:02:13 on gw-a``.
+
+    :param names: what gateways are called, by node id.
+    :param zone: time zone of the reader; the machine's if None.
+    """
+    moment = kept.committed_at.astimezone(zone)
+    node = (names or {}).get(kept.source_node, kept.source_node[:12])
+    when = f"{moment:%H:%M:%S} on {node}"
+    if kept.operation == "truncate":
+        return f"{kept.table_name}: all rows removed {when}"
+    key = ", ".join("none" if value is None else value[:80] for value in (kept.key or {}).values())
+    if kept.note == FOUND_BY_COMPARISON:
+        verb = "exists only on" if kept.operation == "insert" else "is different on"
+        return f"{kept.table_name} {key} {verb} {node}"
+    verb = {"insert": "created", "update": "changed", "delete": "deleted"}[kept.operation]
+    return f"{kept.table_name} {key} {verb} {when}"
+
+
+def export(own: Connection, form: Literal["json", "csv"], only: Filter = Filter()) -> Iterator[str]:
+    """Yield the rows as lines, one JSON object or one CSV record each; CSV begins with a heading."""
+    if form == "csv":
+        yield _csv_line(QuarantinedRow.__dataclass_fields__)
+    after: int | None = 0
+    while after is not None:
+        page = rows(own, only, after=after, limit=MOST_PAGE)
+        after = page.after
+        for each in page.rows:
+            plain = each.as_dict()
+            yield (json.dumps(plain, ensure_ascii=False) + "\n") if form == "json" else _csv_line(plain.values())
+
+
+def _csv_line(fields: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(map(_cell, fields))
+    return line.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Return the text of one cell; a spreadsheet must not take a guest's text for a formula."""
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def discard(own: Connection, row_ids: Sequence[int]) -> int:
+    """Mark rows as not wanted; they stay listed. Returns how many were waiting until now."""
+    with failures("The quarantine cannot be written"):
+        return own.execute(
+            "UPDATE hsmx_cluster.quarantine SET state = 'discarded' WHERE id = ANY(%s) AND state = 'kept'",
+            (list(row_ids),),
+        ).rowcount

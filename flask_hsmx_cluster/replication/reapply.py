@@ -1,0 +1,255 @@
+"""Quarantined rows made again on the active gateway, one by one; what does not fit any more is a conflict, not a loss.
+
+A change is based on what the row was before it. If the row is something else now, the other gateway has changed it
+meanwhile, and a person decides. A change whose outcome is there already counts as made: so a repetition after a crash
+between the two databases does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import psycopg
+from psycopg import sql
+
+from ..errors import ClusterError, RequestRefused
+from .database import Connection, failures, table
+from .quarantine import QuarantinedRow, Values, row
+from .tables import canonical, identifiers
+
+Kind = Literal["changed", "exists", "gone", "unique", "reference", "rule", "schema"]
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    "changed": ("{row} was changed on the active gateway, too.", "Compare both and decide which one is to stay."),
+    "exists": ("{row} exists on the active gateway with other values.", "Compare both and decide which is to stay."),
+    "gone": ("{row} does not exist on the active gateway any more.", "Discard this change, or enter the row again."),
+    "unique": ("{row} has a value that another row has on the active gateway.", "Change or remove that row first."),
+    "reference": ("{row} and another row refer to each other: {detail}", "Re-apply or remove the other row first."),
+    "rule": ("{row} breaks a rule of the table: {detail}", "Enter the row again with allowed values."),
+    "schema": ("{row} does not fit the table any more: {detail}", "Export the row and enter it again."),
+}
+_TYPES = b"""
+SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
+"""
+_EARLIER = b"""
+SELECT operation, new_row, old_row, note FROM hsmx_cluster.quarantine
+WHERE batch = %s AND schema_name = %s AND table_name = %s AND id <= %s AND (key = %s OR (id < %s AND new_row @> %s))
+ORDER BY id
+"""
+_UNIQUE_COLUMNS = b"""
+SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) AS k (attnum)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+
+#: ``note`` of rows that the other gateway changed as well before the two met again: what a change was based on is gone.
+CHANGED_ON_BOTH = "changed on the other gateway, too"
+
+
+class ReapplyConflict(ClusterError):
+    """A quarantined change does not fit the active gateway's data any more; nothing was changed.
+
+    :param kind: ``changed``, ``exists``, ``gone``, ``unique`` (another row has the value), ``reference`` (a foreign
+        key), ``rule`` (another constraint) or ``schema``.
+    :param wanted: the row as the change would make it; None for a deletion.
+    :param present: the active gateway's row that stands against it, if there is one.
+    :param base: the row that the change was based on, if known.
+    """
+
+    code: ClassVar[str] = "conflict"
+
+    def __init__(
+        self, kind: Kind, kept: QuarantinedRow, *, present: Values | None = None, base: Values | None = None,
+        detail: str = "",
+    ) -> None:
+        name = f"{kept.table_name} {', '.join(str(value) for value in (kept.key or {}).values())}"
+        message, remedy = _TEXTS[kind]
+        super().__init__(message.format(row=name, detail=detail), remedy)
+        self.kind = kind
+        self.wanted = kept.new_row
+        self.present = present
+        self.base = base
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "kind": self.kind, "wanted": self.wanted, "present": self.present,
+                "base": self.base}  # fmt: skip
+
+
+def reapply(own: Connection, active: Connection, row_id: int, *, overwrite: bool = False) -> QuarantinedRow:
+    """Make a quarantined change on the active gateway, and mark it as made.
+
+    :param own: where the quarantine is; in autocommit mode.
+    :param active: the active gateway's database; it may be the same connection.
+    :param overwrite: also where the active gateway's row is not the one that the change was based on.
+    :return: the row, marked.
+    :raises RequestRefused: there is no such row, it is not waiting any more, or it is a TRUNCATE.
+    :raises ReapplyConflict: it does not fit any more.
+    :raises DatabaseFailure: the database refuses, for example because that gateway is not the active one.
+    """
+    canonical(active)
+    with failures("The change cannot be made again"), own.transaction():
+        own.execute("SELECT 1 FROM hsmx_cluster.quarantine WHERE id = %s FOR UPDATE", (row_id,))
+        kept = row(own, row_id)
+        if kept is None:
+            raise RequestRefused(f"There is no row {row_id} in quarantine.")
+        if kept.state != "kept":
+            raise RequestRefused(f"Row {row_id} has been {kept.state} already.")
+        if kept.operation == "truncate" or not kept.key:
+            raise RequestRefused("That all rows of a table were removed is not repeated.", "Remove the rows there.")
+        change = _Change(active, kept, _bases(own, kept), overwrite)
+        with change.constraints(), active.transaction():
+            change.make()
+        own.execute("UPDATE hsmx_cluster.quarantine SET state = 'reapplied' WHERE id = %s", (row_id,))
+        marked = row(own, row_id)
+    assert marked is not None
+    return marked
+
+
+def _bases(own: Connection, kept: QuarantinedRow) -> list[Values]:
+    """Return what the row may be for the change to fit: as it was at the fork, or after an earlier change of ours."""
+    key = psycopg.types.json.Jsonb(kept.key)
+    found = own.execute(
+        _EARLIER, (kept.batch, kept.schema_name, kept.table_name, kept.id, key, kept.id, key)
+    ).fetchall()
+    bases: list[Values] = []
+    current: Values | None = None
+    for operation, new_row, old_row, note in found:
+        if note == CHANGED_ON_BOTH:
+            return []
+        if current is None and old_row is not None:
+            current = old_row
+        if current is not None:
+            bases.append(current)
+        current = None if operation == "delete" else {**(current or {}), **(new_row or {})}
+    return bases
+
+
+@dataclass(frozen=True)
+class _Present:
+    """A row of the active gateway, and where it is."""
+
+    where: tuple[int, str]
+    values: Values
+
+
+class _Change:
+    """One change that is about to be made."""
+
+    def __init__(self, active: Connection, kept: QuarantinedRow, bases: list[Values], overwrite: bool) -> None:
+        self._active = active
+        self._kept = kept
+        self._bases = bases
+        self._overwrite = overwrite
+        self._table = table(kept.schema_name, kept.table_name)
+        self._types: dict[str, str] = dict(active.execute(_TYPES, (self._table.as_string(active),)).fetchall())
+        if missing := sorted({*(kept.key or {}), *(kept.new_row or {})} - set(self._types)):
+            raise self._conflict("schema", detail=f"no {', '.join(missing)}" if self._types else "the table is gone")
+
+    def make(self) -> None:
+        kept, key = self._kept, self._kept.key or {}
+        present = self._find(key)
+        if kept.operation == "delete":
+            if present is not None:
+                self._check_base(present)
+                self._execute("DELETE FROM {table} WHERE {where}", present)
+            return
+        new = kept.new_row or {}
+        if present is None and kept.operation == "insert":
+            self._insert(new)
+        elif present is None:
+            moved = self._find({name: new.get(name, value) for name, value in key.items()})
+            if moved is None or not _agree(moved.values, new):
+                raise self._conflict("gone", moved)
+        elif not _agree(present.values, new):
+            if kept.operation == "insert" and not self._overwrite:
+                raise self._conflict("exists", present)
+            if kept.operation == "update":
+                self._check_base(present)
+            self._update(present, new)
+
+    @contextmanager
+    def constraints(self) -> Iterator[None]:
+        """Turn what a constraint refuses into a conflict; goes around the transaction, whose end checks some of them.
+
+        After that the active gateway can be asked what stands against the change.
+        """
+        try:
+            yield
+        except psycopg.errors.UniqueViolation as error:
+            raise self._conflict("unique", self._holder(error)) from None
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise self._conflict("reference", detail=_detail(error)) from None
+        except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
+            raise self._conflict("rule", detail=_detail(error)) from None
+
+    def _check_base(self, present: _Present) -> None:
+        if not self._overwrite and not any(_agree(present.values, base) for base in self._bases):
+            raise self._conflict("changed", present, base=self._bases[-1] if self._bases else None)
+
+    def _find(self, values: Values) -> _Present | None:
+        """Return the row that has these values, locked."""
+        condition = sql.SQL(" AND ").join(
+            sql.SQL("{} IS NULL").format(sql.Identifier(name)) if value is None else
+            sql.SQL("{} = {}").format(sql.Identifier(name), self._value(name, value)) for name, value in values.items()
+        )
+        query = sql.SQL("SELECT tableoid, ctid::text, {} FROM {} WHERE {} LIMIT 1 FOR UPDATE").format(
+            identifiers(self._types), self._table, condition
+        )
+        with self._active.cursor() as cursor:
+            cursor.execute(query)
+            result = cursor.pgresult
+            if result is None or not result.ntuples:
+                return None
+            # Read as PostgreSQL writes it: that is the form in which the quarantine has it.
+            raw = [result.get_value(0, column) for column in range(result.nfields)]
+        texts = [None if value is None else value.decode() for value in raw]
+        return _Present((int(texts[0] or 0), texts[1] or ""), dict(zip(self._types, texts[2:], strict=True)))
+
+    def _insert(self, new: Values) -> None:
+        self._execute("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({values})", values=new)
+
+    def _update(self, present: _Present, new: Values) -> None:
+        changed = {name: value for name, value in new.items() if present.values.get(name) != value}
+        self._execute("UPDATE {table} SET ({columns}) = ROW ({values}) WHERE {where}", present, changed)
+
+    def _execute(self, statement: str, present: _Present | None = None, values: Values | None = None) -> None:
+        values = values or {}
+        where: sql.Composable = sql.SQL("false")
+        if present is not None:
+            where = sql.SQL("tableoid = {} AND ctid = {}::tid").format(*map(sql.Literal, present.where))
+        self._active.execute(sql.SQL(statement).format(
+            table=self._table, columns=identifiers(values), where=where,
+            values=sql.SQL(", ").join(self._value(name, value) for name, value in values.items()),
+        ))  # fmt: skip
+
+    def _value(self, name: str, value: str | None) -> sql.Composed:
+        # The type's name comes from the catalogue, quoted where needed.
+        return sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(self._types[name]))
+
+    def _holder(self, error: psycopg.Error) -> _Present | None:
+        """Return the row that has the unique value already."""
+        names = (error.diag.schema_name, error.diag.constraint_name)
+        found = self._active.execute(_UNIQUE_COLUMNS, names).fetchone()
+        new = self._kept.new_row or {}
+        if found is None or not found[0] or not set(found[0]) <= set(new):
+            return None
+        return self._find({name: new[name] for name in found[0]})
+
+    def _conflict(
+        self, kind: Kind, present: _Present | None = None, *, base: Values | None = None, detail: str = "",
+    ) -> ReapplyConflict:
+        values = None if present is None else present.values
+        return ReapplyConflict(kind, self._kept, present=values, base=base, detail=detail)
+
+
+def _agree(present: Values, values: Values) -> bool:
+    return all(present.get(name) == value for name, value in values.items())
+
+
+def _detail(error: psycopg.Error) -> str:
+    return (error.diag.message_detail or error.diag.message_primary or "")[:300]

@@ -1,0 +1,422 @@
+"""A gateway that comes back joins the active one again, without a full copy and without hiding anything.
+
+Three ways, for each of its streams of changes:
+
+* **resume**: nothing was written here that the active gateway lacks. It follows from the slot that was kept for it.
+* **replace**: something was (it is in quarantine by now), or the slot holds so much that applying it transaction by
+  transaction would take long. The touched rows are replaced from a snapshot (:mod:`.replace`), and the changes are
+  followed from there.
+* **compare**: a slot that would tell what was touched is lost, or one of the two went back in time. All rows are
+  compared by digests, and those that differ are kept and replaced.
+
+Each step can be repeated after a crash: the quarantine knows what it has, ``dirty_key`` holds what is still to be
+replaced, and rows and position change in one commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from . import channel
+from .database import Connection, DatabaseFailure, failures, one
+from .names import SUBSCRIPTION
+from .pgoutput import UNCHANGED, AnyMessage, Decoder, Delete, Insert, Relation, Row, Truncate, Update
+from .promotion import Fork
+from .quarantine import Kept, Slot, Source, keep
+from .replace import Replacement
+from .scope import Scope
+from .tables import Key, Name, SchemaMismatch, canonical, shared_tables
+
+Way = Literal["resume", "replace", "compare"]
+
+#: WAL in the slot that is applied transaction by transaction; more is replaced in bulk, bytes.
+MOST_APPLIED: Final = 4 << 20
+#: How long the active gateway's open transactions may keep a rejoin waiting, s.
+PATIENCE_S: Final = 600.0
+#: How long a slot may stay in use by a connection that is dead already, s.
+SLOT_PATIENCE_S: Final = 15.0
+
+_SLOT: Final = b"""
+SELECT coalesce(wal_status = 'lost', false) OR confirmed_flush_lsn IS NULL, confirmed_flush_lsn::text
+FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+"""
+# Only what touches rows, and the descriptions of tables: D, I, R, T, U.
+_TOUCHED: Final = """
+COPY (SELECT data FROM pg_logical_slot_peek_binary_changes({}, {}, NULL, 'proto_version', '1', 'publication_names', {})
+      WHERE get_byte(data, 0) IN (68, 73, 82, 84, 85)) TO STDOUT (FORMAT binary)
+"""
+_NEWEST: Final = """
+SELECT seq, incarnation::text FROM hsmx_cluster.incarnation WHERE node_id = %s ORDER BY seq DESC LIMIT 1
+"""
+_SAME: Final = """
+SELECT count(*) FROM hsmx_cluster.incarnation WHERE node_id = %s AND seq = %s AND incarnation = %s::uuid
+"""
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """The two gateways and the connections between which a rejoin runs.
+
+    :param own: this gateway's database, as a superuser, in autocommit mode.
+    :param peer: the active gateway's, as a role that may read the shared tables and peek at slots, in autocommit mode.
+    :param replication: opens one more connection to the active gateway, with ``replication="database"``.
+    :param conninfo: for the subscription: libpq's connection string to the active gateway.
+    """
+
+    own: Connection
+    peer: Connection
+    replication: Callable[[], Connection]
+    conninfo: str
+    own_id: str
+    peer_id: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a rejoin is doing, for the page."""
+
+    text: str
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class Rejoined:
+    """How a gateway joined again.
+
+    :param ways: by subscription.
+    :param reasons: why rows had to be compared, in words; empty otherwise.
+    :param kept: rows that went into quarantine this time.
+    :param replaced: rows fetched from the active gateway.
+    """
+
+    ways: dict[str, Way]
+    reasons: tuple[str, ...]
+    kept: int
+    replaced: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One stream of changes: what this gateway wrote and what the active one wrote since they parted."""
+
+    subscription: str
+    publications: tuple[str, ...]
+    own_slot: str
+    peer_slot: str
+    fork_lsn: str
+
+
+def went_back(publisher: Connection, publisher_id: str, position: str, subscriber: Connection) -> str:
+    """Return why a publisher cannot be followed: it is older than what its subscriber has of it; "" if it can (rule 6).
+
+    To be asked before streaming, and again before "synchronous".
+
+    :param position: last position of the publisher's WAL that the subscriber has applied, as text.
+    """
+    flushed = one(publisher, "SELECT pg_current_wal_flush_lsn()::text")
+    if one(publisher, "SELECT %s::pg_lsn > %s::pg_lsn", position, flushed):
+        return f"its write-ahead log ends at {flushed}, but {position} was received from it"
+    newest = subscriber.execute(_NEWEST, (publisher_id,)).fetchone()
+    if newest is not None and not one(publisher, _SAME, publisher_id, *newest):
+        return f"it does not know its own start number {newest[0]}"
+    return ""
+
+
+def rejoin(
+    gateways: Gateways, scope: Scope, fork: Fork, *, progress: Callable[[Step], None] = lambda _: None,
+    most_applied: int = MOST_APPLIED, patience_s: float = PATIENCE_S,
+) -> Rejoined:
+    """Join the active gateway again. This gateway has no lease, no synchronous name and no running apply worker.
+
+    When it returns, the subscriptions are enabled and stream from a position where both had the same rows; they may
+    still have to catch up. It may be repeated after any failure.
+
+    :param fork: what the active gateway stored when it was promoted.
+    :param most_applied: WAL, bytes, up to which a backlog is applied by the subscription itself.
+    :param patience_s: how long open transactions of the active gateway are waited for.
+    :raises DatabaseFailure: a database fails, or a transaction of the active gateway stays open for too long.
+    :raises SchemaMismatch: a shared table or column is missing here.
+    :raises MalformedMessage: a slot's content cannot be read.
+    """
+    with failures("This gateway cannot join again"):
+        return _Rejoin(gateways, scope, fork, progress, most_applied, patience_s).run()
+
+
+class _Rejoin:
+    def __init__(
+        self, gateways: Gateways, scope: Scope, fork: Fork, progress: Callable[[Step], None], most_applied: int,
+        patience_s: float,
+    ) -> None:
+        self._gateways, self._own, self._peer = gateways, gateways.own, gateways.peer
+        self._scope = scope
+        self._source = Source(gateways.own_id, fork.term)
+        self._progress = progress
+        self._most_applied = most_applied
+        self._patience_s = patience_s
+        self._branches = [
+            _Branch(
+                name, channel.TAKES[name], channel.slot_of(name, gateways.peer_id),
+                channel.slot_of(name, gateways.own_id), fork.lsn if name == SUBSCRIPTION else fork.bulk_lsn,
+            )
+            for name in channel.subscriptions(scope)
+        ]  # fmt: skip
+        self._reasons: list[str] = []
+        self._kept = self._replaced = 0
+
+    def run(self) -> Rejoined:
+        begun = time.monotonic()
+        for connection in (self._own, self._peer):
+            canonical(connection)
+        lost_here = [branch for branch in self._branches if self._lost(self._own, branch.own_slot)]
+        lost_there = [branch for branch in self._branches if self._lost(self._peer, branch.peer_slot)]
+        back = self._went_back()
+        unknown = self._branches if back else lost_here
+        for each in lost_here:
+            self._reasons.append(f"the slot {each.own_slot} here is lost")
+        for each in lost_there:
+            self._reasons.append(f"the slot {each.peer_slot} of the active gateway is lost")
+        self._quarantine([branch for branch in self._branches if branch not in unknown])
+        self._remake(lost_there)
+        self._subscribe()
+        ways: dict[str, Way] = {}
+        for branch in self._branches:
+            ways[branch.subscription] = self._join(branch, branch in unknown, branch in unknown + lost_there)
+        self._reset_own_slots(lost_here)
+        return Rejoined(ways, tuple(self._reasons), self._kept, self._replaced, time.monotonic() - begun)
+
+    def _went_back(self) -> bool:
+        """Look whether either gateway is older than what the other one has of it."""
+        ids = self._gateways
+        reasons = [went_back(self._own, ids.own_id, branch.fork_lsn, self._peer) for branch in self._branches]
+        here = next(filter(None, reasons), "")
+        origins = {stream.name: stream.origin_lsn for stream in channel.streams(self._own)} or {"": "0/0"}
+        reasons = [went_back(self._peer, ids.peer_id, lsn, self._own) for lsn in origins.values()]
+        there = next(filter(None, reasons), "")
+        if here:
+            self._reasons.append(f"this gateway went back in time: {here}")
+        if there:
+            self._reasons.append(f"the active gateway went back in time: {there}")
+        return bool(here or there)
+
+    def _quarantine(self, branches: Sequence[_Branch]) -> None:
+        self._progress(Step("Looking for what the other gateway never had"))
+        slots = [Slot(branch.own_slot, branch.publications, branch.fork_lsn) for branch in branches]
+        kept: Kept = keep(self._own, self._source, slots)
+        self._kept += kept.rows
+
+    def _remake(self, branches: Sequence[_Branch]) -> None:
+        """Make lost slots of the active gateway anew, before the snapshot that the streams continue from."""
+        for branch in branches:
+            self._peer.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
+                (branch.peer_slot,),
+            )
+            self._peer.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (branch.peer_slot,))
+
+    def _subscribe(self) -> None:
+        """Make the subscriptions, disabled: their origins are to hold the positions."""
+        there = {stream.name for stream in channel.streams(self._own)}
+        if there != set(channel.subscriptions(self._scope)):
+            channel.forget_subscriptions(self._own)
+            channel.subscribe(self._own, self._gateways.conninfo, self._scope, self._gateways.own_id, enabled=False)
+
+    def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:
+        """Bring one stream to where it can continue, and let it."""
+        tables = shared_tables(self._peer, branch.publications)
+        ours = set(tables) | set(shared_tables(self._own, branch.publications))
+        dirty = {(schema, name) for schema, name in self._own.execute(
+            "SELECT DISTINCT schema_name, table_name FROM hsmx_cluster.dirty_key")} & ours
+        if lacking := dirty - set(tables):
+            raise SchemaMismatch(
+                f"The active gateway does not share the table {'.'.join(min(lacking))}.",
+                "Bring both gateways to the same version of the software.",
+            )
+        way: Way = "resume"
+        if compare or dirty or self._backlog(branch) > self._most_applied:
+            way = "compare" if compare else "replace"
+            try:
+                with self._snapshot(branch, self._patience_s if compare or dirty else 0) as position:
+                    self._replace(branch, position, keep_differences, compare)
+            except psycopg.errors.LockNotAvailable:
+                if compare or dirty:
+                    raise DatabaseFailure(
+                        "A transaction on the active gateway has been open for too long.",
+                        "End it there, or wait for its end; joining goes on by itself.",
+                    ) from None
+                # Nothing forces the bulk way: the subscription catches up by itself, transaction by transaction.
+                way = "resume"
+        self._own.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(branch.subscription)))
+        return way
+
+    def _backlog(self, branch: _Branch) -> int:
+        return int(one(
+            self._peer,
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), greatest(confirmed_flush_lsn, %s::pg_lsn)) "
+            "FROM pg_replication_slots WHERE slot_name = %s",
+            self._origin(branch), branch.peer_slot,
+        ) or 0)  # fmt: skip
+
+    def _origin(self, branch: _Branch) -> str:
+        return next(each.origin_lsn for each in channel.streams(self._own) if each.name == branch.subscription)
+
+    @contextmanager
+    def _snapshot(self, branch: _Branch, patience_s: float) -> Iterator[str]:
+        """Put the connection to the active gateway into a snapshot; gives the position that it is at.
+
+        A temporary slot gives both. It ends with its connection; the stream continues from the slot that was kept,
+        which has all changes behind that position, too.
+
+        :raises psycopg.errors.LockNotAvailable: a transaction there stays open.
+        """
+        self._progress(Step("Waiting for open transactions of the active gateway", branch.subscription))
+        deadline = time.monotonic() + patience_s
+        with self._gateways.replication() as replication:
+            while True:
+                try:
+                    created = replication.execute(
+                        sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')").format(
+                            sql.Identifier(f"{branch.peer_slot}_snapshot"))).fetchone()
+                    break
+                except psycopg.errors.LockNotAvailable:
+                    if time.monotonic() > deadline:
+                        raise
+            assert created is not None
+            with self._peer.transaction():
+                self._peer.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                self._peer.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(created[2])))
+                # Rows are looked up by key, a few of a large table.
+                self._peer.execute("SET LOCAL enable_hashjoin = off")
+                self._peer.execute("SET LOCAL enable_mergejoin = off")
+                yield str(created[1])
+
+    def _replace(self, branch: _Branch, position: str, keep_differences: bool, compare: bool) -> None:
+        tables = shared_tables(self._peer, branch.publications)
+        self._progress(Step("Replacing what was changed", branch.subscription))
+        with _origin_session(self._own, branch.subscription), self._own.transaction():
+            self._own.execute("SET LOCAL synchronous_commit = local")
+            replacement = Replacement(self._own, self._peer, tables.values())
+            replacement.add_dirty()
+            if compare:
+                replacement.add_differences()
+            else:
+                self._add_changed(replacement, branch, position)
+            replacement.fetch()
+            replacement.keep_bases()
+            if keep_differences:
+                self._kept += replacement.keep_differences(uuid4(), self._source)
+            replacement.apply()
+            self._wait_for_flush(position)
+            self._own.execute("SELECT pg_replication_origin_xact_setup(%s, now())", (position,))
+        self._replaced += replacement.rows
+
+    def _add_changed(self, replacement: Replacement, branch: _Branch, position: str) -> None:
+        """Note the keys that the active gateway has changed since the fork."""
+        query = sql.SQL(_TOUCHED).format(
+            *map(sql.Literal, (branch.peer_slot, position, ",".join(branch.publications)))
+        )
+        self._wait_for_slot(branch.peer_slot)
+        keys = _Keys(replacement.key_columns())
+        decoder = Decoder()
+        with self._peer.cursor() as cursor, cursor.copy(query) as copy:
+            copy.set_types(["bytea"])
+            for (data,) in copy.rows():
+                for name, key in keys.of(decoder.decode(data)):
+                    replacement.add(name, key, ours=False)
+
+    def _wait_for_slot(self, slot: str) -> None:
+        deadline = time.monotonic() + SLOT_PATIENCE_S
+        while one(self._peer, "SELECT active FROM pg_replication_slots WHERE slot_name = %s", slot):
+            if time.monotonic() > deadline:
+                raise DatabaseFailure(
+                    f"The slot {slot} of the active gateway is in use by another connection.",
+                    "See pg_stat_replication there for who follows it.",
+                )
+            time.sleep(0.05)
+
+    def _wait_for_flush(self, position: str) -> None:
+        """The snapshot may show commits that are not on the active gateway's disk yet; it must not lose them later."""
+        deadline = time.monotonic() + SLOT_PATIENCE_S
+        while not one(self._peer, "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", position):
+            if time.monotonic() > deadline:
+                raise DatabaseFailure("The active gateway does not write its log to disk.", "See its disk and its log.")
+            time.sleep(0.02)
+
+    def _reset_own_slots(self, lost: Sequence[_Branch]) -> None:
+        """From now on our slots are fork slots: what is in them is in quarantine."""
+        for branch in lost:
+            self._own.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
+                (branch.own_slot,),
+            )
+        channel.make_slots(self._own, self._scope, self._gateways.peer_id)
+        channel.advance_slots(self._own, self._scope, self._gateways.peer_id)
+
+    @staticmethod
+    def _lost(connection: Connection, slot: str) -> bool:
+        found = connection.execute(_SLOT, (slot,)).fetchone()
+        return found is None or bool(found[0])
+
+
+@contextmanager
+def _origin_session(own: Connection, subscription: str) -> Iterator[None]:
+    """Mark what is written as coming from the active gateway, so that it is never taken for this one's own."""
+    own.execute(
+        "SELECT pg_replication_origin_session_setup('pg_' || oid) FROM pg_subscription "
+        "WHERE subname = %s AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (subscription,),
+    )
+    try:
+        yield
+    finally:
+        if not own.closed:
+            own.execute("SELECT pg_replication_origin_session_reset()")
+
+
+class _Keys:
+    """Finds the keys of changes."""
+
+    def __init__(self, columns: dict[Name, tuple[str, ...]]) -> None:
+        self._columns = columns
+        self._places: dict[int, tuple[int, ...]] = {}
+        self._relations: dict[int, Relation] = {}
+
+    def of(self, message: AnyMessage) -> Iterator[tuple[Name, Key | None]]:
+        """Yield the table and key of each row that a change touches; None: all rows of the table."""
+        if isinstance(message, Truncate):
+            for relation in message.relations:
+                yield (relation.schema, relation.table), None
+        elif isinstance(message, (Insert, Update, Delete)):
+            relation = message.relation
+            name = (relation.schema, relation.table)
+            old = None if isinstance(message, Insert) else message.old
+            new = None if isinstance(message, Delete) else message.new
+            if old is not None:
+                yield name, self._key(relation, old)
+            if new is not None:
+                yield name, self._key(relation, new, old)
+
+    def _key(self, relation: Relation, row: Row, old: Row | None = None) -> Key | None:
+        """Return the key of a row. A large value that is part of it and was left as it was is in the former row."""
+        places = self._places.get(relation.id)
+        if places is None or self._relations.get(relation.id) is not relation:
+            names = [column.name for column in relation.columns]
+            places = tuple(map(names.index, self._columns[relation.schema, relation.table]))
+            self._places[relation.id], self._relations[relation.id] = places, relation
+        key = []
+        for place in places:
+            value = row[place]
+            if value is UNCHANGED and old is not None:
+                value = old[place]
+            if not isinstance(value, str):
+                return None
+            key.append(value)
+        return tuple(key)

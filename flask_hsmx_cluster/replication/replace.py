@@ -1,0 +1,300 @@
+"""Rows of shared tables replaced by the other gateway's, in one local transaction and in bulk.
+
+Which keys: those that this gateway changed and the other one never had, and those that the other one has changed since
+the fork. All other rows are equal already. The new rows come from one snapshot of the other gateway, taken at a known
+position of its WAL, from where its changes are followed afterwards. That position is stored as the progress of the
+subscription's origin by the same commit that replaces the rows: so a crash leaves either the old rows and the old
+position, or the new rows and the new position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from psycopg import sql
+
+from .database import Connection
+from .quarantine import FOUND_BY_COMPARISON, Source
+from .reapply import CHANGED_ON_BOTH
+from .tables import Key, Name, SharedTable, identifiers, local_columns, same_key
+from .verify import CHUNK, Range, differing, digest, keys_source, next_chunk, row_digests
+
+#: Keys that are held in memory before they are written to a temporary table.
+MOST_HELD: Final = 50_000
+#: Rows that are fetched at once from the other gateway.
+FETCH: Final = 10_000
+
+_DIRTY: Final = """
+SELECT ARRAY(SELECT key ->> name FROM unnest(%s::text[]) AS name) FROM hsmx_cluster.dirty_key
+WHERE schema_name = %s AND table_name = %s AND key IS NOT NULL
+"""
+_DIRTY_TABLES: Final = b"""
+SELECT schema_name, table_name, bool_or(key IS NULL) FROM hsmx_cluster.dirty_key GROUP BY 1, 2
+"""
+_FORGET_DIRTY: Final = b"DELETE FROM hsmx_cluster.dirty_key WHERE schema_name = %s AND table_name = %s"
+
+
+@dataclass
+class _Table:
+    """One table whose rows are being replaced."""
+
+    number: int
+    shared: SharedTable
+    local: tuple[str, ...]
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        self.raw, self.keys, self.new, self.saved = (
+            sql.Identifier("pg_temp", f"hsmx_{kind}_{self.number}") for kind in ("raw", "keys", "new", "saved")
+        )
+
+    @property
+    def touched(self) -> sql.Composable:
+        """SQL that is true for the rows ``t`` to replace."""
+        if self.whole:
+            return self.shared.condition
+        return sql.SQL("{} AND EXISTS (SELECT FROM {} AS k WHERE {})").format(
+            self.shared.condition, self.keys, same_key(self.shared.key, "t", "k")
+        )
+
+
+class Replacement:
+    """Collects keys, fetches their rows, and puts them in place; within a transaction of ``own``.
+
+    :param own: connection to this gateway's database as a superuser, in a transaction.
+    :param peer: connection to the other gateway's, in a transaction of the snapshot.
+    :param tables: what the other gateway publishes.
+    :raises SchemaMismatch: a table or column is missing here.
+    """
+
+    def __init__(self, own: Connection, peer: Connection, tables: Iterable[SharedTable]) -> None:
+        self._own, self._peer = own, peer
+        self._tables = {
+            (shared.schema, shared.name): _Table(number, shared, local_columns(own, shared))
+            for number, shared in enumerate(tables)
+        }
+        self._held: dict[Name, set[tuple[bool, Key]]] = {}
+        self._count = 0
+        self._raw: set[Name] = set()
+        self.rows = 0
+
+    def key_columns(self) -> dict[Name, tuple[str, ...]]:
+        """Return the key of each table."""
+        return {name: each.shared.key for name, each in self._tables.items()}
+
+    def add(self, name: Name, key: Key | None, *, ours: bool) -> None:
+        """Note a row to replace; None, or a table without key: all rows of the table.
+
+        :param ours: this gateway changed it, not the other one.
+        """
+        table = self._tables[name]
+        if key is None or not table.shared.key:
+            table.whole = True
+            return
+        held = self._held.setdefault(name, set())
+        before = len(held)
+        held.add((ours, key))
+        self._count += len(held) - before
+        if self._count >= MOST_HELD:
+            self._flush()
+
+    def add_dirty(self) -> None:
+        """Note what a quarantine has left to replace."""
+        for schema, name, whole in self._own.execute(_DIRTY_TABLES).fetchall():
+            table = self._tables.get((schema, name))
+            if table is None:
+                continue
+            if whole:
+                self.add((schema, name), None, ours=True)
+            found = self._own.execute(_DIRTY, (list(table.shared.key), schema, name)).fetchall()
+            for (key,) in found:
+                if None not in key:
+                    self.add((schema, name), tuple(key), ours=True)
+
+    def add_differences(self) -> None:
+        """Note every row that differs, by comparing all tables in the snapshot; nobody may write here meanwhile."""
+        for name, table in self._tables.items():
+            shared = table.shared
+            if not shared.key:
+                if digest(self._own, shared, Range()) != digest(self._peer, shared, Range()):
+                    self.add(name, None, ours=True)
+                continue
+            after: Key | None = None
+            while True:
+                part, there = next_chunk(self._peer, shared, after, CHUNK)
+                if digest(self._own, shared, part) != there:
+                    here = row_digests(self._own, shared, part)
+                    for key in differing(here, row_digests(self._peer, shared, part)):
+                        self.add(name, key, ours=True)
+                after = part.upto
+                if after is None:
+                    break
+
+    def fetch(self) -> None:
+        """Get the new rows of all keys noted."""
+        self._flush()
+        for name, table in self._touched():
+            shared = table.shared
+            self._run("CREATE TEMP TABLE {new} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA", table)
+            if table.whole:
+                self._copy(table, sql.SQL("SELECT {} FROM {} AS t").format(identifiers(shared.columns, "t"),
+                                                                           shared.shared_rows))
+            elif name in self._raw:
+                self._run("CREATE TEMP TABLE {keys} ON COMMIT DROP AS SELECT {key}, bool_or(ours) AS ours, "
+                          "bool_or(NOT ours) AS theirs FROM {raw} GROUP BY {key}", table)
+                self._run("ANALYZE {keys}", table)
+                self._fetch_keys(table)
+            self._run("ANALYZE {new}", table)
+
+    def keep_bases(self) -> None:
+        """Note in the quarantine what its changes were based on, now that the other gateway's rows are at hand.
+
+        Where only this gateway changed a row, the other one's row is what it was at the fork. Where both did, nobody
+        has that value any more, and the quarantined change will be shown as a conflict.
+        """
+        for _, table in self._touched():
+            if table.whole or not table.shared.key:
+                continue
+            match = self._key_matches(table, "k")
+            self._run("UPDATE hsmx_cluster.quarantine AS q SET note = {both} FROM {keys} AS k "
+                      "WHERE k.ours AND k.theirs AND {here} AND q.note = '' AND {match}", table, match=match)
+            self._run("UPDATE hsmx_cluster.quarantine AS q SET old_row = {new_row} "
+                      "FROM {keys} AS k JOIN {new} AS n ON {same} "
+                      "WHERE k.ours AND NOT k.theirs AND {match} AND q.id IN ("
+                      "    SELECT DISTINCT ON (q.batch, q.key) q.id FROM hsmx_cluster.quarantine AS q "
+                      "    WHERE {here} ORDER BY q.batch, q.key, q.id) "
+                      "AND q.operation IN ('update', 'delete') AND q.old_row IS NULL",
+                      table, match=match, same=same_key(table.shared.key, "k", "n"))
+
+    def keep_differences(self, batch: UUID, source: Source) -> int:
+        """Put the rows that are about to be overwritten into quarantine, where no slot tells what happened to them."""
+        kept = 0
+        for _, table in self._touched():
+            key = table.shared.key
+            same = same_key(key, "n", "t") if key else sql.SQL("ROW(n.*)::text = ROW({})::text").format(
+                identifiers(table.shared.columns, "t"))
+            kept += self._run(
+                "INSERT INTO hsmx_cluster.quarantine (batch, source_node, term, xid, end_lsn, committed_at, "
+                "schema_name, table_name, operation, key, new_row, old_row, note) "
+                "SELECT {batch}, {node}, {term}, 0, pg_current_wal_lsn(), now(), {schema}, {name}, "
+                "CASE WHEN n IS NULL THEN 'insert' ELSE 'update' END, {row_key}, {row}, "
+                "CASE WHEN n IS NOT NULL THEN {new_row} END, {found} "
+                "FROM {table} AS t LEFT JOIN {new} AS n ON {same} "
+                "WHERE {touched} AND (n IS NULL OR ROW({t_columns})::text <> ROW({n_columns})::text)",
+                table, same=same, batch=sql.Literal(batch), node=sql.Literal(source.node),
+                term=sql.Literal(source.term), row_key=_as_json(key or table.shared.columns, "t"),
+                row=_as_json(table.shared.columns, "t"), found=sql.Literal(FOUND_BY_COMPARISON),
+                t_columns=identifiers(table.shared.columns, "t"), n_columns=identifiers(table.shared.columns, "n"),
+            )  # fmt: skip
+        return kept
+
+    def apply(self) -> None:
+        """Put the new rows in the place of the old ones; local columns of rows that stay are kept.
+
+        All old rows of a table go before the first new one comes: a unique value may have moved from row to row.
+        """
+        self._own.execute("SET LOCAL session_replication_role = replica")
+        # A few keys of a large table: its index is the way, whatever the planner makes of a new temporary table.
+        self._own.execute("SET LOCAL enable_hashjoin = off")
+        self._own.execute("SET LOCAL enable_mergejoin = off")
+        for _, table in self._touched():
+            if table.local and table.shared.key:
+                self._run("CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT {key}, {local} FROM {table} "
+                          "WITH NO DATA", table)
+                self._run("WITH gone AS (DELETE FROM {table} AS t WHERE {touched} RETURNING {t_key}, {t_local}) "
+                          "INSERT INTO {saved} SELECT * FROM gone", table)
+                self._run("CREATE INDEX ON {saved} ({key})", table)
+                self._run("ANALYZE {saved}", table)
+                self._run("INSERT INTO {table} ({columns}, {local}) OVERRIDING SYSTEM VALUE "
+                          "SELECT {n_columns}, {s_local} FROM {new} AS n JOIN {saved} AS s ON {same}",
+                          table, same=same_key(table.shared.key, "n", "s"))
+                self._run("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n "
+                          "WHERE NOT EXISTS (SELECT FROM {saved} AS s WHERE {same})",
+                          table, same=same_key(table.shared.key, "n", "s"))
+            else:
+                self._run("DELETE FROM {table} AS t WHERE {touched}", table)
+                self._run("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n",
+                          table)
+        for name in self._tables:
+            self._own.execute(_FORGET_DIRTY, name)
+
+    def _touched(self) -> list[tuple[Name, _Table]]:
+        return [(name, table) for name, table in self._tables.items() if table.whole or name in self._raw]
+
+    def _flush(self) -> None:
+        """Write the keys that are held to temporary tables."""
+        for name, held in self._held.items():
+            table = self._tables[name]
+            if name not in self._raw:
+                self._raw.add(name)
+                self._run("CREATE TEMP TABLE {raw} ON COMMIT DROP AS SELECT {key}, true AS ours FROM {table} "
+                          "WITH NO DATA", table)
+            statement = sql.SQL("COPY {} FROM STDIN").format(table.raw)
+            with self._own.cursor() as cursor, cursor.copy(statement) as copy:
+                for ours, key in held:
+                    copy.write_row((*key, ours))
+        self._held.clear()
+        self._count = 0
+
+    def _fetch_keys(self, table: _Table) -> None:
+        """Get the rows of a table by their keys, some thousands at once."""
+        shared = table.shared
+        query = sql.SQL("SELECT {} FROM {}").format(_texts(shared), table.keys)
+        with self._own.cursor(f"hsmx_fetch_{table.number}") as cursor:
+            cursor.execute(query)
+            while keys := cursor.fetchmany(FETCH):
+                self._copy(table, sql.SQL("SELECT {} FROM {} JOIN {} AS t ON {}").format(
+                    identifiers(shared.columns, "t"), keys_source(shared, keys), shared.shared_rows,
+                    same_key(shared.key, "k", "t"),
+                ))  # fmt: skip
+
+    def _copy(self, table: _Table, query: sql.Composed) -> None:
+        """Copy the result of a query on the other gateway to the table of new rows, as PostgreSQL writes it."""
+        with (
+            self._peer.cursor() as there,
+            self._own.cursor() as here,
+            there.copy(sql.SQL("COPY ({}) TO STDOUT").format(query)) as source,
+            here.copy(sql.SQL("COPY {} FROM STDIN").format(table.new)) as target,
+        ):
+            for block in source:
+                target.write(block)
+        self.rows += max(here.rowcount, 0)
+
+    def _key_matches(self, table: _Table, alias: str) -> sql.Composed:
+        return sql.SQL(" AND ").join(
+            sql.SQL("q.key ->> {} = format('%s', {})").format(sql.Literal(name), sql.Identifier(alias, name))
+            for name in table.shared.key
+        )
+
+    def _run(self, statement: str, table: _Table, **more: sql.Composable) -> int:
+        shared = table.shared
+        names: dict[str, sql.Composable] = {
+            "table": shared.identifier, "raw": table.raw, "keys": table.keys, "new": table.new, "saved": table.saved,
+            "key": identifiers(shared.key), "t_key": identifiers(shared.key, "t"),
+            "columns": identifiers(shared.columns), "n_columns": identifiers(shared.columns, "n"),
+            "local": identifiers(table.local), "t_local": identifiers(table.local, "t"),
+            "s_local": identifiers(table.local, "s"), "touched": table.touched,
+            "schema": sql.Literal(shared.schema), "name": sql.Literal(shared.name),
+            "both": sql.Literal(CHANGED_ON_BOTH), "new_row": _as_json(shared.columns, "n"),
+            "here": sql.SQL("q.schema_name = {} AND q.table_name = {} AND q.batch IN "
+                            "(SELECT batch FROM hsmx_cluster.dirty_key)").format(
+                                sql.Literal(shared.schema), sql.Literal(shared.name)),
+            **more,
+        }  # fmt: skip
+        return self._own.execute(sql.SQL(statement).format(**names)).rowcount
+
+
+def _texts(shared: SharedTable) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in shared.key)
+
+
+def _as_json(columns: Collection[str], alias: str) -> sql.Composed:
+    """Return SQL for a row as the quarantine has it: each value as its type's output function writes it."""
+    values = sql.SQL(", ").join(
+        sql.SQL("CASE WHEN {0} IS NOT NULL THEN format('%s', {0}) END").format(sql.Identifier(alias, name))
+        for name in columns
+    )
+    return sql.SQL("jsonb_object({}::text[], ARRAY[{}]::text[])").format(sql.Literal(list(columns)), values)
