@@ -32,7 +32,9 @@ _WITHOUT_TRUNCATE = "insert, update, delete"
 class Stream:
     """One subscription as the passive gateway sees it.
 
-    :param origin_lsn: last position of the publisher's WAL that is applied and durable here, as text.
+    :param origin_lsn: end of the last transaction of the publisher that is applied and durable here, as text.
+    :param reported_lsn: the position up to which the worker has told the publisher that all is applied; while nothing
+        is written there it is ahead of ``origin_lsn``. "0/0" without a worker.
     :param error_count: errors of the apply worker since the statistics were reset.
     """
 
@@ -40,6 +42,7 @@ class Stream:
     enabled: bool
     worker_pid: int | None
     origin_lsn: str
+    reported_lsn: str
     error_count: int
 
 
@@ -147,7 +150,9 @@ def drop_all_slots(connection: Connection) -> None:
 # Subscriptions -----------------------------------------------------------------------------------------------------
 
 
-def subscribe(connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False) -> None:
+def subscribe(
+    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False, enabled: bool = True
+) -> None:
     """Follow the other gateway from its slots for us.
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
@@ -160,13 +165,14 @@ def subscribe(connection: Connection, conninfo: str, scope: Scope, own_id: str, 
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    "copy_data = {}, synchronous_commit = {})"
+                    "copy_data = {}, enabled = {}, synchronous_commit = {})"
                 ).format(
                     sql.Identifier(name),
                     sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
                     sql.SQL(", ").join(map(sql.Identifier, TAKES[name])),
                     sql.Identifier(slot_of(name, own_id)),
                     sql.Literal(copy),
+                    sql.Literal(enabled),
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
             )
@@ -184,6 +190,7 @@ def streams(connection: Connection) -> list[Stream]:
     """Return the subscriptions that are there."""
     rows = connection.execute(
         b"""SELECT s.subname, s.subenabled, w.pid, pg_replication_origin_progress('pg_' || s.oid, true)::text,
+                   w.latest_end_lsn::text,
                    coalesce(e.apply_error_count + e.sync_error_count, 0)
             FROM pg_subscription s
             LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.relid IS NULL
@@ -193,7 +200,8 @@ def streams(connection: Connection) -> list[Stream]:
         (list(TAKES),),
         prepare=True,
     ).fetchall()
-    return [Stream(name, enabled, pid, lsn or "0/0", errors) for name, enabled, pid, lsn, errors in rows]
+    nothing = "0/0"
+    return [Stream(name, on, pid, lsn or nothing, told or nothing, errors) for name, on, pid, lsn, told, errors in rows]
 
 
 def forget_subscriptions(connection: Connection) -> None:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import ClusterError
-from . import channel, forming
-from .database import Connection, one
+from . import channel, forming, rejoin
+from .database import Connection, connect, one
+from .promotion import Fork
 from .scope import Scope
 
 log = logging.getLogger(__name__)
@@ -23,12 +24,14 @@ class Progress:
     :param step: what is being done, in words; "" when nothing is.
     :param done: of ``total`` rows; 0 of 0 while that is not known.
     :param error: why it ended, if it did not succeed.
+    :param rejoined: how the last rejoin went: see :class:`.rejoin.Rejoined`.
     """
 
     step: str = ""
     done: int = 0
     total: int = 0
     error: str = ""
+    rejoined: dict[str, Any] | None = None
 
 
 class Following:
@@ -51,24 +54,28 @@ class Following:
     def under_way(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def begin(self, own_id: str, peer_id: str, peer_dsn: str, fork: dict[str, Any]) -> dict[str, Any]:
+    def begin(
+        self, own_id: str, peer_id: str, peer_dsn: str, peer_here: str, fork: dict[str, Any]
+    ) -> dict[str, Any]:
         """Begin, unless it is under way.
 
+        :param peer_dsn: how our server reaches the other gateway's database.
+        :param peer_here: how this process does.
         :param fork: where the other gateway's data parted from ours, see :meth:`.replicator.Replicator.fork`.
         """
         if not self.under_way():
             self._progress = Progress("begins")
             self._thread = threading.Thread(
-                target=self._run, args=(own_id, peer_id, peer_dsn, fork), name="following", daemon=True
+                target=self._run, args=(own_id, peer_id, peer_dsn, peer_here, fork), name="following", daemon=True
             )
             self._thread.start()
         return self.state()
 
-    def _run(self, own_id: str, peer_id: str, peer_dsn: str, fork: dict[str, Any]) -> None:
+    def _run(self, own_id: str, peer_id: str, peer_dsn: str, peer_here: str, fork: dict[str, Any]) -> None:
         progress = self._progress
         try:
             with self._open() as connection:
-                self._follow(connection, own_id, peer_id, peer_dsn, fork, progress)
+                self._follow(connection, own_id, peer_id, peer_dsn, peer_here, fork, progress)
             progress.step = ""
         except ClusterError as error:
             progress.error = error.message
@@ -78,14 +85,30 @@ class Following:
             log.exception("The other gateway cannot be followed yet")
 
     def _follow(
-        self, connection: Connection, own_id: str, peer_id: str, peer_dsn: str, fork: dict[str, Any], progress: Progress
+        self,
+        connection: Connection,
+        own_id: str,
+        peer_id: str,
+        peer_dsn: str,
+        peer_here: str,
+        fork: dict[str, Any],
+        progress: Progress,
     ) -> None:
         scope = self._scope()
         known = one(connection, "SELECT joined_system FROM hsmx_cluster.node")
         if known != fork["system"]:
             forming.first_copy(connection, scope, own_id, peer_dsn, progress)
             connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (fork["system"],))
-        else:
-            progress.step = "rejoins"
-            channel.advance_slots(connection, scope, peer_id)
-            channel.subscribe(connection, peer_dsn, scope, own_id)
+            return
+        with connect(peer_here, "hsmx_cluster rejoin") as peer:
+            gateways = rejoin.Gateways(
+                connection, peer, lambda: connect(peer_here, replication="database"), peer_dsn, own_id, peer_id
+            )
+            where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"])
+            done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
+        channel.advance_slots(connection, scope, peer_id)
+        progress.rejoined = {
+            "ways": done.ways, "reasons": done.reasons, "kept": done.kept, "replaced": done.replaced,
+            "seconds": round(done.seconds, 3),
+        }  # fmt: skip
+        log.info("This gateway has joined again: %s", progress.rejoined)

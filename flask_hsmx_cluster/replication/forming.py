@@ -24,8 +24,8 @@ def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str,
 
     :raises DatabaseFailure: it was interrupted; it can be begun again.
     """
-    progress.step = "keeps this gateway's own data aside"
     channel.forget_subscriptions(connection)
+    progress.step = "keeps this gateway's own data aside"
     with failures("The gateway's own data cannot be kept aside"):
         _set_aside(connection, scope)
     connection.execute("UPDATE hsmx_cluster.node SET copying = true")

@@ -5,6 +5,7 @@ Each thread that uses it has a connection of its own (:mod:`.process` says which
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,14 @@ from .sequences import Sequences
 
 #: A demotion whose sessions do not end their transactions by then ends the sessions, s.
 DEMOTE_PATIENCE_S = 0.0
+
+
+#: Each run of an active gateway leaves a number that the other one gets, too: a database that has gone back in time
+#: (a restored snapshot, a copied disk) does not know the newest one any more (rule 6).
+_INCARNATE = b"""
+INSERT INTO hsmx_cluster.incarnation (node_id, seq, incarnation)
+SELECT %s, coalesce(max(seq), 0) + 1, gen_random_uuid() FROM hsmx_cluster.incarnation WHERE node_id = %s
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ class Replicator:
         self._generation = 0
         self._sequences: Sequences | None = None
         self._seen_lsn = "0/0"
-        self._peer_dsn = ""
+        self._incarnated = False
+        self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.following = Following(self._open, lambda: self.setup.scope)
 
     # -- set-up -----------------------------------------------------------------------------------------------
@@ -101,7 +111,9 @@ class Replicator:
         access.grant_shared(connection)
         if peer.certificate:
             path = access.pin_certificate(connection, peer.certificate)
-            self._peer_dsn = access.peer_dsn(peer.addresses, peer.port, peer.database, peer.password, path)
+            where = (peer.addresses, peer.port, peer.database, peer.password)
+            self._peer_dsn = access.peer_dsn(*where, path)
+            self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
 
     def forget(self) -> dict[str, Any]:
         """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays."""
@@ -193,6 +205,9 @@ class Replicator:
         """On the active gateway: complete a take-over, tell the sequences, and look how the other one follows."""
         connection, setup = self.connection(), self.setup
         promotion.settle(connection, setup.scope, setup.peer_id)
+        if not self._incarnated:
+            connection.execute(_INCARNATE, (setup.node_id, setup.node_id))
+            self._incarnated = True
         if self._sequences is not None:
             self._sequences.tell(connection)
         if setup.peer is not None and self._follower(connection).streaming:
@@ -250,7 +265,7 @@ class Replicator:
         setup = self.setup
         if setup.peer is None or not self._peer_dsn:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
-        return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, fork)
+        return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
 
     def look(self) -> dict[str, Any]:
         """Return the state of this gateway's database, for people."""
@@ -264,6 +279,13 @@ class Replicator:
         keys = ("writable", "synchronous_standby", "version", "size_bytes")
         streams = [stream.__dict__ for stream in channel.streams(connection)]
         return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state()}
+
+
+def _pinned_here(pem: str) -> str:
+    """Return a path by which this process, and nobody else, reads a certificate."""
+    descriptor = os.memfd_create("peer-certificate", 0)
+    os.write(descriptor, pem.encode())
+    return f"/proc/self/fd/{descriptor}"
 
 
 def setup_from(arguments: dict[str, Any]) -> Setup:

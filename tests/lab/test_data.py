@@ -41,14 +41,14 @@ def active(lab: Lab) -> Gateway:
         if not gateway.postgres_in_place().running():
             lab.faults.power_on(gateway)
     found = wait_for_roles(lab, timeout_s=40)
-    wait_until(lambda: synchronous(found))
+    wait_until(lambda: synchronous(found), lambda: f"{[gateway.call('status')['data'] for gateway in lab.gateways]}")
     return found
 
 
-def wait_until(done: Callable[[], bool], timeout_s: float = 30) -> None:
+def wait_until(done: Callable[[], bool], why: Callable[[], str] = lambda: "", timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not done():
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, f"not in time: {why()}"
         time.sleep(0.1)
 
 
