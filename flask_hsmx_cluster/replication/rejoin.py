@@ -231,7 +231,7 @@ class _Rejoin:
 
     def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:
         """Bring one stream to where it can continue, and let it."""
-        tables = shared_tables(self._peer, branch.publications)
+        tables = shared_tables(self._peer, branch.publications, self._scope)
         ours = set(tables) | set(shared_tables(self._own, branch.publications))
         dirty = {(schema, name) for schema, name in self._own.execute(
             "SELECT DISTINCT schema_name, table_name FROM hsmx_cluster.dirty_key")} & ours
@@ -299,7 +299,7 @@ class _Rejoin:
                 yield str(created[1])
 
     def _replace(self, branch: _Branch, position: str, keep_differences: bool, compare: bool) -> None:
-        tables = shared_tables(self._peer, branch.publications)
+        tables = shared_tables(self._peer, branch.publications, self._scope)
         self._progress(Step("Replacing what was changed", branch.subscription))
         with _origin_session(self._own, branch.subscription), self._own.transaction():
             self._own.execute("SET LOCAL synchronous_commit = local")
