@@ -169,6 +169,8 @@ def event_kind(kind: str) -> str:
         "handover_failed": _("Failed hand-over"), "late": _("Late agent"), "stall": _("Stall"),
         "peer_lost": _("Other gateway lost"), "peer_back": _("Other gateway back"),
         "peer_stopped": _("Other gateway stopped"), "maintenance": _("Maintenance"), "conflict": _("Address conflict"),
+        "data_late": _("Data"), "data_not_writable": _("Data"), "data_stale": _("Data"),
+        "degraded": _("Data"), "synchronous": _("Data"),
         "clone": _("Copied identity"), "clone_alive": _("Copied identity"), "foreign_machine": _("Copied identity"),
         "created": _("Cluster created"), "joined": _("Joined"), "left": _("Left"),
         "pairing_attempt": _("Failed pairing"), "settings": _("Settings"), "settings_pending": _("Settings"),

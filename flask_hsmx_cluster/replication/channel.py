@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from .database import Connection, failures, one, table
 from .names import (
+    FIRST_COPY,
     PUBLICATION,
     PUBLICATION_BULK,
     PUBLICATION_ROWS,
@@ -145,13 +147,11 @@ def drop_all_slots(connection: Connection) -> None:
 # Subscriptions -----------------------------------------------------------------------------------------------------
 
 
-def subscribe(
-    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False, enabled: bool = True
-) -> None:
+def subscribe(connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False) -> None:
     """Follow the other gateway from its slots for us.
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
-    :param copy: also copy what is there already (PostgreSQL's own initial copy).
+    :param copy: also copy what is there already (PostgreSQL's own initial copy); :func:`copied` ends that.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
     with failures("The other gateway's changes cannot be subscribed to"):
@@ -160,17 +160,24 @@ def subscribe(
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    "copy_data = {}, enabled = {}, synchronous_commit = {})"
+                    "copy_data = {}, synchronous_commit = {})"
                 ).format(
                     sql.Identifier(name),
-                    sql.Literal(conninfo),
+                    sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
                     sql.SQL(", ").join(map(sql.Identifier, TAKES[name])),
                     sql.Identifier(slot_of(name, own_id)),
                     sql.Literal(copy),
-                    sql.Literal(enabled),
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
             )
+
+
+def copied(connection: Connection, conninfo: str) -> None:
+    """The first copy is complete: from now on the other gateway may wait for this one."""
+    with failures("The subscription cannot be completed"):
+        for stream in streams(connection):
+            change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
+            connection.execute(change.format(sql.Identifier(stream.name), sql.Literal(conninfo)))
 
 
 def streams(connection: Connection) -> list[Stream]:

@@ -28,6 +28,7 @@ def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str,
     channel.forget_subscriptions(connection)
     with failures("The gateway's own data cannot be kept aside"):
         _set_aside(connection, scope)
+    connection.execute("UPDATE hsmx_cluster.node SET copying = true")
     progress.step = "copies the other gateway's data"
     with failures("The shared tables cannot be cleared"), connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
@@ -37,6 +38,8 @@ def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str,
         connection.execute("DELETE FROM hsmx_cluster.sequence_position")
     channel.subscribe(connection, peer_dsn, scope, own_id, copy=True)
     _wait(connection, progress)
+    channel.copied(connection, peer_dsn)
+    connection.execute("UPDATE hsmx_cluster.node SET copying = false")
 
 
 def _set_aside(connection: Connection, scope: Scope) -> None:

@@ -48,6 +48,11 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
     :param until_s: boot time at which the lease ends, s.
     """
     with failures("The database cannot be made writable"):
+        if one(connection, "SELECT copying FROM hsmx_cluster.node"):
+            raise DatabaseFailure(
+                "The first copy of the other gateway's data was not complete: what is here is not whole.",
+                "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
+            )
         with connection.transaction():
             for stream in channel.streams(connection):
                 connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))

@@ -35,7 +35,9 @@ CREATE TABLE hsmx_cluster.node (
     -- Our own position at that moment: what comes after it is new to the other gateway.
     own_lsn pg_lsn,
     -- System identifier of the database of which this one was made a copy, or which became a copy of this one.
-    joined_system text
+    joined_system text,
+    -- A first copy has begun and not ended: what is here is nobody's data.
+    copying boolean NOT NULL DEFAULT false
 );
 
 CREATE TABLE hsmx_cluster.incarnation (

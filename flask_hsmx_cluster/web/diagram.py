@@ -58,6 +58,8 @@ def _box(name: str, role: str, health: Sequence[Any], maintenance: bool, address
         condition, text = "unknown", _("maintenance")
     elif role == "unknown":
         condition, text = "unknown", _("not heard")
+    elif role == "standalone":
+        condition, text = "unknown", _("not in force")
     elif health:
         condition, text = "down", _("1 problem") if len(health) == 1 else _("%(n)s problems", n=len(health))
     else:

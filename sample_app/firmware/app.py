@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
+from sqlalchemy import func, select
 from werkzeug.exceptions import HTTPException
 
 from flask_hsmx_cluster import HSMXCluster
@@ -82,7 +82,21 @@ def prepare(app: Flask) -> None:
         Base.metadata.create_all(db.engine)
         if db.session.scalar(select(Language.id)) is None:
             db.session.add_all(demo_rows(app.config["FIRMWARE_NAME"], _demo_day(app.config["FIRMWARE_DEMO_DATE"])))
+            _count_on_from_demo_rows()
             db.session.commit()
+
+
+def _count_on_from_demo_rows() -> None:
+    """The demo rows bring their numbers along; PostgreSQL's sequences do not know of them."""
+    if db.engine.dialect.name != "postgresql":
+        return
+    for table in Base.metadata.sorted_tables:
+        column = table.autoincrement_column
+        if column is not None:
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            largest = select(func.max(column)).scalar_subquery()
+            moved = select(func.setval(sequence, largest)).where(sequence.is_not(None), largest.is_not(None))
+            db.session.execute(moved)
 
 
 def _secret_key(path: Path) -> str:

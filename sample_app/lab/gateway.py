@@ -121,6 +121,15 @@ class Gateway:
         self.cli("database", "prepare", "--dsn", server.dsn, *listen, uid=AGENT_UID)
         server.stop()  # it is started again with the gateway, and with its new settings
 
+    def postgres_in_place(self) -> PostgresServer:
+        """Return its PostgreSQL.
+
+        :raises LabError: it has none.
+        """
+        if self.postgres is None:
+            raise LabError(f"{self.node_name} has no PostgreSQL")
+        return self.postgres
+
     def remove_postgres(self) -> None:
         """End its PostgreSQL and remove all of it."""
         if self.postgres is not None:

@@ -136,8 +136,25 @@ def test_agent_goes_and_comes_back(page: Any, formed: FakeAgent) -> None:
     page.get_by_role("heading", name="This gateway is active").wait_for(timeout=4000)
 
 
+CUT_OFF = """() => [...document.querySelectorAll(".hsmx-scroll")]
+  .filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.innerText.slice(0, 60))"""
+
+
 def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     for path in ("/", "/events", "/failover"):
         page.goto(PREFIX + path)
+        page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.evaluate(CUT_OFF) == [], "no column of a table is out of sight"
+
+
+def test_long_words_of_an_event_do_not_widen_a_phones_page(page: Any, formed: FakeAgent) -> None:
+    long = "interface-" + "x" * 80
+    told = formed.verb_events(1)["events"][0] | {"text": long, "evidence": [long], "kind": "alarm_carrier_" + "x" * 60}
+    formed.verb_events = lambda **_: {"events": [told]}  # type: ignore[method-assign]
+    formed.alarms = [{"key": "x", "severity": "critical", "text": long, "remedy": long, "since_s": 1.0}]
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/events", "/"):
+        page.goto(PREFIX + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,181 @@
+"""Two gateways, two PostgreSQL servers, one set of data: formed, written to, and moved by faults."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from sample_app.lab import Gateway, Lab, form, wait_for_roles
+from sample_app.lab.postgres import LEAST_VERSION, binaries
+
+pytestmark = pytest.mark.skipif(
+    binaries() is None, reason=f"PostgreSQL {LEAST_VERSION} or newer is not installed (Debian: postgresql)"
+)
+_NUMBERS = itertools.count(1)
+_SELL = (
+    "INSERT INTO voucher (code, hours, devices, note, state, created_at) VALUES (%s, 1, 1, '', 'unused', now()) "
+    "RETURNING id"
+)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(sync="switch", backup="switch", app="sample_app.firmware.app:create_app", postgres=True) as lab:
+        lab.start()
+        for gateway in lab.gateways:  # The firmware makes its tables at the first request.
+            gateway.namespace.run("python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1/login')")
+        form(lab)
+        yield lab
+
+
+@pytest.fixture
+def active(lab: Lab) -> Gateway:
+    """The active gateway of a pair in order, whose writes are confirmed by both."""
+    for gateway in lab.gateways:
+        if not gateway.postgres_in_place().running():
+            lab.faults.power_on(gateway)
+    found = wait_for_roles(lab, timeout_s=40)
+    wait_until(lambda: synchronous(found))
+    return found
+
+
+def wait_until(done: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def connect(gateway: Gateway) -> psycopg.Connection[tuple[Any, ...]]:
+    """Return a connection of the firmware's own user, who is nobody special."""
+    return gateway.postgres_in_place().connect(user="hsmx")
+
+
+def sell(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    row = connection.execute(_SELL, (f"T{next(_NUMBERS):08d}",)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def vouchers(gateway: Gateway) -> set[int]:
+    with connect(gateway) as connection:
+        return {number for (number,) in connection.execute("SELECT id FROM voucher").fetchall()}
+
+
+def synchronous(gateway: Gateway) -> bool:
+    with connect(gateway) as connection:
+        row = connection.execute("SHOW synchronous_standby_names").fetchone()
+    return row == ("hsmx_cluster",)
+
+
+class Writers:
+    """Sells vouchers without a pause at whichever gateway takes them, and keeps what was acknowledged."""
+
+    def __init__(self, lab: Lab, count: int = 4) -> None:
+        self.acknowledged: list[int] = []
+        self.longest_s = 0.0
+        self._lab = lab
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._ended.is_set():
+            for gateway in self._lab.gateways:
+                try:
+                    with connect(gateway) as connection:
+                        while not self._ended.is_set():
+                            self.acknowledged.append(sell(connection))
+                            now = time.monotonic()
+                            self.longest_s, last = max(self.longest_s, now - last), now
+                except psycopg.Error:
+                    time.sleep(0.005)
+
+
+def test_what_is_written_on_the_active_is_on_both(lab: Lab, active: Gateway) -> None:
+    with connect(active) as connection:
+        number = sell(connection)
+    assert number in vouchers(active) and number in vouchers(lab.other(active)), "confirmed by both: at once"
+
+
+def test_the_passive_refuses_shared_data_and_takes_its_own(lab: Lab, active: Gateway) -> None:
+    passive = lab.other(active)
+    with connect(passive) as connection:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="not the active one"):
+            sell(connection)
+        connection.execute("UPDATE performance SET guest_mbit = guest_mbit + 7")
+        (here,) = connection.execute("SELECT guest_mbit FROM performance").fetchone() or (None,)
+    with connect(active) as connection:
+        assert connection.execute("SELECT guest_mbit FROM performance").fetchone() != (here,)
+
+
+def test_a_hand_over_under_load_loses_nothing_and_uses_no_number_twice(lab: Lab, active: Gateway) -> None:
+    with Writers(lab) as writers:
+        time.sleep(1)
+        active.cli("failover")
+        time.sleep(2)
+    wait_for_roles(lab, active=lab.other(active))
+    assert len(writers.acknowledged) == len(set(writers.acknowledged)) > 100
+    wait_until(lambda: set(writers.acknowledged) <= vouchers(active) & vouchers(lab.other(active)))
+
+
+def test_power_off_under_load_loses_nothing_that_was_acknowledged(lab: Lab, active: Gateway) -> None:
+    survivor = lab.other(active)
+    with Writers(lab) as writers:
+        time.sleep(1)
+        before = len(writers.acknowledged)
+        lab.faults.power_off(active)
+        wait_until(lambda: survivor.role() == "active")
+        wait_until(lambda: len(writers.acknowledged) > before + 50)
+    assert before > 50 and len(writers.acknowledged) == len(set(writers.acknowledged))
+    assert set(writers.acknowledged) <= vouchers(survivor)
+    assert not synchronous(survivor), "nobody to wait for"
+
+
+def test_a_returning_gateway_follows_by_itself(lab: Lab, active: Gateway) -> None:
+    lab.faults.power_off(lab.other(active))
+    with connect(active) as connection:
+        wait_until(lambda: not synchronous(active))
+        missed = {sell(connection) for _ in range(20)}
+    lab.faults.power_on(lab.other(active))
+    wait_for_roles(lab, active=active, timeout_s=40)
+    wait_until(lambda: synchronous(active))
+    assert missed <= vouchers(lab.other(active))
+
+
+def test_a_passive_that_is_lost_holds_up_nobody_for_long(lab: Lab, active: Gateway) -> None:
+    with Writers(lab) as writers:
+        time.sleep(0.5)
+        before = len(writers.acknowledged)
+        lab.faults.power_off(lab.other(active))
+        wait_until(lambda: len(writers.acknowledged) > before + 200)
+    assert active.role() == "active" and not synchronous(active)
+    kinds = [event["kind"] for event in active.call("events", limit=20)["events"]]
+    assert "degraded" in kinds
+
+
+def test_a_database_that_died_on_the_passive_is_waited_for_no_longer(lab: Lab, active: Gateway) -> None:
+    passive = lab.other(active)
+    passive.postgres_in_place().kill()
+    with connect(active) as connection:
+        sell(connection)
+    assert active.role() == "active"
+    passive.postgres_in_place().start()
+    wait_until(lambda: synchronous(active))
+    assert vouchers(active) == vouchers(passive)
