@@ -147,11 +147,14 @@ def drop_all_slots(connection: Connection) -> None:
 # Subscriptions -----------------------------------------------------------------------------------------------------
 
 
-def subscribe(connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False) -> None:
+def subscribe(
+    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False, enabled: bool = True
+) -> None:
     """Follow the other gateway from its slots for us.
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
     :param copy: also copy what is there already (PostgreSQL's own initial copy); :func:`copied` ends that.
+    :param enabled: False: the subscriptions are there, but do not stream yet.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
     with failures("The other gateway's changes cannot be subscribed to"):
@@ -160,13 +163,14 @@ def subscribe(connection: Connection, conninfo: str, scope: Scope, own_id: str, 
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    "copy_data = {}, synchronous_commit = {})"
+                    "copy_data = {}, enabled = {}, synchronous_commit = {})"
                 ).format(
                     sql.Identifier(name),
                     sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
                     sql.SQL(", ").join(map(sql.Identifier, TAKES[name])),
                     sql.Identifier(slot_of(name, own_id)),
                     sql.Literal(copy),
+                    sql.Literal(enabled),
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
             )
