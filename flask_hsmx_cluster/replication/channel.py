@@ -157,6 +157,7 @@ def subscribe(
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
     :param copy: also copy what is there already (PostgreSQL's own initial copy); :func:`copied` ends that.
+    :param enabled: False: the subscriptions are there, but do not stream yet.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
     with failures("The other gateway's changes cannot be subscribed to"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -20,7 +20,7 @@ WORKER_MOST_S = 1.0
 
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
-    own_lsn = pg_current_wal_lsn()"""
+    own_lsn = pg_current_wal_insert_lsn()"""
 _APPLY_WORKERS = b"SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker' \
 AND datname = current_database()"
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
@@ -32,11 +32,13 @@ class Fork:
     """Where this gateway's data parted from the other one's.
 
     :param lsn: last position of the other gateway's WAL that was applied here, as text; "0/0" if nothing ever was.
+    :param own_lsn: position of this gateway's own WAL then: what comes after it is new to the other one.
     """
 
     term: int
     lsn: str
     bulk_lsn: str
+    own_lsn: str = "0/0"
 
 
 def promote(connection: Connection, sequences: Sequences, term: int, until_s: float) -> Fork:
@@ -69,7 +71,8 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
         else:
             connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
         guard.grant(connection, term, until_s)
-        return fork
+        own_lsn = one(connection, "SELECT coalesce(own_lsn, '0/0')::text FROM hsmx_cluster.node")
+        return replace(fork, own_lsn=own_lsn)
 
 
 def settle(connection: Connection, scope: Scope, peer_id: str) -> None:

@@ -96,11 +96,14 @@ class Slot:
     """One outgoing slot of this gateway.
 
     :param fork_lsn: last position of our WAL that the other gateway has, as text.
+    :param own_lsn: position at which this gateway was promoted last. Before it there is nothing of its own that is not
+        dealt with; but a slot may begin earlier than it once did, because its position is not kept through a crash.
     """
 
     name: str
     publications: tuple[str, ...]
     fork_lsn: str
+    own_lsn: str = "0/0"
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def keep(own: Connection, source: Source, slots: Iterable[Slot]) -> Kept:
             with own.cursor(f"hsmx_{slot.name}", binary=True) as cursor:
                 cursor.itersize = FETCH
                 cursor.execute(_PEEK, (slot.name, ",".join(slot.publications)))
-                writer.take((data for (data,) in cursor), lsn_to_int(slot.fork_lsn))
+                writer.take((data for (data,) in cursor), lsn_to_int(slot.fork_lsn), lsn_to_int(slot.own_lsn))
             transactions += writer.transactions
             kept += writer.rows
         own.execute(_DIRTY, (batch,))
@@ -222,15 +225,15 @@ class _Writer:
         self._size = 0
         self._written_early = False
 
-    def take(self, stream: Iterable[bytes], fork: int) -> None:
-        """Read whole transactions; keep those that end behind the fork position."""
+    def take(self, stream: Iterable[bytes], fork: int, own: int) -> None:
+        """Read whole transactions; keep those that end behind the fork position and begin behind our own."""
         begin: Begin | None = None
         wanted, first = False, 0
         for message in Decoder().decode_all(stream):
             if isinstance(message, Begin):
                 begin, first = message, len(self._waiting)
                 # Decided by where the commit record begins, because that is known first; checked at the commit.
-                wanted = begin.final_lsn >= fork and (begin.xid, begin.committed_at) not in self._known
+                wanted = begin.final_lsn >= max(fork, own) and (begin.xid, begin.committed_at) not in self._known
             elif isinstance(message, Origin):
                 wanted = False
             elif isinstance(message, Commit):

@@ -7,9 +7,9 @@ between the two databases does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg import sql
 from ..errors import ClusterError, RequestRefused
 from .database import Connection, failures, table
 from .quarantine import QuarantinedRow, Values, row
+from .scope import Scope
 from .tables import canonical, identifiers
 
 Kind = Literal["changed", "exists", "gone", "unique", "reference", "rule", "schema"]
@@ -80,20 +81,31 @@ class ReapplyConflict(ClusterError):
                 "base": self.base}  # fmt: skip
 
 
-def reapply(own: Connection, active: Connection, row_id: int, *, overwrite: bool = False) -> QuarantinedRow:
-    """Make a quarantined change on the active gateway, and mark it as made.
+@dataclass(frozen=True)
+class Request:
+    """One quarantined change on its way to the active gateway.
 
-    :param own: where the quarantine is; in autocommit mode.
-    :param active: the active gateway's database; it may be the same connection.
-    :param overwrite: also where the active gateway's row is not the one that the change was based on.
-    :return: the row, marked.
-    :raises RequestRefused: there is no such row, it is not waiting any more, or it is a TRUNCATE.
-    :raises ReapplyConflict: it does not fit any more.
-    :raises DatabaseFailure: the database refuses, for example because that gateway is not the active one.
+    :param bases: what the row may be for the change to fit: as it was at the fork, or after an earlier change of ours.
     """
-    canonical(active)
-    with failures("The change cannot be made again"), own.transaction():
-        own.execute("SELECT 1 FROM hsmx_cluster.quarantine WHERE id = %s FOR UPDATE", (row_id,))
+
+    kept: QuarantinedRow
+    bases: tuple[Values, ...]
+
+
+def reapply(
+    own: Connection, active: Connection, scope: Scope, row_id: int, *, active_id: str, overwrite: bool = False
+) -> None:
+    """Make a quarantined change on the active gateway, and mark it as made; see :func:`request` and :func:`make`."""
+    make(active, request(own, row_id), scope, active_id=active_id, overwrite=overwrite)
+    mark(own, row_id)
+
+
+def request(own: Connection, row_id: int) -> Request:
+    """Return what the active gateway must know to make a quarantined change.
+
+    :raises RequestRefused: there is no such row, it is not waiting any more, or it is a TRUNCATE.
+    """
+    with failures("The quarantine cannot be read"):
         kept = row(own, row_id)
         if kept is None:
             raise RequestRefused(f"There is no row {row_id} in quarantine.")
@@ -101,17 +113,42 @@ def reapply(own: Connection, active: Connection, row_id: int, *, overwrite: bool
             raise RequestRefused(f"Row {row_id} has been {kept.state} already.")
         if kept.operation == "truncate" or not kept.key:
             raise RequestRefused("That all rows of a table were removed is not repeated.", "Remove the rows there.")
-        change = _Change(active, kept, _bases(own, kept), overwrite)
+        return Request(kept, tuple(_bases(own, kept)))
+
+
+def make(active: Connection, wanted: Request, scope: Scope, *, active_id: str, overwrite: bool = False) -> None:
+    """Make a quarantined change; committed when it returns. Once made, it is found made.
+
+    :param active: the active gateway's database, in autocommit mode, with the right to write shared tables.
+    :param active_id: its node id.
+    :param overwrite: also where the active gateway's row is not the one that the change was based on.
+    :raises RequestRefused: the table is not shared.
+    :raises ReapplyConflict: it does not fit any more.
+    :raises DatabaseFailure: the database refuses, for example because that gateway is not the active one.
+    """
+    kept = wanted.kept
+    declared = scope.find(kept.schema_name, kept.table_name)
+    if declared is None or declared.kind == "local":
+        raise RequestRefused(f"The table {kept.table_name} is not shared.", "Export the row and enter it again.")
+    if kept.source_node == active_id:
+        swap: Callable[[Values], Values] = dict
+    else:
+        swap = declared.as_peer_sees
+    kept = replace(kept, new_row=kept.new_row and swap(kept.new_row), old_row=kept.old_row and swap(kept.old_row))
+    canonical(active)
+    with failures("The change cannot be made again"):
+        change = _Change(active, kept, list(map(swap, wanted.bases)), overwrite)
         with change.constraints(), active.transaction():
             change.make()
+
+
+def mark(own: Connection, row_id: int) -> None:
+    """Mark a quarantined change as made."""
+    with failures("The quarantine cannot be written"):
         own.execute("UPDATE hsmx_cluster.quarantine SET state = 'reapplied' WHERE id = %s", (row_id,))
-        marked = row(own, row_id)
-    assert marked is not None
-    return marked
 
 
 def _bases(own: Connection, kept: QuarantinedRow) -> list[Values]:
-    """Return what the row may be for the change to fit: as it was at the fork, or after an earlier change of ours."""
     key = psycopg.types.json.Jsonb(kept.key)
     found = own.execute(
         _EARLIER, (kept.batch, kept.schema_name, kept.table_name, kept.id, key, kept.id, key)

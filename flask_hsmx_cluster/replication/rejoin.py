@@ -106,13 +106,19 @@ class Rejoined:
 
 @dataclass(frozen=True)
 class _Branch:
-    """One stream of changes: what this gateway wrote and what the active one wrote since they parted."""
+    """One stream of changes: what this gateway wrote and what the active one wrote since they parted.
+
+    :param fork_lsn: last position of this gateway's WAL that the active one has.
+    :param start_lsn: last position of the active gateway's WAL that this one has for certain. The slot there may begin
+        earlier: its position is not kept through a crash, and before it may be what came from here.
+    """
 
     subscription: str
     publications: tuple[str, ...]
     own_slot: str
     peer_slot: str
     fork_lsn: str
+    start_lsn: str
 
 
 def went_back(publisher: Connection, publisher_id: str, position: str, subscriber: Connection) -> str:
@@ -166,11 +172,19 @@ class _Rejoin:
             _Branch(
                 name, channel.TAKES[name], channel.slot_of(name, gateways.peer_id),
                 channel.slot_of(name, gateways.own_id), fork.lsn if name == SUBSCRIPTION else fork.bulk_lsn,
+                self._start(name, fork),
             )
             for name in channel.subscriptions(scope)
         ]  # fmt: skip
+        self._own_lsn = one(self._own, "SELECT coalesce(own_lsn, '0/0')::text FROM hsmx_cluster.node")
         self._reasons: list[str] = []
         self._kept = self._replaced = 0
+
+    def _start(self, subscription: str, fork: Fork) -> str:
+        """Return where the active gateway's reign began, or where this one ceased to follow it, whichever is later."""
+        column = "fork_lsn" if subscription == SUBSCRIPTION else "fork_bulk_lsn"
+        query = f"SELECT greatest(%s::pg_lsn, {column})::text FROM hsmx_cluster.node"
+        return str(one(self._own, query, fork.own_lsn))
 
     def run(self) -> Rejoined:
         begun = time.monotonic()
@@ -198,8 +212,9 @@ class _Rejoin:
         ids = self._gateways
         reasons = [went_back(self._own, ids.own_id, branch.fork_lsn, self._peer) for branch in self._branches]
         here = next(filter(None, reasons), "")
-        origins = {stream.name: stream.origin_lsn for stream in channel.streams(self._own)} or {"": "0/0"}
-        reasons = [went_back(self._peer, ids.peer_id, lsn, self._own) for lsn in origins.values()]
+        positions = [stream.origin_lsn for stream in channel.streams(self._own)]
+        positions += [branch.start_lsn for branch in self._branches]
+        reasons = [went_back(self._peer, ids.peer_id, lsn, self._own) for lsn in positions]
         there = next(filter(None, reasons), "")
         if here:
             self._reasons.append(f"this gateway went back in time: {here}")
@@ -209,7 +224,7 @@ class _Rejoin:
 
     def _quarantine(self, branches: Sequence[_Branch]) -> None:
         self._progress(Step("Looking for what the other gateway never had"))
-        slots = [Slot(branch.own_slot, branch.publications, branch.fork_lsn) for branch in branches]
+        slots = [Slot(each.own_slot, each.publications, each.fork_lsn, self._own_lsn) for each in branches]
         kept: Kept = keep(self._own, self._source, slots)
         self._kept += kept.rows
 
@@ -231,7 +246,7 @@ class _Rejoin:
 
     def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:
         """Bring one stream to where it can continue, and let it."""
-        tables = shared_tables(self._peer, branch.publications)
+        tables = shared_tables(self._peer, branch.publications, self._scope)
         ours = set(tables) | set(shared_tables(self._own, branch.publications))
         dirty = {(schema, name) for schema, name in self._own.execute(
             "SELECT DISTINCT schema_name, table_name FROM hsmx_cluster.dirty_key")} & ours
@@ -254,19 +269,36 @@ class _Rejoin:
                     ) from None
                 # Nothing forces the bulk way: the subscription catches up by itself, transaction by transaction.
                 way = "resume"
+        if way == "resume":
+            self._set_origin(branch)
         self._own.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(branch.subscription)))
         return way
 
-    def _backlog(self, branch: _Branch) -> int:
-        return int(one(
-            self._peer,
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), greatest(confirmed_flush_lsn, %s::pg_lsn)) "
-            "FROM pg_replication_slots WHERE slot_name = %s",
-            self._origin(branch), branch.peer_slot,
-        ) or 0)  # fmt: skip
+    def _set_origin(self, branch: _Branch) -> None:
+        """Let a new subscription begin where the two parted, and know that it has everything before.
 
-    def _origin(self, branch: _Branch) -> str:
-        return next(each.origin_lsn for each in channel.streams(self._own) if each.name == branch.subscription)
+        Without that its progress would be unknown until the first change comes, and with it what the active gateway
+        lacks of this one, should this one be promoted before.
+        """
+        self._own.execute(
+            "SELECT pg_replication_origin_advance('pg_' || oid, %s::pg_lsn) FROM pg_subscription WHERE subname = %s "
+            "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            "AND coalesce(pg_replication_origin_progress('pg_' || oid, true), '0/0') < %s::pg_lsn AND NOT subenabled",
+            (self._position(branch), branch.subscription, self._position(branch)),
+        )
+
+    def _position(self, branch: _Branch) -> str:
+        """Return where the stream begins, or continues."""
+        origin = next(each.origin_lsn for each in channel.streams(self._own) if each.name == branch.subscription)
+        return str(one(
+            self._peer,
+            "SELECT greatest(confirmed_flush_lsn, %s::pg_lsn, %s::pg_lsn)::text FROM pg_replication_slots "
+            "WHERE slot_name = %s", origin, branch.start_lsn, branch.peer_slot,
+        ))  # fmt: skip
+
+    def _backlog(self, branch: _Branch) -> int:
+        position = self._position(branch)
+        return int(one(self._peer, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn)", position))
 
     @contextmanager
     def _snapshot(self, branch: _Branch, patience_s: float) -> Iterator[str]:
@@ -299,7 +331,7 @@ class _Rejoin:
                 yield str(created[1])
 
     def _replace(self, branch: _Branch, position: str, keep_differences: bool, compare: bool) -> None:
-        tables = shared_tables(self._peer, branch.publications)
+        tables = shared_tables(self._peer, branch.publications, self._scope)
         self._progress(Step("Replacing what was changed", branch.subscription))
         with _origin_session(self._own, branch.subscription), self._own.transaction():
             self._own.execute("SET LOCAL synchronous_commit = local")

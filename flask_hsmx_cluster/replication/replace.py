@@ -117,16 +117,16 @@ class Replacement:
     def add_differences(self) -> None:
         """Note every row that differs, by comparing all tables in the snapshot; nobody may write here meanwhile."""
         for name, table in self._tables.items():
-            shared = table.shared
+            shared, mirror = table.shared, table.shared.as_peer()
             if not shared.key:
-                if digest(self._own, shared, Range()) != digest(self._peer, shared, Range()):
+                if digest(self._own, mirror, Range()) != digest(self._peer, shared, Range()):
                     self.add(name, None, ours=True)
                 continue
             after: Key | None = None
             while True:
                 part, there = next_chunk(self._peer, shared, after, CHUNK)
-                if digest(self._own, shared, part) != there:
-                    here = row_digests(self._own, shared, part)
+                if digest(self._own, mirror, part) != there:
+                    here = row_digests(self._own, mirror, part)
                     for key in differing(here, row_digests(self._peer, shared, part)):
                         self.add(name, key, ours=True)
                 after = part.upto
@@ -175,19 +175,20 @@ class Replacement:
         for _, table in self._touched():
             key = table.shared.key
             same = same_key(key, "n", "t") if key else sql.SQL("ROW(n.*)::text = ROW({})::text").format(
-                identifiers(table.shared.columns, "t"))
+                identifiers(table.shared.as_peer().columns, "t"))
             kept += self._run(
                 "INSERT INTO hsmx_cluster.quarantine (batch, source_node, term, xid, end_lsn, committed_at, "
                 "schema_name, table_name, operation, key, new_row, old_row, note) "
                 "SELECT {batch}, {node}, {term}, 0, pg_current_wal_lsn(), now(), {schema}, {name}, "
                 "CASE WHEN n IS NULL THEN 'insert' ELSE 'update' END, {row_key}, {row}, "
                 "CASE WHEN n IS NOT NULL THEN {new_row} END, {found} "
-                "FROM {table} AS t LEFT JOIN {new} AS n ON {same} "
-                "WHERE {touched} AND (n IS NULL OR ROW({t_columns})::text <> ROW({n_columns})::text)",
+                "FROM (SELECT * FROM {table} AS t WHERE {touched}) AS t LEFT JOIN {new} AS n ON {same} "
+                "WHERE (n IS NULL OR ROW({t_columns})::text <> ROW({n_columns})::text)",
                 table, same=same, batch=sql.Literal(batch), node=sql.Literal(source.node),
                 term=sql.Literal(source.term), row_key=_as_json(key or table.shared.columns, "t"),
                 row=_as_json(table.shared.columns, "t"), found=sql.Literal(FOUND_BY_COMPARISON),
-                t_columns=identifiers(table.shared.columns, "t"), n_columns=identifiers(table.shared.columns, "n"),
+                t_columns=identifiers(table.shared.as_peer().columns, "t"),
+                n_columns=identifiers(table.shared.columns, "n"),
             )  # fmt: skip
         return kept
 
@@ -202,24 +203,32 @@ class Replacement:
         self._own.execute("SET LOCAL enable_mergejoin = off")
         for _, table in self._touched():
             if table.local and table.shared.key:
-                self._run("CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT {key}, {local} FROM {table} "
-                          "WITH NO DATA", table)
-                self._run("WITH gone AS (DELETE FROM {table} AS t WHERE {touched} RETURNING {t_key}, {t_local}) "
-                          "INSERT INTO {saved} SELECT * FROM gone", table)
-                self._run("CREATE INDEX ON {saved} ({key})", table)
-                self._run("ANALYZE {saved}", table)
-                self._run("INSERT INTO {table} ({columns}, {local}) OVERRIDING SYSTEM VALUE "
-                          "SELECT {n_columns}, {s_local} FROM {new} AS n JOIN {saved} AS s ON {same}",
-                          table, same=same_key(table.shared.key, "n", "s"))
-                self._run("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n "
-                          "WHERE NOT EXISTS (SELECT FROM {saved} AS s WHERE {same})",
-                          table, same=same_key(table.shared.key, "n", "s"))
+                self._put_beside_local_columns(table)
             else:
                 self._run("DELETE FROM {table} AS t WHERE {touched}", table)
-                self._run("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n",
-                          table)
+                self.rows += self._run(
+                    "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n", table
+                )
         for name in self._tables:
             self._own.execute(_FORGET_DIRTY, name)
+
+    def _put_beside_local_columns(self, table: _Table) -> None:
+        same = same_key(table.shared.key, "n", "s")
+        self._run("CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT {key}, {local} FROM {table} WITH NO DATA", table)
+        self._run(
+            "WITH gone AS (DELETE FROM {table} AS t WHERE {touched} RETURNING {t_key}, {t_local}) "
+            "INSERT INTO {saved} SELECT * FROM gone", table,
+        )  # fmt: skip
+        self._run("CREATE INDEX ON {saved} ({key})", table)
+        self._run("ANALYZE {saved}", table)
+        self.rows += self._run(
+            "INSERT INTO {table} ({columns}, {local}) OVERRIDING SYSTEM VALUE "
+            "SELECT {n_columns}, {s_local} FROM {new} AS n JOIN {saved} AS s ON {same}", table, same=same,
+        )  # fmt: skip
+        self.rows += self._run(
+            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n "
+            "WHERE NOT EXISTS (SELECT FROM {saved} AS s WHERE {same})", table, same=same,
+        )  # fmt: skip
 
     def _touched(self) -> list[tuple[Name, _Table]]:
         return [(name, table) for name, table in self._tables.items() if table.whole or name in self._raw]
@@ -261,7 +270,6 @@ class Replacement:
         ):
             for block in source:
                 target.write(block)
-        self.rows += max(here.rowcount, 0)
 
     def _key_matches(self, table: _Table, alias: str) -> sql.Composed:
         return sql.SQL(" AND ").join(
@@ -278,7 +286,7 @@ class Replacement:
             "local": identifiers(table.local), "t_local": identifiers(table.local, "t"),
             "s_local": identifiers(table.local, "s"), "touched": table.touched,
             "schema": sql.Literal(shared.schema), "name": sql.Literal(shared.name),
-            "both": sql.Literal(CHANGED_ON_BOTH), "new_row": _as_json(shared.columns, "n"),
+            "both": sql.Literal(CHANGED_ON_BOTH), "new_row": _as_json(shared.columns, "n", shared.as_peer().columns),
             "here": sql.SQL("q.schema_name = {} AND q.table_name = {} AND q.batch IN "
                             "(SELECT batch FROM hsmx_cluster.dirty_key)").format(
                                 sql.Literal(shared.schema), sql.Literal(shared.name)),
@@ -291,10 +299,13 @@ def _texts(shared: SharedTable) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in shared.key)
 
 
-def _as_json(columns: Collection[str], alias: str) -> sql.Composed:
-    """Return SQL for a row as the quarantine has it: each value as its type's output function writes it."""
+def _as_json(columns: Collection[str], alias: str, sources: Collection[str] = ()) -> sql.Composed:
+    """Return SQL for a row as the quarantine has it: each value as its type's output function writes it.
+
+    :param sources: where the columns' values are, if not in the columns of the same names.
+    """
     values = sql.SQL(", ").join(
         sql.SQL("CASE WHEN {0} IS NOT NULL THEN format('%s', {0}) END").format(sql.Identifier(alias, name))
-        for name in columns
+        for name in sources or columns
     )
     return sql.SQL("jsonb_object({}::text[], ARRAY[{}]::text[])").format(sql.Literal(list(columns)), values)

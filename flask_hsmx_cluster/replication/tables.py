@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from psycopg import sql
 
 from ..errors import ClusterError
 from .database import Connection, table
+from .scope import Scope
 
 #: With these, both servers write every value as the same text.
 _CANONICAL = {
@@ -61,6 +62,7 @@ class SharedTable:
     :param key: columns of the replica identity, or of the primary key where that is the whole row; () if there is none.
     :param key_types: their types in SQL.
     :param rows: SQL condition of the shared rows; "": all of them.
+    :param mirrored: pairs of columns of which each gateway's first is the other one's second.
     """
 
     schema: str
@@ -69,9 +71,15 @@ class SharedTable:
     key: tuple[str, ...]
     key_types: tuple[str, ...]
     rows: str = ""
+    mirrored: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return self.name if self.schema == "public" else f"{self.schema}.{self.name}"
+
+    def as_peer(self) -> SharedTable:
+        """Return the table as the other gateway has it: the same values are in the columns in this order."""
+        swapped = dict(pair for one, other in self.mirrored for pair in ((one, other), (other, one)))
+        return replace(self, columns=tuple(swapped.get(column, column) for column in self.columns))
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -88,18 +96,26 @@ class SharedTable:
         return sql.SQL("(SELECT * FROM {} WHERE {})").format(self.identifier, self.condition)
 
 
-def shared_tables(publisher: Connection, publications: Sequence[str]) -> dict[Name, SharedTable]:
-    """Return the tables of these publications."""
+def shared_tables(
+    publisher: Connection, publications: Sequence[str], scope: Scope | None = None
+) -> dict[Name, SharedTable]:
+    """Return the tables of these publications.
+
+    :param scope: says which columns are mirrored.
+    """
     with publisher.transaction():
         # Types in conditions are written with their schema.
         publisher.execute("SET LOCAL search_path = pg_catalog")
         rows = publisher.execute(_PUBLISHED.encode(), (list(publications),)).fetchall()
-    return {
-        (schema, name): SharedTable(
-            schema, name, tuple(columns), *((tuple(key), tuple(types)) if set(key) <= set(columns) else ((), ())), where
-        )
-        for schema, name, where, columns, key, types in rows
-    }
+    tables = {}
+    for schema, name, where, columns, key, types in rows:
+        declared = scope.find(schema, name) if scope else None
+        usable = set(key) <= set(columns)
+        tables[schema, name] = SharedTable(
+            schema, name, tuple(columns), tuple(key) if usable else (), tuple(types) if usable else (), where,
+            declared.mirrored if declared else (),
+        )  # fmt: skip
+    return tables
 
 
 def local_columns(connection: Connection, shared: SharedTable) -> tuple[str, ...]:

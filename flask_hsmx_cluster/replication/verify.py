@@ -10,14 +10,16 @@ unsettled; that is told apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
 
+from . import channel
 from .database import Connection, failures, one
+from .scope import Scope
 from .tables import Key, SharedTable, canonical, identifiers, same_key, shared_tables
 
 #: Rows of one chunk.
@@ -106,24 +108,27 @@ class Result:
 
 
 def verify(
-    active: Connection, passive: Connection, publications: Sequence[str], slots: Sequence[str] = (), *,
+    active: Connection, passive: Connection, scope: Scope, passive_id: str, *,
     progress: Callable[[Progress], None] = lambda _: None, chunk: int = CHUNK,
 ) -> Result:
     """Compare the shared tables of both gateways.
 
     :param active: where writes go on. Both connections in autocommit mode and used by nobody else meanwhile.
-    :param slots: the slots on the active gateway from which the passive one reads.
+    :param passive_id: node id of the passive gateway.
     :param chunk: rows of one chunk.
     :raises DatabaseFailure: one of them fails, or lacks a table or column.
     """
     begun = time.monotonic()
+    subscriptions = channel.subscriptions(scope)
+    publications = [name for subscription in subscriptions for name in channel.TAKES[subscription]]
+    slots = tuple(channel.slot_of(subscription, passive_id) for subscription in subscriptions)
     with failures("The data cannot be compared"), ThreadPoolExecutor(1) as beside:
         for connection in (active, passive):
             canonical(connection)
-        tables = list(shared_tables(active, publications).values())
+        tables = list(shared_tables(active, publications, scope).values())
         results = []
         for number, table in enumerate(tables):
-            compare = _Comparison(active, passive, table, tuple(slots), beside)
+            compare = _Comparison(active, passive, table, slots, beside)
             expected = _expected(active, table)
             for rows in compare.walk(chunk):
                 progress(Progress(str(table), number, len(tables), rows, max(rows, expected)))
@@ -139,7 +144,7 @@ class _Comparison:
         beside: ThreadPoolExecutor,
     ) -> None:
         self._active, self._passive = active, passive
-        self._table = table
+        self._table, self._mirror = table, table.as_peer()
         self._slots = slots
         self._beside = beside
         self._rows = self._unsettled = 0
@@ -151,16 +156,20 @@ class _Comparison:
         if not self._table.key:
             yield from self._whole()
             return
-        after: Key | None = None
-        while True:
-            part, here = next_chunk(self._active, self._table, after, chunk)
-            if digest(self._passive, self._table, part) != here:
+        upto: Key | None = None
+        part, here = next_chunk(self._active, self._table, upto, chunk)
+        while not self._incomplete:
+            there = self._beside.submit(digest, self._passive, self._mirror, part)
+            upto = part.upto
+            # The active gateway reads the next chunk while the passive one reads this.
+            following = next_chunk(self._active, self._table, upto, chunk) if upto is not None else None
+            if there.result() != here:
                 self._compare(part)
             self._rows += here.rows
             yield self._rows
-            after = part.upto
-            if after is None or self._incomplete:
+            if following is None:
                 return
+            part, here = following
 
     def result(self) -> TableResult:
         self._differing.sort()
@@ -172,7 +181,7 @@ class _Comparison:
         for _ in range(ROUNDS):
             before = digest(self._active, self._table, Range())
             applied = self._wait_for_apply()
-            there = digest(self._passive, self._table, Range())
+            there = digest(self._passive, self._mirror, Range())
             after = digest(self._active, self._table, Range())
             self._rows = after.rows
             if there in (before, after):
@@ -187,7 +196,7 @@ class _Comparison:
 
     def _compare(self, part: Range) -> None:
         """Find the rows of a chunk that really differ."""
-        other = self._beside.submit(row_digests, self._passive, self._table, part)
+        other = self._beside.submit(row_digests, self._passive, self._mirror, part)
         here = row_digests(self._active, self._table, part)
         open_keys = differing(here, other.result())
         for number in range(ROUNDS):
@@ -207,7 +216,7 @@ class _Comparison:
         """Read rows again; returns those of which nothing can be said yet."""
         before = digests_of(self._active, self._table, keys)
         applied = self._wait_for_apply()
-        there = digests_of(self._passive, self._table, keys)
+        there = digests_of(self._passive, self._mirror, keys)
         after = digests_of(self._active, self._table, keys)
         left = set()
         for key in keys:
