@@ -22,7 +22,7 @@ CREATE UNLOGGED TABLE hsmx_cluster.lease (
 ) WITH (fillfactor = 10);
 
 -- One row for each transaction that wrote shared data, for the check at its end.
-CREATE UNLOGGED TABLE hsmx_cluster.commit_check (at smallint NOT NULL DEFAULT 0);
+CREATE UNLOGGED TABLE hsmx_cluster.commit_check (transaction xid8 PRIMARY KEY);
 
 CREATE TABLE hsmx_cluster.node (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -109,16 +109,14 @@ END
 $$;
 
 -- Once for each statement; the first one of a transaction leaves a row whose trigger asks again at the commit.
+-- A row, because a variable of the session could be set by its client, too.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     IF NOT hsmx_cluster.writable() THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
-    IF coalesce(current_setting('hsmx_cluster.checked', true), '') = '' THEN
-        PERFORM set_config('hsmx_cluster.checked', '1', true);
-        INSERT INTO hsmx_cluster.commit_check DEFAULT VALUES;
-    END IF;
+    INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $$;
@@ -139,10 +137,7 @@ BEGIN
         IF NOT hsmx_cluster.writable() THEN
             PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
         END IF;
-        IF coalesce(current_setting('hsmx_cluster.checked', true), '') = '' THEN
-            PERFORM set_config('hsmx_cluster.checked', '1', true);
-            INSERT INTO hsmx_cluster.commit_check DEFAULT VALUES;
-        END IF;
+        INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from .database import Connection, table
 from .names import SCHEMA
@@ -18,6 +19,8 @@ from .scope import Scope
 #: A sequence is moved this far (in its own steps) past the last number known, and again when half of it is used up:
 #: what was drawn and lost in a fail-over, or waits in quarantine, is not drawn again.
 MARGIN = 1000
+#: ... and this far where a table cannot be read at a promotion, because another session has locked it.
+LEAP = 100_000
 
 _ALL = """
 SELECT s.seqrelid, n.nspname, c.relname, s.seqincrement, s.seqmin, s.seqmax, tn.nspname, t.relname, a.attname
@@ -82,6 +85,7 @@ class Sequences:
         self._names = [f"{one.schema}.{one.name}" for one in found]
         self._known = _statement(found, told=True).as_string(connection).encode() if found else b""
         self._used = _statement(found, told=False).as_string(connection).encode() if found else b""
+        self._far = _leap(found).as_string(connection).encode() if found else b""
 
     def tell(self, connection: Connection) -> None:
         """On the active gateway: put the last values where the other one sees them; only what has changed."""
@@ -93,8 +97,16 @@ class Sequences:
         return _count(connection, self._known)
 
     def move(self, connection: Connection) -> int:
-        """At a promotion: the same, by the numbers in use alone; what was told before is behind already."""
-        return _count(connection, self._used)
+        """At a promotion: the same, by the numbers in use alone; what was told before is behind already.
+
+        It waits for no other session: where one has locked a table, all sequences leap instead.
+        """
+        try:
+            with connection.transaction():
+                connection.execute(b"SET LOCAL lock_timeout = '5ms'")
+                return _count(connection, self._used)
+        except LockNotAvailable:
+            return _count(connection, self._far)
 
 
 def _count(connection: Connection, statement: bytes) -> int:
@@ -121,3 +133,18 @@ def _statement(sequences: Iterable[_Sequence], told: bool) -> sql.Composed:
         "FROM (VALUES {rows}) AS one (seq, step, lowest, highest, used, told)) AS sequence WHERE last IS NOT NULL AND "
         "coalesce((pg_sequence_last_value(seq) - last) * sign(step) < {margin} * abs(step) / 2, true)"
     ).format(rows=rows, margin=sql.Literal(MARGIN))
+
+
+def _leap(sequences: Iterable[_Sequence]) -> sql.Composed:
+    """Return one statement that moves all by :data:`LEAP` and looks at no table."""
+    rows = sql.SQL(", ").join(
+        sql.SQL("({}::oid, {}::numeric, {}::numeric, {}::numeric)").format(
+            sql.Literal(one.oid), sql.Literal(one.increment), sql.Literal(one.least), sql.Literal(one.most)
+        )
+        for one in sequences
+    )
+    return sql.SQL(
+        "SELECT count(setval(seq, greatest(lowest, least(highest, last + {leap} * step))::bigint)) FROM (SELECT *, "
+        "coalesce(pg_sequence_last_value(seq), CASE WHEN step > 0 THEN lowest ELSE highest END) AS last "
+        "FROM (VALUES {rows}) AS one (seq, step, lowest, highest)) AS sequence"
+    ).format(rows=rows, leap=sql.Literal(LEAP))

@@ -13,6 +13,8 @@ from psycopg import sql
 from .database import Connection, one
 from .names import SUBSCRIPTION
 
+_NAME = """SELECT setting FROM pg_file_settings WHERE name = 'synchronous_standby_names' ORDER BY seqno DESC LIMIT 1"""
+
 
 @dataclass(frozen=True)
 class Follower:
@@ -31,8 +33,11 @@ class Follower:
 
 
 def name(connection: Connection) -> str:
-    """Return the synchronous name in force, "" for asynchronous commits."""
-    return str(one(connection, "SHOW synchronous_standby_names"))
+    """Return the synchronous name that was set last, "" for asynchronous commits.
+
+    Read from the file: for some milliseconds after it was set, a session still shows the one before.
+    """
+    return one(connection, _NAME) or ""
 
 
 def set_name(connection: Connection, standby: str) -> None:
