@@ -138,6 +138,6 @@ def test_agent_goes_and_comes_back(page: Any, formed: FakeAgent) -> None:
 
 def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    for path in ("/", "/events", "/failover"):
+    for path in ("/", "/events", "/coverage", "/failover"):
         page.goto(PREFIX + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
