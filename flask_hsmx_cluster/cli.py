@@ -11,6 +11,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -45,11 +47,11 @@ class _Command(click.Command):
             ctx.exit(1)
 
 
-def _command(function: Callable[..., Any]) -> click.Command:
+def _command(function: Callable[..., Any], group: click.Group = cluster) -> click.Command:
     """Make a command with the option ``--json`` out of a function."""
     name = function.__name__.strip("_").replace("_", "-")
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    return cluster.command(name, cls=_Command)(option(function))
+    return group.command(name, cls=_Command)(option(function))
 
 
 def _complain(error: ClusterError) -> None:
@@ -384,6 +386,52 @@ def _checked(wanted: Json, node_id: str) -> None:
     findings = rules.check(settings.from_dict(wanted), {node_id: _call("ports")["ports"]})
     if any(finding.blocking for finding in findings):
         raise ChecksFailed(findings)
+
+
+# ---- the database ----
+
+
+@cluster.group("database")
+def database() -> None:
+    """Look after this gateway's PostgreSQL."""
+
+
+@partial(_command, group=database)
+@click.option("--dsn", help="How a superuser reaches the host's database. "
+              "Default: the Unix socket, as the system's user postgres.")
+@click.option("--listen", multiple=True, metavar="ADDRESS", help="Own address on the sync or the backup link.")
+@click.option("--credentials", type=click.Path(path_type=Path), help="Where the agent finds its password. "
+              "Default: database.json in the state directory.")
+@click.option("--check", is_flag=True, help="Only say what is missing.")
+def prepare(
+    dsn: str | None, listen: tuple[str, ...], credentials: Path | None, check: bool, as_json: bool
+) -> None:
+    """Make PostgreSQL ready for two gateways, once on each, and say what was changed."""
+    from .replication import commands
+
+    url = agent_config().database_url
+    if check:
+        findings = commands.check(dsn, url, listen)
+        if as_json:
+            _print_json({"findings": [finding.as_dict() for finding in findings]})
+        elif not findings:
+            click.echo(_("PostgreSQL is ready."))
+        else:
+            for finding in findings:
+                _print_finding(finding)
+        if any(finding.blocking for finding in findings):
+            sys.exit(1)
+        return
+    done = commands.prepare(dsn, url, listen, credentials or state().config.state_dir / "database.json")
+    if as_json:
+        return _print_json(done.as_dict())
+    for change in done.changes:
+        before = _(" (before: %(value)s)", value=change.before) if change.before else ""
+        click.echo(f"{change.what}: {change.after}{before}")
+    if not done.changes:
+        click.echo(_("Nothing to change."))
+    if done.restart:
+        click.echo(_("Now restart PostgreSQL, for example: systemctl restart postgresql"))
 
 
 # ---- the agent ----

@@ -105,6 +105,8 @@ def headline(status: dict[str, Any]) -> str:
                  peer=peer["name"], addresses=shared)
     if here["role"] == "passive":
         return _("This gateway stands by and does not answer on %(addresses)s.", addresses=shared)
+    if here["role"] == "standalone":
+        return _("This gateway is in a cluster, but its settings are not in force here.")
     return _("This gateway is in a cluster, but has no role yet.")
 
 
@@ -112,6 +114,8 @@ def other(status: dict[str, Any]) -> str:
     """Return the sentence about the other gateway; empty outside a cluster."""
     peer = status["peer"]
     if status["cluster"] is None:
+        return ""
+    if peer is None and status["node"]["role"] == "standalone":
         return ""
     if peer is None:
         return _("The other gateway has not joined yet: nothing stands by.")
@@ -155,6 +159,50 @@ def reading(name: str) -> str:
         "blind": _("cannot be told from here"), "no_carrier": _("no cable"),
         "conflict": _("somebody else answers"),
     }.get(name, name)
+
+
+def event_kind(kind: str) -> str:
+    """Return what people call a kind of event; one of a later version as well as it can be read."""
+    known = {
+        "active": _("Became active"), "passive": _("Became passive"), "both_active": _("Both were active"),
+        "double": _("Address held twice"), "hold": _("Hold"), "hold_ended": _("End of a hold"), "wait": _("Wait"),
+        "handover_failed": _("Failed hand-over"), "late": _("Late agent"), "stall": _("Stall"),
+        "peer_lost": _("Other gateway lost"), "peer_back": _("Other gateway back"),
+        "peer_stopped": _("Other gateway stopped"), "maintenance": _("Maintenance"), "conflict": _("Address conflict"),
+        "data_late": _("Data"), "data_not_writable": _("Data"), "data_stale": _("Data"),
+        "degraded": _("Data"), "synchronous": _("Data"),
+        "clone": _("Copied identity"), "clone_alive": _("Copied identity"), "foreign_machine": _("Copied identity"),
+        "created": _("Cluster created"), "joined": _("Joined"), "left": _("Left"),
+        "pairing_attempt": _("Failed pairing"), "settings": _("Settings"), "settings_pending": _("Settings"),
+        "settings_refused": _("Settings"), "settings_conflict": _("Conflict of settings"),
+        "applied": _("Settings in force"), "apply_failed": _("Settings not in force"),
+        "restore_failed": _("Settings not in force"), "mended": _("Address mended"),
+        "mend_failed": _("Address not mended"), "release_failed": _("Address not released"),
+        "renew_failed": _("Lease not renewed"), "clock_step": _("Clock set"), "term_not_on_disk": _("Disk"),
+        "terms_not_reserved": _("Disk"),
+    }.get(kind)
+    if known is not None:
+        return known
+    if kind.startswith("alarm_"):
+        return _("Alarm: %(what)s", what=_alarm_subject(kind.removeprefix("alarm_")))
+    return kind.replace("_", " ").strip().capitalize() or _("Event")
+
+
+def _alarm_subject(key: str) -> str:
+    subject, _underscore, name = key.partition("_")
+    about = {
+        "path": _("heartbeats over %(name)s", name=link_name(name)),
+        "loss": _("loss on %(name)s", name=link_name(name)),
+        "carrier": _("carrier of %(name)s", name=name),
+        "unseen": _("virtual IP on %(name)s", name=name),
+        "conflict": _("address conflict on %(name)s", name=name),
+    }
+    if name and subject in about:
+        return about[subject]
+    return {
+        "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
+        "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
+    }.get(key, key.replace("_", " "))
 
 
 def failover_plan(status: dict[str, Any]) -> list[str]:

@@ -7,12 +7,14 @@ say() { printf '%s\n' "$*" >&2; }
 fail() { say "$(basename "$0"): $*"; exit 1; }
 
 # install_packages COMMAND:PACKAGE ... - install the Debian packages whose commands are missing.
-# "venv" stands for Python's own modules, which Debian ships in a package of its own.
+# "venv" stands for Python's own modules, which Debian ships in a package of its own; "postgres" is a program that
+# Debian keeps out of the path. The lab has servers of its own: Debian's shall not start one for the machine.
 install_packages() {
     local need missing=()
     for need; do
         case ${need%%:*} in
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
         *) command -v "${need%%:*}" >/dev/null ;;
         esac || missing+=("${need#*:}")
     done
@@ -20,6 +22,10 @@ install_packages() {
     command -v apt-get >/dev/null || fail "missing: ${missing[*]}. They are installed here with apt-get, which is not there."
     ((EUID == 0)) || fail "missing Debian packages: ${missing[*]}. Run as root, or: sudo apt-get install ${missing[*]}"
     say "Installing Debian packages that are missing: ${missing[*]}"
+    if [[ " ${missing[*]} " == *" postgresql "* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/hsmx-lab.conf
+    fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"; } \
         >/dev/null || fail "apt-get could not install: ${missing[*]}"
 }

@@ -21,9 +21,11 @@ from .checks import database_is_silent, disk_is_low
 from .clerk import Clerk
 from .config import AgentConfig
 from .control_server import ControlServer
+from .data import database_is_prepared
 from .jobs import Jobs
 from .loop import HeartbeatLoop
 from .node_store import NodeStore
+from .replicator import ReplicatorLink
 from .service import AgentService
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
@@ -78,8 +80,9 @@ def run(config: AgentConfig) -> None:
     store = NodeStore.open(config)
     clerk = Clerk(store)
     jobs = Jobs()
-    loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm)
-    service = AgentService(config, store, loop, jobs.as_dicts)
+    link = ReplicatorLink(config.log_level) if database_is_prepared(config.state_dir) else None
+    loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link)
+    service = AgentService(config, store, loop, jobs.as_dicts, link=link)
 
     ended, stopped = threading.Event(), threading.Event()
 
@@ -106,6 +109,8 @@ def run(config: AgentConfig) -> None:
     loop.stop()
     server.stop()
     jobs.stop()
+    if link is not None:
+        link.stop()
     clerk.close()
 
 

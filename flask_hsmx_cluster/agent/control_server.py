@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 
 #: A caller has this long to send its line, s, and to take the answer.
 READ_TIMEOUT_S = 2.0
+#: A line that is there within this time, s, counts as sent in one go.
+PROMPT_S = 0.02
+#: Callers of one user id whose line is still missing after that; the others of that user are refused at once.
+MAX_SLOW = 4
 WRITE_TIMEOUT_S = 5.0
 DRAIN_TIMEOUT_S = 0.5
 #: Callers that may wait for a place.
@@ -116,6 +120,7 @@ class ControlServer:
         self._allowed = {0, os.getuid(), *config.allowed_uids}
         self._service = service
         self._places = threading.BoundedSemaphore(MAX_CONCURRENT)
+        self._slow = {uid: threading.BoundedSemaphore(MAX_SLOW) for uid in self._allowed}
         self._relays = threading.BoundedSemaphore(MAX_RELAYED)
         self._buckets = {(uid, relayed): _Bucket() for uid in self._allowed for relayed in (False, True)}
         self._listener: socket.socket | None = None
@@ -204,7 +209,7 @@ class ControlServer:
                 raise NotAllowed(
                     f"User id {uid} may not use the control socket.", "Name it in HSMX_CLUSTER_ALLOWED_UIDS."
                 )
-            verb, arguments = _parse(_read_line(connection))
+            verb, arguments = _parse(_read_line(connection, self._slow[uid]))
             # Each has a rate of its own: who floods the public endpoints must not lock the operator out.
             if not self._buckets[uid, verb in _RELAYS].take(time.monotonic()):
                 raise RequestRefused("Too many requests.", "Wait a second.")
@@ -272,24 +277,44 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     return verb, arguments
 
 
-def _read_line(connection: socket.socket) -> bytes:
-    deadline = time.monotonic() + READ_TIMEOUT_S
+def _read_line(connection: socket.socket, slow: threading.Semaphore) -> bytes:
+    """Return the caller's line.
+
+    :param slow: the places of those of this user who keep us waiting.
+    :raises RequestRefused: it is too long, cut off, or late.
+    """
     line = bytearray()
+    if _read_on(connection, line, PROMPT_S):
+        return bytes(line)
+    if not slow.acquire(blocking=False):
+        connection.shutdown(socket.SHUT_RD)  # nothing more is read, so nothing is waited for
+        raise RequestRefused("Too many half-sent requests of one user.", "Send each request in one go.")
+    try:
+        if _read_on(connection, line, READ_TIMEOUT_S):
+            return bytes(line)
+    finally:
+        slow.release()
+    raise RequestRefused("The request did not arrive in time.")
+
+
+def _read_on(connection: socket.socket, line: bytearray, timeout_s: float) -> bool:
+    """Read on; False if the end of the line has not come within that time."""
+    deadline = time.monotonic() + timeout_s
     while not line.endswith(b"\n"):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise RequestRefused("The request did not arrive in time.")
+            return False
         connection.settimeout(left_s)
         try:
             chunk = connection.recv(65536)
         except TimeoutError:
-            raise RequestRefused("The request did not arrive in time.") from None
+            return False
         if not chunk:
             raise RequestRefused("The request was cut off.")
         line += chunk
         if len(line) > MAX_LINE:
             raise RequestRefused("The request is too long.")
-    return bytes(line)
+    return True
 
 
 def _uid_of(connection: socket.socket) -> int:

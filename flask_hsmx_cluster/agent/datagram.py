@@ -2,7 +2,8 @@
 
 Every agent start draws a random *incarnation*; messages of one incarnation count up over all paths. A message of an
 incarnation that we do not know is believed only once it answers a challenge that we drew ourselves, so a
-recording of an earlier run is worth nothing. Layout (big endian)::
+recording of an earlier run is worth nothing. The same challenge tells a recording of ourselves from a *clone*, a
+machine that uses our own node id at this moment. Layout (big endian)::
 
     "HX" version key_id cluster:8 sender:16 incarnation:8 counter:8 path:1 challenge:8 response:8 echo:8 echo_age_us:4
     kind role motive flags term:8 reign:16 lease_left_ms:4 position:8 revision:4 causes:1 ports:1
@@ -26,7 +27,7 @@ _BODY = struct.Struct("!BBBBQ16sIQIBB")
 _CAUSE = struct.Struct("!BB")
 _PORT = struct.Struct("!6sB")
 _MAC_SIZE = 32
-_LISTENING, _MAINTENANCE, _SERVED, _SPREAD = 1, 2, 4, 8
+_LISTENING, _MAINTENANCE, _SERVED, _SPREAD, _SYNCHRONOUS = 1, 2, 4, 8, 16
 _CARRIER, _HOLDS, _STRANGERS, _PEER_SEEN, _UNSEEN = 1, 2, 4, 8, 16
 MOST_CAUSES = 16
 MOST_PORTS = 8
@@ -60,6 +61,18 @@ class Received:
     rtt_s: float | None
     #: a later message was heard before, on another path: this one shows that its path works, nothing more
     stale: bool = False
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A signed datagram with our own node id and another incarnation.
+
+    :param challenge: what it wants answered as a proof that we are alive.
+    :param proven: it answers our own present challenge: another machine is alive, this is no recording.
+    """
+
+    challenge: bytes
+    proven: bool
 
 
 @dataclass
@@ -109,8 +122,11 @@ class Codec:
         self._newest = 0
         self._packed: tuple[Beat | None, bytes] = (None, b"")
 
-    def encode(self, beat: Beat, tag: int, now: float) -> bytes:
-        """Return the datagram for one path."""
+    def encode(self, beat: Beat, tag: int, now: float, response: bytes | None = None) -> bytes:
+        """Return the datagram for one path.
+
+        :param response: the challenge to answer, if it is not the peer's but a clone's.
+        """
         path = self._paths.setdefault(tag, _PathState())
         self._counter += 1
         path.sent[self._counter] = now
@@ -130,7 +146,7 @@ class Codec:
                 self._counter,
                 tag,
                 self._challenge,
-                path.response,
+                path.response if response is None else response,
                 path.heard,
                 age_us,
             )
@@ -139,13 +155,19 @@ class Codec:
         self.counters["sent"] += 1
         return data + hmac.digest(self.keys[self.signing], data, "sha256")
 
-    def decode(self, data: bytes, tag: int, now: float) -> Received | Refusal:
+    def decode(self, data: bytes, tag: int, now: float) -> Received | Clone | Refusal:
         """Check a datagram that came in on a path. Whatever is refused changes nothing but a counter."""
         found = self._check(data, tag, now)
-        self.counters["received" if isinstance(found, Received) else found.value] += 1
+        match found:
+            case Received():
+                self.counters["received"] += 1
+            case Clone():
+                self.counters[Refusal.CLONE.value] += 1
+            case Refusal():
+                self.counters[found.value] += 1
         return found
 
-    def _check(self, data: bytes, tag: int, now: float) -> Received | Refusal:
+    def _check(self, data: bytes, tag: int, now: float) -> Received | Clone | Refusal:
         if not SHORTEST <= len(data) <= LONGEST or data[:2] != b"HX":
             return Refusal.MALFORMED
         (
@@ -173,7 +195,9 @@ class Codec:
         if not hmac.compare_digest(hmac.digest(key, signed, "sha256"), signature):
             return Refusal.BAD_SIGNATURE
         if sender == self.node:
-            return Refusal.REPLAY if incarnation == self.incarnation else Refusal.CLONE
+            if incarnation == self.incarnation:
+                return Refusal.REPLAY
+            return self._check_clone(challenge, response, path_tag_ == tag)
         if sender != self.peer or path_tag_ != tag:
             return Refusal.STRANGER
         beat = _parse_body(signed[_HEADER.size :])
@@ -193,6 +217,13 @@ class Codec:
         rtt = now - sent - echo_age_us / 1e6 if sent is not None else None
         stale, self._newest = counter < self._newest, max(counter, self._newest)
         return Received(beat, rtt if rtt is not None and 0 <= rtt < _RTT_MOST_S else None, stale)
+
+    def _check_clone(self, challenge: bytes, response: bytes, own_path: bool) -> Clone:
+        """A proof is worth something once: after it we draw another challenge, or a recording of it would count."""
+        proven = own_path and response == self._challenge
+        if proven:
+            self._challenge = self._challenges.draw()
+        return Clone(challenge, proven)
 
     def _accept(self, incarnation: bytes) -> None:
         self._peer_incarnation = incarnation
@@ -221,6 +252,7 @@ def _pack_body(beat: Beat) -> bytes:
         | _MAINTENANCE * beat.maintenance
         | _SERVED * beat.served
         | _SPREAD * beat.spread
+        | _SYNCHRONOUS * beat.synchronous
     )
     causes = sorted(beat.causes)[:MOST_CAUSES]
     parts = [
@@ -269,6 +301,7 @@ def _parse_body(body: bytes) -> Beat | None:
             maintenance=bool(flags & _MAINTENANCE),
             served=bool(flags & _SERVED),
             spread=bool(flags & _SPREAD),
+            synchronous=bool(flags & _SYNCHRONOUS),
             lease_left_ms=lease_left_ms,
             position=position,
             revision=revision,

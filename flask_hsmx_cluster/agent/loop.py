@@ -31,9 +31,11 @@ from ..network.virtual_mac import is_virtual
 from ..network.wire import PortSocket
 from . import plan
 from .clerk import Clerk
+from .database_hand import DatabaseHand
 from .devices import mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
 from .frames import FrameBook, PortFrames
 from .membership import Membership
+from .replicator import ReplicatorLink
 from .session import Session, WatchedPort
 from .status import Showing, alarms, snapshot
 from .transport import EthernetPath, UdpPath
@@ -62,10 +64,18 @@ class HeartbeatLoop:
     :param clerk: writes what must be kept.
     :param udp_port: UDP port of heartbeats.
     :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
+    :param link: the replicator; None where the database is not shared.
     """
 
-    def __init__(self, clerk: Clerk, udp_port: int, clock_stepped: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        clerk: Clerk,
+        udp_port: int,
+        clock_stepped: Callable[[], None] = lambda: None,
+        link: ReplicatorLink | None = None,
+    ) -> None:
         self.clerk = clerk
+        self._database = DatabaseHand(link)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
         self._session: Session | None = None
@@ -176,6 +186,10 @@ class HeartbeatLoop:
         """Go on with a maintenance that a restart interrupted."""
         self._maintenance_until = boot_time_s() + left_s
 
+    def listen_to_replicator(self) -> None:
+        """Listen to a replicator that was started just now."""
+        self.call(self._listen_to_replicator)
+
     def stop(self) -> None:
         """Hand over if this gateway is active, say goodbye, and end the loop."""
         try:
@@ -271,11 +285,25 @@ class HeartbeatLoop:
                 self._session.stale = True
                 self._session.reconcile()
 
+    def _listen_to_replicator(self) -> None:
+        descriptor = self._database.fileno()
+        if descriptor is not None:
+            self._register(descriptor, self._on_replicator)
+
+    def _on_replicator(self) -> None:
+        found = self._database.receive()
+        if found is None:  # it has gone: its descriptor is closed, and so out of the poll
+            self._readers = {key: reader for key, reader in self._readers.items() if reader != self._on_replicator}
+            return
+        for event in found:
+            if self._session:
+                self._session.tell(event)
+
     # On the loop's thread -------------------------------------------------------------------------------
 
     def _install(self, membership: Membership, found: dict[str, Port], devices: dict[str, Port]) -> None:
         old = self._session
-        core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs)
+        core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs, self._database.shared)
         by_port = plan.addresses_of(membership.settings)
         shared = [
             placed(vip.address, found[vip.port], devices[vip.port] if vip.virtual_mac else None)
@@ -314,6 +342,7 @@ class HeartbeatLoop:
             {name: found[name].index if name in found else 0 for name in names},
             frozenset(str(address) for address in membership.settings.advanced.references),
             self._handover_ended,
+            self._database,
         )
         for name in names:
             session.tell(events.Carrier(name, name in found and found[name].carrier))
@@ -391,7 +420,8 @@ class HeartbeatLoop:
             self._session.perform([events.Send(Kind.BYE)])
 
     def _forget_sockets(self, session: Session) -> None:
-        for descriptor in [one for one in self._readers if one != self._monitor.fileno()]:
+        kept = (self._monitor.fileno(), self._database.fileno())
+        for descriptor in [one for one in self._readers if one not in kept]:
             del self._readers[descriptor]
             with contextlib.suppress(OSError):  # closed sockets unregister themselves
                 self._epoll.unregister(descriptor)

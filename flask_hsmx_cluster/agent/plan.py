@@ -74,8 +74,11 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
     ]
 
 
-def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str]) -> Plan:
-    """Return what the decision core must know."""
+def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False) -> Plan:
+    """Return what the decision core must know.
+
+    :param data: the database is shared, too.
+    """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
     by_port = addresses_of(settings)
@@ -101,6 +104,7 @@ def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str
             refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,
+        data=data,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -18,6 +18,7 @@ from ..version import PROTOCOL, __version__
 from . import peer_client, preflight, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
+from .data import DataSide
 from .exchange import Exchange
 from .forming import Creator, ends_from, without
 from .hot import HotSide
@@ -25,6 +26,7 @@ from .joining import Joining
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .preflight import Report
+from .replicator import ReplicatorLink
 from .revision_exchange import RevisionExchange
 from .revisions import Heads
 
@@ -45,6 +47,7 @@ class AgentService:
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
+    :param link: the replicator; None where the database is not shared.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class AgentService:
         hot: HotSide,
         job_report: Callable[[], list[dict[str, Any]]] = list,
         post: peer_client.Post = peer_client.post,
+        link: ReplicatorLink | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -64,8 +68,9 @@ class AgentService:
         self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._creator = Creator(self._cluster, self._exchange)
         self._joining = Joining(self._cluster, self._exchange, post)
+        self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
         self._started_at = boot_time_s()
-        self._out_of_force = False
+        self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
         self._exchange.handle("failover", lambda _sender, _arguments: hot.request("failover"))
@@ -78,13 +83,15 @@ class AgentService:
         self._cluster.identify()
         self._cluster.resume()
         self._restore_maintenance()
+        if self._data is not None:
+            self._data.begin()
         membership = self.membership()
         if membership is None:
             return
         try:
             self._hot.apply(membership)
         except ClusterError as error:
-            self._out_of_force = True
+            self._out_of_force = error
             self._store.record(
                 "apply_failed", "critical", "The cluster settings cannot be put in force.", [error.message]
             )
@@ -99,9 +106,10 @@ class AgentService:
                 try:
                     self._hot.apply(membership)
                 except ClusterError as error:
+                    self._out_of_force = error
                     return f"waits: {error.message}"
                 self._store.record("applied", "info", "The cluster settings are in force now.", [])
-            self._out_of_force = False
+            self._out_of_force = None
         return "in force"
 
     def membership(self) -> Membership | None:
@@ -119,6 +127,7 @@ class AgentService:
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
+            **(self._data.periodic_jobs() if self._data else {}),
         }
 
     def _housekeep(self) -> str:
@@ -151,13 +160,17 @@ class AgentService:
             facts = self._store.peer()
             snapshot["peer"]["firmware"] = facts.firmware if facts else ""
             snapshot["peer"]["version"] = facts.version if facts else ""
+        not_in_force = self._not_in_force(snapshot, heads)
+        if not_in_force is not None:
+            self._say_not_in_force(snapshot, not_in_force)
         counters = snapshot["counters"]
         for refusal, count in self._exchange.refused.items():
             counters[f"peer_refused_{refusal.value}"] = count
         return {
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
-            "alarms": [*snapshot["alarms"], *self._alarms(heads)],
+            "alarms": [*snapshot["alarms"], *self._alarms(heads, not_in_force)],
+            "data": self._data.status() if self._data else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -170,8 +183,31 @@ class AgentService:
             "conflict": heads.conflict is not None,
         }
 
-    def _alarms(self, heads: Heads | None) -> list[dict[str, Any]]:
+    def _not_in_force(self, snapshot: dict[str, Any], heads: Heads | None) -> ClusterError | None:
+        """Return why this gateway takes no part in the cluster that it is in; None if it does, or is in none."""
+        return self._out_of_force if heads is not None and snapshot["node"]["role"] == "standalone" else None
+
+    def _say_not_in_force(self, snapshot: dict[str, Any], why: ClusterError) -> None:
+        """Say of the hot side, which knows of no cluster, what is behind that. Its role stays what it is."""
+        snapshot["node"] |= {
+            "since_s": round(boot_time_s() - self._started_at, 1),
+            "why": f"its cluster settings are not in force: {why.message}",
+            "phase": "out_of_force",
+            "phase_text": "is in a cluster, but neither serves nor stands by",
+        }
+        snapshot["readiness"] = {"ready": False, "reasons": ["The cluster settings are not in force on this gateway."]}
+
+    def _alarms(self, heads: Heads | None, not_in_force: ClusterError | None) -> list[dict[str, Any]]:
         found = []
+        if not_in_force is not None:
+            found.append(
+                (
+                    "settings_not_in_force",
+                    "critical",
+                    f"The cluster settings are not in force on this gateway: {not_in_force.message}",
+                    f"{not_in_force.remedy} It is tried again every few seconds by itself.".strip(),
+                )
+            )
         if self._cluster.foreign:
             found.append(
                 (
@@ -293,6 +329,8 @@ class AgentService:
             report = self._preflight(wanted, None)
             if report.blocking:
                 raise ChecksFailed(report.findings)
+            if self._data is not None:
+                self._data.set_up_alone()
             key = new_key()
             self._store.forget_cluster()
             first = revisions.draft(None, wanted, cluster.node_id, self._config.node_name, wall_time(), key)

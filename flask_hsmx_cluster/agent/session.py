@@ -22,7 +22,8 @@ from ..network.netlink import RequestSocket
 from ..network.ports import carrier_of
 from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
 from .clerk import Clerk
-from .datagram import Codec, Received, Refusal
+from .database_hand import DatabaseHand
+from .datagram import Clone, Codec, Received, Refusal
 from .frames import PortFrames
 from .membership import Membership
 from .transport import EthernetPath, UdpPath
@@ -36,6 +37,10 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 STRANGER_EVERY_S = 0.2
 #: An unproven incarnation is answered at most this often on a path, s.
 PROOF_EVERY_S = 0.002
+#: A clone is answered at most this often on a path, s: a recording must not make us flood the network.
+CLONE_ANSWER_EVERY_S = 0.2
+#: A clone is recorded at most this often, s.
+CLONE_NOTED_EVERY_S = 60.0
 #: A reference address counts as reached if it was heard within this time, s.
 REFERENCE_FRESH_S = 12.0
 #: Neighbours remembered per port, and how many are told by unicast at once: ARP inspection counts these too.
@@ -92,12 +97,14 @@ class Session:
     link_index: dict[str, int]
     references: frozenset[str]
     ended: Callable[[events.HandoverEnded], None]
+    database: DatabaseHand
     announce_waits: bool = False
     stale: bool = False
 
     def __post_init__(self) -> None:
         self._proof_sent: dict[str, float] = {}
         self._clone_noted = self.clone_at = float("-inf")
+        self._clone_answered: dict[str, float] = {}
         self._mend_noted = float("-inf")
         self._reference_at = boot_time_s()  # none has been asked yet: that is no ill health
         self._seen: dict[tuple[str, bytes], float] = {}
@@ -155,8 +162,22 @@ class Session:
         if found is Refusal.UNPROVEN and now - self._proof_sent.get(name, 0.0) >= PROOF_EVERY_S:
             self._proof_sent[name] = now
             self._send(Kind.BEAT, only=(name,))
-        elif found is Refusal.CLONE and now - self._clone_noted > 60:
-            self._clone_noted = self.clone_at = now
+        elif isinstance(found, Clone):
+            self._clone(name, found, now)
+        return False
+
+    def _clone(self, name: str, found: Clone, now: float) -> None:
+        """Our own identity on another machine, or a recording of an earlier run of ours: only a proof tells."""
+        path = next((path for path in self.ethernet.values() if path.name == name), None)
+        if path is not None and now - self._clone_answered.get(name, float("-inf")) >= CLONE_ANSWER_EVERY_S:
+            self._clone_answered[name] = now
+            beat = self._beat(Kind.ANSWER, Motive.REQUEST)
+            path.send_to_group(self.codec.encode(beat, path.tag, now, response=found.challenge))
+        if found.proven and path is not None:
+            self.tell(events.CloneHeard(name))
+        self.clone_at = now
+        if now - self._clone_noted > CLONE_NOTED_EVERY_S:
+            self._clone_noted = now
             self.clerk.record(
                 "clone",
                 "critical",
@@ -166,7 +187,6 @@ class Session:
                     "was this disk copied? Leave the cluster on the copy and join it anew",
                 ),
             )
-        return False
 
     def netlink(self, messages: list[tuple[int, int, memoryview]]) -> None:
         """Take carrier and address events; mend what is not as it should be."""
@@ -274,6 +294,16 @@ class Session:
                     self._announce(effect.again)
                 case events.ReserveTerms():
                     self._reserve(effect.upto)
+                case events.PromoteData():
+                    if not self.database.promote(effect.term, self.core.plan.timing.lease_s):
+                        self.tell(events.DataPromoted(effect.term, False, "its replicator does not run"))
+                case events.YieldData():
+                    if not self.database.give_up():
+                        self.tell(events.DataYielded(False, "the replicator does not run"))
+                case events.DemoteData():
+                    self.database.demote()
+                case events.SetSynchronous():
+                    self.database.set_synchronous(effect.on)
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():
@@ -329,6 +359,8 @@ class Session:
             self.clerk.record("renew_failed", "critical", f"The lease could not be renewed: {error.message}")
             return
         after = boot_time_s()
+        if self.core.plan.data:
+            self.database.renew(self.core.term, self.core.plan.timing.lease_s)
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
 

@@ -64,10 +64,13 @@ def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Sh
 def _present(session: Session, now: float) -> Iterator[Showing]:
     core = session.core
     if now - session.clone_at < CLONE_SHOWN_S:
+        alive = core.clone_near()
         yield Showing(
             "clone",
             "critical",
-            "Another machine uses this gateway's identity.",
+            "Another machine with this gateway's identity is alive: this gateway takes nothing over while it is heard."
+            if alive
+            else "Another machine uses this gateway's identity.",
             "Was this disk copied? Leave the cluster on the copy and join it anew.",
         )
     if core.plan.peer:
@@ -120,6 +123,9 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
             f"Check whether {core.plan.peer_name} is powered on, then its cables.",
         )
         return
+    most_s = core.plan.timing.path_down_s
+    if core.peer_at is None or now - core.peer_at > most_s / 2 or now - core.contact_since <= most_s:
+        return  # it goes or comes as a whole: what each path has to say is not known yet
     for name in down:
         yield Showing(
             f"path_{name}",
@@ -296,6 +302,8 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
             reasons.append("One gateway has just started and still listens.")
         if passive_causes:
             reasons.append(f"The passive gateway is not healthy: {judge.in_words(passive_causes, core.plan.ports)}.")
+        if core.clone_near():
+            reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:
             reasons.append("The roles are not settled.")
     return {"ready": not reasons, "reasons": reasons}

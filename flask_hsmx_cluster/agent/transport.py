@@ -6,11 +6,14 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
+from ..network.clock import boot_time_s
 from ..network.wire import PortSocket
 
 Interface = IPv4Interface | IPv6Interface
 #: Datagrams taken from a path in one turn of the loop.
 DATAGRAMS_PER_TURN = 32
+#: So often an Ethernet heartbeat goes to the group, s: a clone of this gateway must hear it too (rule 16).
+GROUP_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,18 @@ class EthernetPath:
         self.name, self.tag, self.port = name, tag, port
         self.wire: PortSocket | None = None
         self.peer_mac: bytes | None = None
+        self._to_group_at = float("-inf")
 
     def send(self, data: bytes) -> None:
-        if self.wire is not None:
+        """Send to the other gateway, and once a second to the group."""
+        now = boot_time_s()
+        if now - self._to_group_at >= GROUP_EVERY_S:
+            self.send_to_group(data)
+            self._to_group_at = now
+        elif self.wire is not None:
             self.wire.send_heartbeat(data, self.peer_mac)
+
+    def send_to_group(self, data: bytes) -> None:
+        """Send to everybody who listens."""
+        if self.wire is not None:
+            self.wire.send_heartbeat(data, None)

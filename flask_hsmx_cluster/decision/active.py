@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import judge
+from .data import YIELD_MOST_S
 from .events import Announce, ClaimFailed, FailoverRequested, HandoverEnded, Renew, Renewed, Send
 from .evidence import PortEvidence
 from .health import network_causes
@@ -69,8 +70,9 @@ class Active:
         handover = self.handover
         if beat.role is Role.ACTIVE:
             self._both_active(beat)
-        elif handover and not handover.granted and beat.kind is Kind.READY:
-            self._grant(handover)
+        elif handover and not handover.granted and not core.data.yielding and beat.kind is Kind.READY:
+            if not core.data.begin_yield():
+                self._grant(handover)
         elif handover and not handover.granted and beat.kind is Kind.NOT_READY:
             reason = (
                 judge.why_not_ready(
@@ -134,6 +136,13 @@ class Active:
         self.next_renew = self.core.now + self.core.plan.timing.renew_s
         self.core.do(Renew())
 
+    def claimed(self) -> None:
+        """The addresses are taken now, or, if the database comes first, as soon as it is ready."""
+        core = self.core
+        waits = core.data.claiming is not None
+        self.next_renew = NEVER if waits else core.now + core.plan.timing.renew_s
+        self.announce_at = [] if waits else [core.now + delay for delay in ANNOUNCE_AGAIN_S]
+
     def begin_handover(self, motive: Motive) -> None:
         core = self.core
         self.handover = Handover(motive, core.now, core.now + HANDOVER_REPEAT_S)
@@ -144,10 +153,22 @@ class Active:
         if core.now < handover.next_at:
             return
         handover.next_at = core.now + HANDOVER_REPEAT_S
-        if core.now - handover.started > HANDOVER_MOST_S:
+        if core.data.yielding:
+            return  # it has a bound of its own
+        if core.now - handover.started > HANDOVER_MOST_S + (YIELD_MOST_S if core.plan.data else 0):
             self.end_handover(False, f"{core.plan.peer_name} did not take over in time")
         else:
             core.do(Send(Kind.GRANT if handover.granted else Kind.OFFER, motive=handover.motive))
+
+    def data_yielded(self, ok: bool, text: str) -> None:
+        """The data has been given up for the hand-over. If the peer may lack something, a request is not worth it."""
+        handover = self.handover
+        if handover is None or handover.granted:
+            return
+        if ok or handover.motive in (Motive.STOP, Motive.HEALTH):
+            self._grant(handover)
+        else:
+            self.end_handover(False, f"{self.core.plan.peer_name} has not confirmed the last writes: {text}")
 
     def _grant(self, handover: Handover) -> None:
         """The peer is ready: release first, then say so. Never two on one address."""
@@ -180,6 +201,8 @@ class Active:
                 self._failure_noted = core.now
                 core.note("handover_failed", "warning", text)
             self.handover = None
+            if core.role is Role.ACTIVE and not ok and core.plan.data and not core.data.writable:
+                core.data.regain()
 
     def move_for_health(self) -> None:
         """A less healthy active hands over at once; equal health never moves the role."""

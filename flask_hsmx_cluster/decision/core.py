@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .active import ANNOUNCE_AGAIN_S, Active
+from .active import Active
+from .data import Data
 from .events import (
     AddressSeen,
     Announce,
     Carrier,
-    Claim,
     ClaimFailed,
+    CloneHeard,
+    DataPromoted,
+    DataYielded,
     Effect,
     Event,
     FailoverRequested,
+    FollowerSeen,
     HealthReport,
     Heard,
     MaintenanceSet,
@@ -31,6 +35,7 @@ from .events import (
     Send,
     Severity,
     StrangerSeen,
+    SynchronousSet,
     TermsReserved,
 )
 from .evidence import PathEvidence, PortEvidence
@@ -58,6 +63,8 @@ CONFLICT_ANNOUNCE_S = 10.0
 #: With so many paths and all of them at work, each heartbeat goes over half of them in turn: a third of the
 #: agent's processor time less (measured), and still two independent ways for each heartbeat.
 SPREAD_PATHS = 4
+#: A clone of this gateway keeps it from claiming this long after it was last proven to be alive, s (rule 16).
+CLONE_HEARD_S = 5.0
 #: Terms reserved on disk in one go, and how few may be left before more are.
 TERM_BLOCK = 10
 TERMS_LOW = 5
@@ -97,14 +104,17 @@ class Core:
         self.maintenance = self.start.maintenance
         self.served_since = self.began
         self.peer_was_active = False
+        self.peer_synchronous: bool | None = None  #: what an active peer said last; None: never
+        self.data = Data(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
         self._reserved_to = self._reserving = self.start.reserved_to
         self._next_beat = self.began
+        self.contact_since = -NEVER  #: since when the peer has been heard without a long silence
         self._beats = 0
         self.beats_now = False  #: a heartbeat is sent in this very call of :meth:`wake`
-        self._peer_asked_at = -NEVER
+        self._peer_asked_at = self._clone_at = -NEVER
         self._out: list[Effect] = []
         self.replan(self.plan, self.began)
         if self.start.claim:
@@ -138,6 +148,8 @@ class Core:
                 self._address_seen(event)
             case StrangerSeen():
                 self._stranger(event)
+            case CloneHeard():
+                self._clone_heard(event)
             case NotAsked():
                 if port := self.ports.get(event.port):
                     port.not_asked(now)
@@ -154,6 +166,14 @@ class Core:
                 self.active.failover(event)
             case MaintenanceSet():
                 self._maintenance_set(event)
+            case DataPromoted():
+                self.data.promoted(event)
+            case DataYielded():
+                self.data.yielded(event)
+            case FollowerSeen():
+                self.data.follower_seen(event)
+            case SynchronousSet():
+                self.data.synchronous_set(event.on)
             case TermsReserved():
                 self._reserved_to = max(self._reserved_to, event.upto)
         return self._drain()
@@ -168,6 +188,7 @@ class Core:
             self.active.renew_before_beat()
             self._beats += 1
             self.do(Send(Kind.BEAT, self._beat_paths()))
+        self.data.step()
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -180,7 +201,7 @@ class Core:
         """Return the boot time at which :meth:`wake` must be called at the latest, s."""
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
-        return min(self._next_beat, role.deadline(), handover.next_at if handover else NEVER)
+        return min(self._next_beat, role.deadline(), handover.next_at if handover else NEVER, self.data.deadline())
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
         """The loop woke much later than it asked for (frozen, starved, suspended): trust no timer, listen again.
@@ -222,6 +243,7 @@ class Core:
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
+            synchronous=self.data.synchronous,
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
             lease_left_ms=int(left * 1000),
             revision=self.plan.revision,
@@ -253,6 +275,8 @@ class Core:
             self._heard_on_port(path.path.port, beat)
         if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
             self.passive.watch_stall(self.now - self.peer_at)
+        if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
+            self.contact_since = self.now
         self.peer_at = self.now
         if beat.kind is Kind.PROBE:
             self._peer_asked_at = self.now
@@ -271,6 +295,7 @@ class Core:
         self._watch_terms(beat.term)
         if beat.role is Role.ACTIVE:
             self.peer_was_active = True
+            self.peer_synchronous = beat.synchronous
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
         elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
@@ -336,6 +361,23 @@ class Core:
         if port is not None:
             port.stranger_at = self.now
 
+    def _clone_heard(self, event: CloneHeard) -> None:
+        first, self._clone_at = not self.clone_near(), self.now
+        if first:
+            self.note(
+                "clone_alive",
+                "critical",
+                "Another machine with this gateway's identity is alive",
+                (
+                    f"it answered this gateway's challenge on {event.path}",
+                    "this gateway claims nothing while it is heard; an active one goes on",
+                ),
+            )
+
+    def clone_near(self) -> bool:
+        """Return whether a clone has lately been proven to be alive: who claims then may not be alone."""
+        return self.now - self._clone_at < CLONE_HEARD_S
+
     def _maintenance_set(self, event: MaintenanceSet) -> None:
         if self.maintenance != event.on:
             self.maintenance = event.on
@@ -346,6 +388,7 @@ class Core:
 
     def step_down(self, why: str, phase: Phase, evidence: tuple[str, ...] = (), keep_handover: bool = False) -> None:
         self.do(Release())
+        self.data.end()
         self.role, self.phase, self.why, self.since = Role.PASSIVE, phase, why, self.now
         self.renewed_at = None
         self.active.next_renew = NEVER
@@ -378,9 +421,8 @@ class Core:
         self.active.out_of_hold = out_of_hold
         self.served_since = self.now
         self.renewed_at = None
-        self.active.next_renew = self.now + self.plan.timing.renew_s
-        self.active.announce_at = [self.now + delay for delay in ANNOUNCE_AGAIN_S]
-        self.do(Claim(term))
+        self.data.begin(term)
+        self.active.claimed()
         self.send(Kind.BEAT)
         self.note("active", "info", f"Became active in term {term}: {why}", evidence)
         if term.counter > self._reserved_to:
@@ -447,6 +489,9 @@ class Core:
         ):
             return ()
         return tuple(self.paths)[self._beats % 2 :: 2]
+
+    def leading(self) -> bool:
+        return self.role is Role.ACTIVE
 
     def served(self) -> bool:
         return any(

@@ -50,6 +50,13 @@ class StrangerSeen:
 
 
 @dataclass(frozen=True)
+class CloneHeard:
+    """Another machine with this gateway's own identity is alive: it has just answered our challenge on a path."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class NotAsked:
     """:class:`ProbeAddresses` could not be sent on a port: its frames are not built yet, or its queue is full."""
 
@@ -99,11 +106,48 @@ class TermsReserved:
     upto: int
 
 
+@dataclass(frozen=True)
+class DataPromoted:
+    """The database answers to :class:`PromoteData`."""
+
+    term: Term
+    ok: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class DataYielded:
+    """The database answers to :class:`YieldData`; not ok: it is unsure whether the other gateway has everything."""
+
+    ok: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class FollowerSeen:
+    """How the passive gateway's database follows.
+
+    :param streaming: it is connected.
+    :param caught_up: it has confirmed what had been written a moment ago.
+    """
+
+    streaming: bool
+    caught_up: bool
+
+
+@dataclass(frozen=True)
+class SynchronousSet:
+    """The database answers to :class:`SetSynchronous`."""
+
+    on: bool
+
+
 Event = (
     Heard
     | Carrier
     | AddressSeen
     | StrangerSeen
+    | CloneHeard
     | NotAsked
     | HealthReport
     | Renewed
@@ -111,6 +155,10 @@ Event = (
     | FailoverRequested
     | MaintenanceSet
     | TermsReserved
+    | DataPromoted
+    | DataYielded
+    | FollowerSeen
+    | SynchronousSet
 )
 
 
@@ -167,6 +215,30 @@ class ReserveTerms:
 
 
 @dataclass(frozen=True)
+class PromoteData:
+    """Make the database writable; answered by :class:`DataPromoted`."""
+
+    term: Term
+
+
+@dataclass(frozen=True)
+class YieldData:
+    """Refuse writes and wait until the other gateway has the last one; answered by :class:`DataYielded`."""
+
+
+@dataclass(frozen=True)
+class DemoteData:
+    """Make the database read-only, whatever becomes of transactions that are under way."""
+
+
+@dataclass(frozen=True)
+class SetSynchronous:
+    """Let commits wait for the other gateway, or no longer; answered by :class:`SynchronousSet`."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class Note:
     """A decision or an observation, in plain words, with its evidence."""
 
@@ -185,4 +257,18 @@ class HandoverEnded:
     took_s: float
 
 
-Effect = Send | ProbeAddresses | Claim | Release | Renew | Announce | ReserveTerms | Note | HandoverEnded
+Effect = (
+    Send
+    | ProbeAddresses
+    | Claim
+    | Release
+    | Renew
+    | Announce
+    | ReserveTerms
+    | PromoteData
+    | YieldData
+    | DemoteData
+    | SetSynchronous
+    | Note
+    | HandoverEnded
+)

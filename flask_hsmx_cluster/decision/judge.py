@@ -32,7 +32,7 @@ def judge_silence(readings: Collection[Reading], gated: bool) -> Verdict:
     """Return what to do when all heartbeats are gone and a full burst stayed unanswered.
 
     :param readings: what each virtual-IP port says; evidence is per port, the role is per node.
-    :param gated: maintenance, or none of the reference addresses can be reached.
+    :param gated: maintenance, none of the reference addresses can be reached, or a clone of this gateway is heard.
     """
     facts = (Reading.ANSWERED in readings, Reading.SILENT in readings, gated)
     for pattern, verdict in SILENCE_TABLE:

@@ -120,6 +120,7 @@ class Beat:
 
     :param listening: still in its boot hold.
     :param served: demonstrably served clients since it lost sight of the other gateway.
+    :param synchronous: what it writes is confirmed by both gateways.
     :param spread: this heartbeat goes over half of the paths, the next one over the others.
     :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
     :param revision: revision of the cluster settings in force.
@@ -133,6 +134,7 @@ class Beat:
     maintenance: bool = False
     served: bool = False
     spread: bool = False
+    synchronous: bool = False
     lease_left_ms: int = 0
     position: int = 0
     revision: int = 0
@@ -197,6 +199,7 @@ class Plan:
     :param ports: names of the virtual-IP ports; their order is the same on both gateways.
     :param addresses: the virtual IPs on each port, as people read them.
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
+    :param data: the database is shared, too.
     """
 
     node: str
@@ -208,6 +211,7 @@ class Plan:
     timing: Timing
     revision: int = 0
     peer_macs: tuple[bytes, ...] = ()
+    data: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 #: The passive asks for the virtual IPs this often, always, s (rule 1).
 PROBE_EVERY_S = 0.5
 #: In hold it asks this often, s: ARP inspection disables a port at 15 packets a second (rule 12). In the one second
-#: around the end of a lease it is up to 18, if the kernel is at its latest.
+#: around the end of a lease it asks up to 18 times, if the kernel is at its latest: 36 frames with two addresses on
+#: one port. Slower would be a longer outage; docs/deciding.md says what such a switch needs.
 HOLD_PROBE_EVERY_S = 0.5
+#: While it waits, its bursts come so seldom that it asks at most this often a second: with two addresses on one port
+#: these are 10 frames.
+WAIT_PROBES_PER_S = 5
 #: The kernel ends a lease up to half a second late: it rounds the time (ADDRCONF_TIMER_FUZZ, 0.25 s), and its timer
 #: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms. During that time it asks more often.
 EXPIRY_LATE_S = 0.7
 EXPIRY_PROBE_EVERY_S = 0.045
+#: Until a machine that may only stand still counts as gone it asks this often, s.
+STALL_PROBE_EVERY_S = 0.2
 #: The dead time is longer than the longest stall seen by this factor.
 STALL_MARGIN = 1.25
 #: A stall is remembered this long, s: a short cut of every wire looks the same, and must not slow fail-overs for ever.
@@ -37,6 +43,8 @@ GATE_LEASES = 3
 TIE_PATIENCE_S = 2.0
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
 ARP_ALONE_LEASES = 2
+#: Why a gateway that has a clone claims nothing.
+CLONE_WORDS = "another machine with this gateway's identity is alive and could claim as well"
 
 
 @dataclass
@@ -107,6 +115,7 @@ class Passive:
             if self.adopting is not None:
                 self.adopting = None
                 core.do(Release())
+                core.data.end()
             if core.phase not in (Phase.LISTENING, Phase.FOLLOWING):
                 core.phase = Phase.FOLLOWING
             if core.why == JUST_STARTED:
@@ -145,6 +154,8 @@ class Passive:
             core.role,
             any(port.carrier for port in core.ports.values()),
         )
+        if core.clone_near():
+            reason = "another machine uses its identity"
         if not reason:
             self.ready_until = core.now + HANDOVER_MOST_S
         core.do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))
@@ -162,7 +173,8 @@ class Passive:
             return
         if core.now >= self.next_probe - (PROBE_EVERY_S / 4 if core.beats_now else 0):
             self.next_probe = core.now + PROBE_EVERY_S
-            core.probe_addresses()
+            if core.phase is not Phase.WAITING:  # there the bursts ask
+                core.probe_addresses()
         if core.phase is Phase.LISTENING:
             if core.now < self.listen_until:
                 return
@@ -188,6 +200,7 @@ class Passive:
             and core.now - self.peer_passive_since > 2 * core.plan.timing.interval_s
             and core.now >= self.yield_until
             and core.active.handover is None
+            and not core.clone_near()
         )
 
     def _break_tie(self) -> None:
@@ -235,7 +248,7 @@ class Passive:
             burst.sent += 1
             core.send(Kind.PROBE)
             core.probe_addresses()
-            burst.next_at = min(core.now + EXPIRY_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
+            burst.next_at = min(core.now + STALL_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
         else:
             self.burst = None
             self._judge(burst)
@@ -274,7 +287,7 @@ class Passive:
         return min(max(2 * slowest, TAIL_LEAST_S), TAIL_MOST_S)
 
     def _judge(self, burst: Burst) -> None:
-        core = self.core
+        core, timing = self.core, self.core.plan.timing
         if self.adopting is not None:
             self._adopt(burst)
             return
@@ -282,16 +295,19 @@ class Passive:
             return
         cold = not core.peer_was_active
         readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
-        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
+        clone = core.clone_near()
+        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes or clone
         verdict = Verdict.CLAIM if not core.plan.peer else judge.judge_silence(list(readings.values()), gated)
         evidence = (
             *self._path_words(burst),
             *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
+            *((CLONE_WORDS,) if clone else ()),
         )
         silent_for = core.now - max(core.peer_at or core.began, core.began)
         if (
             verdict is Verdict.WAIT
-            and silent_for > GATE_LEASES * core.plan.timing.lease_s
+            and not clone
+            and silent_for > GATE_LEASES * timing.lease_s
             and any(port.carrier for port in core.ports.values())
         ):
             core.claim(
@@ -315,11 +331,10 @@ class Passive:
             self.begin_hold()
         else:
             if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
-                core.note(
-                    "wait", "warning", f"{core.plan.peer_name} is not heard, but silence proves nothing here", evidence
-                )
+                why = "a clone of this gateway is heard" if clone else "silence proves nothing here"
+                core.note("wait", "warning", f"{core.plan.peer_name} is not heard, but {why}", evidence)
             core.phase = Phase.WAITING
-            self.wait_until = core.now + core.plan.timing.lease_s / 4
+            self.wait_until = burst.started + max(timing.lease_s / 4, timing.burst_probes / WAIT_PROBES_PER_S)
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core
@@ -338,6 +353,7 @@ class Passive:
             )
         else:
             core.do(Release())
+            core.data.end()
 
     def begin_hold(self) -> None:
         core = self.core
@@ -349,7 +365,9 @@ class Passive:
         timing = core.plan.timing
         if core.now < hold.next_probe:
             return
-        if core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough():
+        may_claim = not core.clone_near()
+        alone = core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
+        if alone and may_claim:
             self.hold = None
             core.claim(
                 "the address answered for two leases without one authenticated sign of life",
@@ -358,7 +376,7 @@ class Passive:
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
-        if core.now >= hold.expiry and silent:
+        if core.now >= hold.expiry and silent and may_claim:
             since = max((port.answered_at or 0.0) for port in readable)
             self.hold = None
             core.claim(

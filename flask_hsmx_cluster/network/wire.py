@@ -12,7 +12,7 @@ from ..errors import NetworkError
 
 #: IEEE 802 local experimental EtherType 1.
 ETHERTYPE_HEARTBEAT = 0x88B5
-#: Locally administered multicast group of Ethernet heartbeats, until the peer's MAC is known.
+#: Locally administered multicast group of Ethernet heartbeats: until the peer's MAC is known, and for clones.
 GROUP_MAC = bytes.fromhex("0348534d5801")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _ETH_P_ALL = 0x0003
@@ -128,7 +128,8 @@ class PortSocket:
             except OSError:
                 break
             frame = parse(data)
-            if frame is not None and data[6:12] != self.mac:
+            # A copied machine may have our own MAC too: its heartbeats are told from ours by what is signed.
+            if isinstance(frame, HeartbeatFrame) or (frame is not None and data[6:12] != self.mac):
                 found.append(frame)
         return found
 

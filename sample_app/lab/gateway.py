@@ -18,7 +18,17 @@ from flask_hsmx_cluster.control import ControlClient
 from flask_hsmx_cluster.errors import AgentUnavailable
 
 from .namespace import LabError, Namespace
-from .privileges import AGENT_CAPABILITIES, AGENT_UID, GROUP, NO_CAPABILITIES, REPOSITORY, WEB_UID, command
+from .postgres import PostgresServer
+from .privileges import (
+    AGENT_CAPABILITIES,
+    AGENT_UID,
+    GROUP,
+    NO_CAPABILITIES,
+    POSTGRES_UID,
+    REPOSITORY,
+    WEB_UID,
+    command,
+)
 
 
 class CommandFailed(LabError):
@@ -54,6 +64,8 @@ class Gateway:
         self.environment: dict[str, str] = {}
         self.agent: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
+        #: Its own PostgreSQL, if :meth:`add_postgres` gave it one.
+        self.postgres: PostgresServer | None = None
         self._gateway_address = ""
 
     def __repr__(self) -> str:
@@ -82,6 +94,39 @@ class Gateway:
         self.namespace.sysctl({"net/ipv4/ip_unprivileged_port_start": 0, "net/ipv4/ip_forward": 1})
         self.boot()
 
+    def add_postgres(self, settings: Mapping[str, str] | None = None) -> PostgresServer:
+        """Give it a PostgreSQL of its own, not started yet, on its addresses of the links.
+
+        :param settings: more lines of ``postgresql.conf``; none: as Debian's package leaves it, but for the addresses.
+        """
+        links = [self.address(port).partition("/")[0] for port in self.addresses if port in ("sync0", "backup0")]
+        self.postgres = PostgresServer(
+            self.directory / "postgres", addresses=["127.0.0.1", *links], settings=settings,
+            command=lambda *argv: self._command(POSTGRES_UID, NO_CAPABILITIES, *argv),
+        )
+        self.postgres.create()
+        return self.postgres
+
+    def install_postgres(self) -> None:
+        """Give it a PostgreSQL with the firmware's database, prepared as the documentation tells an operator."""
+        server = self.add_postgres()
+        server.start()
+        with server.connect() as connection:
+            connection.execute("CREATE ROLE hsmx LOGIN")
+            connection.execute("CREATE DATABASE hsmx OWNER hsmx")
+        server.database = "hsmx"
+        self.environment["SQLALCHEMY_DATABASE_URI"] = f"postgresql+psycopg://hsmx@/hsmx?host={server.directory}"
+        self.environment["FIRMWARE_STATE_DIR"] = str(self.directory / "home")
+        listen = [part for address in server.addresses[1:] for part in ("--listen", address)]
+        self.cli("database", "prepare", "--dsn", server.dsn, *listen, uid=AGENT_UID)
+        server.stop()  # it is started again with the gateway, and with its new settings
+
+    def remove_postgres(self) -> None:
+        """End its PostgreSQL and remove all of it."""
+        if self.postgres is not None:
+            self.postgres.remove()
+            self.postgres = None
+
     def boot(self) -> None:
         """Give the machine a new boot id, its ports and its own addresses; no process is started."""
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
@@ -102,7 +147,9 @@ class Gateway:
     # Its processes
 
     def start(self) -> None:
-        """Start the web app and the agent."""
+        """Start the database if there is one, the web app and the agent."""
+        if self.postgres is not None and not self.postgres.running():
+            self.postgres.start()
         self.start_web()
         self.start_agent()
 
@@ -151,6 +198,8 @@ class Gateway:
             if process is not None:
                 process.wait(5)
         self.agent = self.web = None
+        if self.postgres is not None:
+            self.postgres.reap()
 
     def log(self, name: str) -> str:
         """Return what ``agent`` or ``web`` has logged since the lab began."""
@@ -159,14 +208,14 @@ class Gateway:
 
     # Talking to it
 
-    def cli(self, *arguments: str, timeout_s: float = 60) -> Any:
+    def cli(self, *arguments: str, timeout_s: float = 60, uid: int = WEB_UID) -> Any:
         """Run ``flask cluster ... --json`` on the gateway as the web app's user, and return what it prints.
 
         :raises CommandFailed: it ended with an error, which the message holds.
         """
         flask = (sys.executable, "-m", "flask", "--app", self.app, "cluster", *arguments, "--json")
         done = subprocess.run(
-            self._command(WEB_UID, NO_CAPABILITIES, *flask), cwd=self.directory, env=self._environment(),
+            self._command(uid, NO_CAPABILITIES, *flask), cwd=self.directory, env=self._environment(),
             capture_output=True, text=True, timeout=timeout_s,
         )
         if done.returncode:

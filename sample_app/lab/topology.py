@@ -51,6 +51,7 @@ class Lab:
     :param sync: how the synchronisation cable runs.
     :param backup: how the backup cable runs; None for no such cable.
     :param app: the gateways' application factory, as ``flask --app`` takes it.
+    :param postgres: give each gateway a PostgreSQL of its own, prepared; the app has to use it.
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
 
@@ -67,10 +68,12 @@ class Lab:
         backup: CableKind | None = "direct",
         app: str = "sample_app.lab.bare_firmware:create_app",
         keep_files: bool = False,
+        postgres: bool = False,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
         self.keep_files = keep_files
+        self._postgres = postgres
         self.cables: dict[str, CableKind] = {"lan": "switch", "sync": sync}
         if backup:
             self.cables["backup"] = backup
@@ -102,6 +105,8 @@ class Lab:
             undo.callback(_remove, self.name, keep_files=self.keep_files)
             self._build()
             self.faults = undo.enter_context(contextlib.closing(Faults(self)))
+            for gateway in self.gateways:
+                undo.callback(gateway.remove_postgres)
             self._undo = undo.pop_all()
         return self
 
@@ -140,6 +145,8 @@ class Lab:
         self.directory.mkdir(mode=0o755)
         for gateway in self.gateways:
             gateway.prepare(self.router_address)
+            if self._postgres:
+                gateway.install_postgres()
 
     def _wiring(self) -> Iterator[str]:
         bridge = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"

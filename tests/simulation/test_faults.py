@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import Beat, Kind, Motive, Timing
+from flask_hsmx_cluster.decision.core import CLONE_HEARD_S
+from flask_hsmx_cluster.decision.model import Beat, Kind, Motive, Phase, Timing
 
 from .world import ADDRESS, ALL_PATHS, Machine, World, active
 
@@ -341,3 +342,119 @@ def test_the_second_stall_moves_nothing(world: World) -> None:
     world.machines["b"].inbox.clear()
     world.run(1)
     assert active(world) == ["b"] and world.none_longest < 0.6, world.log
+
+
+def hear_clone(world: World, name: str, seconds: float) -> None:
+    """Let time pass while a clone of a gateway proves itself to it, five times a second."""
+    for _ in range(round(seconds / 0.2)):
+        world._tell(world.machines[name], events.CloneHeard("lan0 (Ethernet)"))
+        world.run(0.2)
+
+
+def test_no_claim_while_a_clone_is_heard_and_one_after_it(world: World) -> None:
+    hear_clone(world, "b", 1)
+    world.power_off("a")
+    hear_clone(world, "b", 20)
+    assert not world.holders(), "a clone may claim as well: two machines with one identity on one address"
+    world.run(CLONE_HEARD_S + 1.5)
+    assert world.holders() == ["b"], world.log
+
+
+def test_a_clone_that_is_heard_first_during_the_burst_counts_too(world: World) -> None:
+    world.power_off("a")
+    world.run(0.02)
+    assert not world.holders()
+    hear_clone(world, "b", 3)
+    assert not world.holders(), world.log
+
+
+def test_a_clone_keeps_a_hold_from_its_claim(world: World) -> None:
+    world.kill("a")
+    hear_clone(world, "b", 8)
+    assert not world.holders(), "the kernel of a has dropped the address, and nobody may take it"
+    world.run(CLONE_HEARD_S + 1.5)
+    assert world.holders() == ["b"], world.log
+
+
+def test_a_clone_keeps_a_boot_hold_from_its_claim() -> None:
+    world = World(seed=3)
+    world.start("a")
+    hear_clone(world, "a", world.timing.boot_hold_s + 8)
+    assert not world.holders()
+    world.run(CLONE_HEARD_S + 1.5)
+    assert world.holders() == ["a"], world.log
+
+
+def test_a_clone_keeps_its_twin_from_the_tie_break() -> None:
+    """Of two passives that hear each other the one without a clone goes first, whoever it is."""
+    for name in "ab":
+        world = World(seed=4)
+        world.start("a")
+        world.start("b")
+        hear_clone(world, name, world.timing.boot_hold_s + 5)
+        assert active(world) == [world.other(name).name], world.log
+
+
+def test_an_active_gateway_goes_on_although_it_has_a_clone(world: World) -> None:
+    hear_clone(world, "a", 10)
+    assert active(world) == ["a"] and world.none_longest == 0
+    assert [note.kind for note in world.machines["a"].notes].count("clone_alive") == 1
+
+
+def test_the_role_is_not_handed_to_a_gateway_that_has_a_clone(world: World) -> None:
+    hear_clone(world, "b", 0.4)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(1)
+    assert active(world) == ["a"] and not world.machines["a"].handovers[-1].ok, world.log
+
+
+def most_in_a_second(times: list[float]) -> int:
+    """Return how many of these moments, in order, lie in one second at most."""
+    return max((sum(start <= at < start + 1.0 for at in times) for start in times), default=0)
+
+
+@pytest.mark.parametrize("probes", [2, 5, 10])
+def test_a_waiting_gateway_asks_seldom(probes: int) -> None:
+    """ARP inspection disables a switch port at 15 packets a second; each question is two with two addresses."""
+    world = World(seed=2, timing=Timing(burst_probes=probes))
+    world.form()
+    machine = world.machines["b"]
+    assert machine.core is not None
+    hear_clone(world, "b", 1)
+    world.power_off("a")
+    hear_clone(world, "b", 1)
+    machine.asked.clear()
+    hear_clone(world, "b", 20)  # else it would not wait for longer than three leases
+    assert machine.core.phase is Phase.WAITING, world.log
+    assert 60 <= len(machine.asked) <= 105
+    assert most_in_a_second(machine.asked) <= max(5, probes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_hold_asks_seldom_but_around_the_end_of_a_lease(seed: int) -> None:
+    world = World(seed, timing=Timing(lease_s=5))
+    world.form()
+    world.run(0.023 * seed)
+    machine = world.machines["b"]
+    machine.asked.clear()
+    world.kill("a")
+    killed = world.now
+    world.run(world.timing.lease_s + 1)
+    assert active(world) == ["b"]
+    assert most_in_a_second([at for at in machine.asked if killed + 1 < at < killed + 3]) <= 3
+    assert most_in_a_second(machine.asked) <= 18, "what docs/deciding.md says"
+
+
+def test_a_gateway_that_is_patient_after_a_stall_asks_seldom(world: World) -> None:
+    core = world.machines["b"].core
+    assert core is not None
+    core.passive.stall_s, core.passive._stall_at = 1.5, world.now
+    world.machines["b"].asked.clear()
+    began = world.now
+    world.power_off("a")
+    world.machines["b"].inbox.clear()
+    world.run(1.6)
+    assert not active(world)
+    assert most_in_a_second([at for at in world.machines["b"].asked if at > began + 0.3]) <= 6
+    world.run(0.5)
+    assert active(world) == ["b"], world.log

@@ -29,6 +29,19 @@ TIMING = Timing()
 
 
 @dataclass
+class Database:
+    """One gateway's PostgreSQL, as slow or broken as a test wants it."""
+
+    delay_s: float = 0.015
+    broken: bool = False  #: it answers with an error
+    silent: bool = False  #: it does not answer
+    confirms: bool = True  #: the other one has everything in time
+    term: Term | None = None  #: the reign for which it takes writes
+    synchronous: bool = False
+    log: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Machine:
     """One gateway: a core, and the kernel that holds its address."""
 
@@ -40,6 +53,7 @@ class Machine:
     refuses: bool = False  #: its kernel takes no address
     carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
     lease_until: float = float("-inf")
+    database: Database = field(default_factory=Database)
     reserved: int = 0
     reign: tuple[int, int] | None = None
     boots: int = 1
@@ -48,13 +62,14 @@ class Machine:
     newest: int = 0
     notes: list[events.Note] = field(default_factory=list)
     handovers: list[events.HandoverEnded] = field(default_factory=list)
+    asked: list[float] = field(default_factory=list)  #: when it asked for the addresses
     terms: list[Term] = field(default_factory=list)
 
 
 class World:
     """Two gateways, their cables, a LAN with clients."""
 
-    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True) -> None:
+    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
         self.now = 1000.0
@@ -64,6 +79,7 @@ class World:
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
+        self.data = data
         self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
@@ -83,6 +99,7 @@ class World:
             ports=("lan0",),
             addresses=(ADDRESS,),
             timing=self.timing,
+            data=self.data,
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
@@ -217,6 +234,7 @@ class World:
                 case events.Send():
                     self._deliver(machine, effect)
                 case events.ProbeAddresses():
+                    machine.asked.append(self.now)
                     self._probe(machine)
                 case events.Claim() if machine.refuses:
                     self._tell(machine, events.ClaimFailed("Permission denied"))
@@ -239,11 +257,36 @@ class World:
                 case events.ReserveTerms():
                     machine.reserved = effect.upto
                     machine.inbox.append((self.now + 0.1, events.TermsReserved(effect.upto), 0))
+                case events.PromoteData() | events.YieldData() | events.DemoteData() | events.SetSynchronous():
+                    self._database(machine, effect)
                 case events.Note():
                     machine.notes.append(effect)
                     self.log.append(f"{self.now:.3f} {machine.name}: {effect.text} {list(effect.evidence)}")
                 case events.HandoverEnded():
                     machine.handovers.append(effect)
+
+    def _database(self, machine: Machine, effect: events.Effect) -> None:
+        one = machine.database
+        one.log.append(type(effect).__name__)
+        answer: events.Event | None = None
+        match effect:
+            case events.PromoteData():
+                one.term = None if one.broken or one.silent else effect.term
+                answer = events.DataPromoted(effect.term, not one.broken, "it is down" if one.broken else "")
+            case events.YieldData():
+                one.term = None
+                answer = events.DataYielded(one.confirms, "" if one.confirms else "the last writes are not confirmed")
+            case events.DemoteData():
+                one.term, one.synchronous = None, False
+            case events.SetSynchronous():
+                one.synchronous = effect.on
+                answer = events.SynchronousSet(effect.on)
+        if answer is not None and not one.silent:
+            machine.inbox.append((self.now + one.delay_s, answer, 0))
+
+    def follow(self, name: str, follows: bool) -> None:
+        """Tell a gateway how the other one's database follows, as its agent does several times a second."""
+        self._tell(self.machines[name], events.FollowerSeen(follows, follows))
 
     # The wires ------------------------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import socket
 import stat
 import threading
@@ -182,20 +184,53 @@ def test_concurrency_is_bounded_and_leaves_room_for_the_operator(server: Control
     assert sum(answer["ok"] for answer in answers) == control_server.MAX_RELAYED + 1
 
 
-def test_more_than_all_places_wait_for_one(server: ControlServer) -> None:
-    held = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(control_server.MAX_CONCURRENT)]
-    for connection in held:
-        connection.connect(str(server._path))
-    _wait_for(lambda: server._places._value == 0)  # type: ignore[attr-defined]
+def test_more_than_all_places_wait_for_one(server: ControlServer, service: FakeService) -> None:
+    service.gate.clear()
     answers: list[dict[str, Any]] = []
-    waiting = threading.Thread(target=lambda: answers.append(ask(server, "status")))
-    waiting.start()
-    waiting.join(0.1)
+
+    def look() -> None:
+        answers.append(ask(server, "status"))
+
+    threads = [threading.Thread(target=look) for _ in range(control_server.MAX_CONCURRENT + 1)]
+    for thread in threads:
+        thread.start()
+    _wait_for(lambda: server._places._value == 0)  # type: ignore[attr-defined]
+    threads[-1].join(0.1)
     assert not answers
-    for connection in held:
-        connection.close()
-    waiting.join(10)
-    assert answers[0]["ok"]
+    service.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(answers) == len(threads) and all(answer["ok"] for answer in answers)
+
+
+def test_a_user_with_half_sent_lines_keeps_nobody_waiting(
+    server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PROMPT_S", 0.2), ("READ_TIMEOUT_S", 600.0), ("DRAIN_TIMEOUT_S", 600.0)):
+        monkeypatch.setattr(control_server, name, seconds)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(20)]
+        for connection in held:
+            connection.connect(str(server._path))
+            connection.sendall(b'{"verb"')
+        assert client(server).call("status"), "who sends in one go is served meanwhile, also the same user"
+        _wait_for(lambda: len(select.select(held, [], [], 0)[0]) >= len(held) - control_server.MAX_SLOW)
+        answers = [json.loads(connection.recv(65536)) for connection in select.select(held, [], [], 0)[0]]
+    assert len(answers) == len(held) - control_server.MAX_SLOW
+    assert {answer["error"]["code"] for answer in answers} == {"refused"}
+    assert all("half-sent" in answer["error"]["message"] for answer in answers)
+    slow = server._slow[os.getuid()]
+    _wait_for(lambda: slow._value == control_server.MAX_SLOW)  # type: ignore[attr-defined]
+
+
+def test_a_line_may_come_in_pieces(server: ControlServer) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(str(server._path))
+        for piece in (b'{"verb"', b': "sta', b'tus"}', b"\n"):
+            time.sleep(2 * control_server.PROMPT_S)
+            connection.sendall(piece)
+        assert json.loads(connection.recv(65536))["ok"]
 
 
 def test_rate_is_limited(server: ControlServer) -> None:

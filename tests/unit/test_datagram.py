@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent.datagram import LONGEST, Challenges, Codec, Received, Refusal, path_tag
+from flask_hsmx_cluster.agent.datagram import LONGEST, Challenges, Clone, Codec, Received, Refusal, path_tag
 from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
 
 A, B = b"\xaa" * 16, b"\xbb" * 16
-SYNC, BACKUP = path_tag("sync"), path_tag("backup")
+SYNC, BACKUP, LAN = path_tag("sync"), path_tag("backup"), path_tag("ethernet")
 
 
 def codec(node: bytes, peer: bytes, incarnation: int = 1, key: bytes = b"k" * 32, cluster: bytes = b"c" * 8) -> Codec:
@@ -53,6 +53,7 @@ beats = st.builds(
     maintenance=st.booleans(),
     served=st.booleans(),
     spread=st.booleans(),
+    synchronous=st.booleans(),
     lease_left_ms=st.integers(0, 2**32 - 1),
     position=st.integers(0, 2**64 - 1),
     revision=st.integers(0, 2**32 - 1),
@@ -116,7 +117,8 @@ def test_identity_refusals() -> None:
     assert b.decode(codec(A, B, cluster=b"x" * 8).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.OTHER_CLUSTER
     assert b.decode(codec(A, B, key=b"x" * 32).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.BAD_SIGNATURE
     assert b.decode(codec(b"\xcc" * 16, B).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.STRANGER
-    assert b.decode(codec(B, A, incarnation=77).encode(beat(), SYNC, 1), SYNC, 1) is Refusal.CLONE
+    assert isinstance(b.decode(codec(B, A, incarnation=77).encode(beat(), SYNC, 1), SYNC, 1), Clone)
+    assert b.counters["refused_clone"] == 1
     other_key = Codec(b"c" * 8, A, B, {2: b"k" * 32}, 2, b"i" * 8, Challenges())
     assert b.decode(other_key.encode(beat(), SYNC, 1), SYNC, 1) is Refusal.UNKNOWN_KEY
 
@@ -169,3 +171,54 @@ def test_a_recording_on_one_path_keeps_no_other_path_from_proving_itself() -> No
         b.decode(a.encode(beat(), BACKUP, 1.0), BACKUP, 1.0)
         b.decode(recorded, SYNC, 1.0)  # between any two of the peer's
     assert isinstance(a.decode(b.encode(beat(), BACKUP, 1.0), BACKUP, 1.0), Received)
+
+
+def heard_clone(listener: Codec, data: bytes, tag: int = LAN) -> Clone:
+    found = listener.decode(data, tag, 1.0)
+    assert isinstance(found, Clone)
+    return found
+
+
+def test_two_machines_with_one_identity_prove_each_other() -> None:
+    one, copy = codec(A, B), codec(A, B, incarnation=2)
+    first = heard_clone(copy, one.encode(beat(), LAN, 1.0))
+    assert not first.proven, "it may be a recording"
+    answer = heard_clone(one, copy.encode(beat(), LAN, 1.0, first.challenge))
+    assert answer.proven
+    assert heard_clone(copy, one.encode(beat(), LAN, 1.0, answer.challenge)).proven
+
+
+def test_a_recording_of_ourselves_proves_no_clone() -> None:
+    """What was recorded of our own earlier run, and of a clone that has gone meanwhile, answers no challenge of now."""
+    earlier, peer = codec(A, B), codec(B, A)
+    recorded = []
+    for _ in range(5):
+        recorded.append(earlier.encode(beat(), LAN, 1.0))
+        peer.decode(recorded[-1], LAN, 1.0)
+        earlier.decode(peer.encode(beat(), LAN, 1.0), LAN, 1.0)
+    restarted = codec(A, B, incarnation=2)
+    copy = codec(A, B, incarnation=3)
+    challenge = heard_clone(copy, restarted.encode(beat(), LAN, 1.0)).challenge
+    proof = copy.encode(beat(), LAN, 1.0, challenge)
+    assert heard_clone(restarted, proof).proven
+    recorded.append(proof)
+    for _ in range(3):
+        assert not any(heard_clone(restarted, data).proven for data in recorded)
+    assert restarted.decode(restarted.encode(beat(), LAN, 1.0, challenge), LAN, 1.0) is Refusal.REPLAY
+
+
+def test_a_clone_is_proven_on_the_path_of_its_answer_only() -> None:
+    one, copy = codec(A, B), codec(A, B, incarnation=2)
+    challenge = heard_clone(copy, one.encode(beat(), LAN, 1.0)).challenge
+    assert not heard_clone(one, copy.encode(beat(), SYNC, 1.0, challenge)).proven
+
+
+def test_a_proof_of_a_clone_keeps_the_peer_from_nothing() -> None:
+    one, copy, peer = codec(A, B), codec(A, B, incarnation=2), codec(B, A)
+    greet(one, peer)
+    challenge = heard_clone(copy, one.encode(beat(), LAN, 1.0)).challenge
+    assert heard_clone(one, copy.encode(beat(), LAN, 1.0, challenge)).proven
+    assert isinstance(one.decode(peer.encode(beat(), SYNC, 1.0), SYNC, 1.0), Received)
+    restarted = codec(B, A, incarnation=7)
+    greet(restarted, one)
+    assert isinstance(one.decode(restarted.encode(beat(), SYNC, 1.0), SYNC, 1.0), Received)

@@ -21,7 +21,7 @@ ALLOWED = {
             "extension", "replication"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
-DESCRIBING = {"coverage", "declare", "rules", "scope"}
+DESCRIBING = {"credentials", "coverage", "declare", "rules", "scope"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 

@@ -279,6 +279,39 @@ def test_settings_that_a_late_port_kept_out_of_force_come_into_force_with_it(wor
     assert job() == "in force" and len(hot.applied) == applied, "once"
 
 
+def test_settings_that_are_not_in_force_are_told_with_the_reason(world: World) -> None:
+    service, hot = world.b.service, world.b.hot
+
+    def alarms() -> list[str]:
+        return [alarm["key"] for alarm in service.status()["alarms"]]
+
+    assert "settings_not_in_force" not in alarms()
+    hot.membership, hot.role, hot.refuse = None, "standalone", "There is no port lan0 on this gateway."
+    service.start()
+    found = service.status()
+    assert found["node"]["role"] == "standalone" and found["node"]["phase"] == "out_of_force"
+    assert "not in force: There is no port lan0" in found["node"]["why"] and found["cluster"]["revision"] == 2
+    assert not found["readiness"]["ready"] and "not in force" in found["readiness"]["reasons"][0]
+    (alarm,) = found["alarms"]
+    assert alarm["severity"] == "critical" and "no port lan0" in alarm["text"] and "Mend it." in alarm["remedy"]
+    hot.refuse = "No buffer space"
+    job = service.periodic_jobs()["put settings in force"][1]
+    job()
+    assert "No buffer space" in service.status()["node"]["why"], "the present reason, not the first one"
+    hot.refuse = ""
+    job()
+    assert alarms() == [] and service.status()["node"]["role"] == "passive"
+
+
+def test_who_has_left_meanwhile_has_no_settings_to_be_in_force(world: World) -> None:
+    service, hot = world.b.service, world.b.hot
+    hot.membership, hot.role, hot.refuse = None, "standalone", "There is no port lan0 on this gateway."
+    service.start()
+    service.leave(force=True)
+    found = service.status()
+    assert found["alarms"] == [] and found["cluster"] is None and found["node"].get("phase") != "out_of_force"
+
+
 def test_maintenance_survives_a_restart_and_expires(world: World) -> None:
     assert world.b.service.maintenance(True, 600) == {"on": True, "left_s": 600}
     world.restart("B")
@@ -304,6 +337,7 @@ def test_status_has_the_documented_keys(world: World) -> None:
     status = world.a.service.status()
     assert set(status) == {
         "node", "peer", "cluster", "paths", "virtual_ips", "alarms", "readiness", "jobs", "counters", "pairing",
+        "data",
     }  # fmt: skip
     assert {"id", "name", "role", "firmware", "version", "protocol"} <= set(status["node"])
     assert status["peer"]["firmware"] == "5.3" and status["cluster"]["revision"] == 2

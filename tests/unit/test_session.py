@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.agent import session as session_module
+from flask_hsmx_cluster.agent import transport as transport_module
+from flask_hsmx_cluster.agent.database_hand import DatabaseHand
+from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
 from flask_hsmx_cluster.agent.frames import PortFrames
 from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort
+from flask_hsmx_cluster.agent.transport import EthernetPath
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Path, Phase, Plan, Role, Start, Timing
@@ -32,6 +36,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(session_module, "boot_time_s", clock)
+    monkeypatch.setattr(transport_module, "boot_time_s", clock)
     return clock
 
 
@@ -60,7 +65,7 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(
         anything, core, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2}, references,
-        lambda result: None,
+        lambda result: None, DatabaseHand(None),
     )  # fmt: skip
 
 
@@ -125,3 +130,60 @@ def test_silence_is_no_proof_before_the_probes_are_built(clock: Clock) -> None:
         clock.now += 0.01
         session.perform(core.wake(clock.now))
     assert core.role is Role.ACTIVE
+
+
+class Wire:
+    """A LAN with two agents of one identity: what one sends to the group, the other hears."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, bytes | None]] = []
+
+    def send_heartbeat(self, data: bytes, to: bytes | None) -> bool:
+        self.sent.append((data, to))
+        return True
+
+
+def twin(clock: Clock, incarnation: int) -> tuple[Session, Wire]:
+    core = core_at(clock.now)
+    session, wire = session_of(core), Wire()
+    session.codec = Codec(
+        b"c" * 8, b"\xaa" * 16, b"\xbb" * 16, {1: b"k" * 32}, 1, bytes([incarnation] * 8), Challenges()
+    )
+    path = EthernetPath("lan0 (Ethernet)", path_tag("ethernet"), "lan0")
+    stand_in: Any = wire
+    path.wire, path.peer_mac = stand_in, PEER_MAC
+    session.ethernet = {"lan0": path}
+    return session, wire
+
+
+def hear(session: Session, wire: Wire) -> None:
+    """Take everything that a wire has brought to the group; what goes to the peer's MAC does not get here."""
+    path = session.ethernet["lan0"]
+    for data, to in wire.sent:
+        if to is None:
+            session._message(path.name, path.tag, data)
+    wire.sent.clear()
+
+
+def test_two_agents_of_one_identity_find_each_other_although_they_talk_to_the_peer(clock: Clock) -> None:
+    (one, from_one), (copy, from_copy) = twin(clock, 1), twin(clock, 2)
+    for _ in range(50):
+        clock.now += 0.1
+        for session, wire in ((one, from_copy), (copy, from_one)):
+            session.perform(session.core.wake(clock.now))
+            hear(session, wire)
+    assert one.core.clone_near() and copy.core.clone_near()
+    assert one.core.role is Role.PASSIVE and copy.core.role is Role.PASSIVE
+
+
+def test_a_recording_is_answered_now_and_then_and_stops_no_failover(clock: Clock) -> None:
+    session, wire = twin(clock, 1)
+    earlier, recorded = twin(clock, 2)
+    earlier.perform(earlier.core.wake(clock.now))
+    data, _ = recorded.sent[0]
+    wire.sent.clear()
+    for _ in range(1000):
+        clock.now += 0.001
+        session._message("lan0 (Ethernet)", path_tag("ethernet"), data)
+    assert 4 <= len(wire.sent) <= 6
+    assert session.clone_at == clock.now and not session.core.clone_near()

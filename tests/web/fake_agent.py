@@ -103,8 +103,9 @@ class FakeAgent:
 
     def verb_events(self, limit: int = 100, before: int | None = None) -> Json:
         newest = 120 if before is None else before - 1
+        kinds = ("active", "alarm_path_sync", "of_a_later_version")
         return {"events": [
-            {"id": number, "at": f"2030-05-06T07:08:{number % 60:02}+00:00", "kind": "took_over",
+            {"id": number, "at": f"2030-05-06T07:08:{number % 60:02}+00:00", "kind": kinds[number % 3],
              "severity": ("info", "warning", "critical")[number % 3], "text": f"Event {number}",
              "evidence": ["5 of 5 probes unanswered on sync", "10.0.0.100 silent on lan0 for 52 ms"],
              "node": "gateway-a"}

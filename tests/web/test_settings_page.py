@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from flask_hsmx_cluster import Finding, PeerUnavailable, words
 from flask_hsmx_cluster.web.diagram import diagram
@@ -394,6 +397,50 @@ def test_events(client: Any, formed: FakeAgent) -> None:
     assert "Event 120" in page and "10.0.0.100 silent on lan0 for 52 ms" in page
     assert "before=71" in page and "Event 70" in client.get(PREFIX + "/events?before=71").text
     assert client.get(PREFIX + "/events?before=drop%20table").status_code == 200
+
+
+def test_settings_that_are_not_in_force_are_told(client: Any, formed: FakeAgent) -> None:
+    formed.role, formed.peer = "standalone", None
+    formed.alarms = [{"key": "settings_not_in_force", "severity": "critical", "since_s": 5.0,
+                      "text": "The cluster settings are not in force on this gateway: There is no port lan0.",
+                      "remedy": "It is tried again every few seconds by itself."}]
+    page = unescape(client.get(PREFIX + "/").text)
+    assert "its settings are not in force here" in page and "There is no port lan0." in page
+    assert "has not joined yet" not in page and "tried again every few seconds" in page
+
+
+def test_kinds_of_events_are_shown_in_words(client: Any, formed: FakeAgent) -> None:
+    page = client.get(PREFIX + "/events").text
+    for text in ("Became active", "Alarm: heartbeats over Synchronisation", "Of a later version"):
+        assert text in page
+    assert "alarm_path" not in page and "of_a_later_version" not in page
+    kinds = {event["kind"] for event in client.get(f"{PREFIX}/api/events").json["events"]}
+    assert kinds == {"active", "alarm_path_sync", "of_a_later_version"}, "programs get the key"
+
+
+def kinds_recorded() -> set[str]:
+    """Return the kinds of events that this version records, from its source."""
+    found = set()
+    for path in Path(words.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                first = node.args[0]
+                if node.func.attr in ("record", "note") and isinstance(first, ast.Constant):
+                    found.add(first.value)
+    return found
+
+
+def test_every_kind_of_event_has_words_of_its_own(app: Flask) -> None:
+    kinds = kinds_recorded()
+    assert {"active", "peer_lost", "clone", "left", "mended"} <= kinds
+    with app.test_request_context():
+        unnamed = [kind for kind in kinds if "_" in kind and words.event_kind(kind) == words.event_kind(f"{kind}_")]
+        assert not unnamed
+        for key in ("path_sync", "loss_lan0 (Ethernet)", "carrier_lan0", "unseen_lan0", "conflict_br_lan0", "peer",
+                    "clone", "reference", "disk", "database", "hold", "of_a_later_version"):
+            assert "_" not in words.event_kind(f"alarm_{key}").replace("br_lan0", "")
+        assert words.event_kind("alarm_conflict_br_lan0") == "Alarm: address conflict on br_lan0"
+        assert words.event_kind("") == words.event_kind("_") == "Event"
 
 
 def test_conflict(client: Any, formed: FakeAgent) -> None:

@@ -1,0 +1,173 @@
+"""The data of a reign: writable before its addresses come, read-only before they go, and confirmed by both or not.
+
+Guests come first: what the database does not do in time keeps no address away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .events import (
+    Claim,
+    DataPromoted,
+    DataYielded,
+    DemoteData,
+    FollowerSeen,
+    PromoteData,
+    SetSynchronous,
+    YieldData,
+)
+from .model import NEVER, Term
+
+if TYPE_CHECKING:
+    from .core import Core
+
+#: The addresses wait at most this long for the database, s. It takes some 15 ms (measured).
+PROMOTE_MOST_S = 0.1
+#: A hand-over waits at most this long for the last writes to be confirmed, s; meanwhile writes are refused.
+YIELD_MOST_S = 0.2
+#: Commits wait for a passive gateway that is not heard, or does not stream, at most this long, s.
+DEGRADE_AFTER_S = 0.4
+
+
+class Data:
+    """What a gateway's brain says about its database.
+
+    :param core: the brain.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.claiming: Term | None = None
+        self.yielding = False
+        #: what the database said last: commits wait for the other gateway
+        self.synchronous = False
+        #: since when they do not although there is a cluster of two, boot time in s; None if they do
+        self.degraded_since: float | None = None
+        self.writable = False
+        self._due = NEVER
+        self._follows_since: float | None = None
+        self._lost_since: float | None = None
+        self._asked: bool | None = None
+
+    def deadline(self) -> float:
+        """Return when the database's answer is waited for no longer, or its followers are due, s."""
+        if self.synchronous and self.core.peer_at is not None:
+            return min(self._due, self.core.peer_at + DEGRADE_AFTER_S)
+        return self._due
+
+    # A reign begins ---------------------------------------------------------------------------------------
+
+    def begin(self, term: Term) -> None:
+        """A claim: the data first, then the addresses."""
+        if not self.core.plan.data:
+            self.core.do(Claim(term))
+            return
+        self.claiming, self._due = term, self.core.now + PROMOTE_MOST_S
+        self.core.do(PromoteData(term))
+
+    def promoted(self, event: DataPromoted) -> None:
+        core = self.core
+        if event.ok:
+            self.writable = core.term == event.term and core.leading()
+            if self.writable and core.peer_synchronous is False:
+                core.note("data_stale", "critical", "The data may be older than the other gateway's",
+                          (f"{core.plan.peer_name} had gone on without waiting for this one",))
+        else:
+            core.note("data_not_writable", "critical", f"The database could not be made writable: {event.text}")
+        if self.claiming is not None and event.term == self.claiming:
+            self._claim()
+
+    def _claim(self) -> None:
+        assert self.claiming is not None
+        term, self.claiming, self._due = self.claiming, None, NEVER
+        self.core.active.claimed()
+        self.core.do(Claim(term))
+
+    # It goes on ---------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Do what is due."""
+        core = self.core
+        if core.now >= self._due:
+            if self.claiming is not None:
+                core.note("data_late", "warning", "The addresses did not wait any longer for the database",
+                          (f"{PROMOTE_MOST_S * 1000:.0f} ms have passed",))
+                self._claim()
+            elif self.yielding:
+                self.yielded(DataYielded(False, f"not within {YIELD_MOST_S * 1000:.0f} ms"))
+        if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= DEGRADE_AFTER_S:
+            self._degrade(core.silence_words())
+
+    def follower_seen(self, event: FollowerSeen) -> None:
+        """The other gateway streams, or does not. Commits wait for it only while it does."""
+        core = self.core
+        if not core.leading() or not core.plan.peer:
+            return
+        if event.caught_up:
+            self._lost_since = None
+            if self._follows_since is None:
+                self._follows_since = core.now
+            if not self.synchronous and core.peer_fresh():
+                self._set(True)
+        else:
+            self._follows_since = None
+            if self._lost_since is None:
+                self._lost_since = core.now
+            if self.synchronous and core.now - self._lost_since >= DEGRADE_AFTER_S:
+                self._degrade("its database is too slow" if event.streaming else "its database does not follow")
+
+    def synchronous_set(self, on: bool) -> None:
+        """The database has done as it was told."""
+        core = self.core
+        self._asked = None
+        if on == self.synchronous:
+            return
+        self.synchronous = on
+        if on:
+            since, self.degraded_since = self.degraded_since, None
+            core.note("synchronous", "info", "Every write is confirmed by both gateways",
+                      () if since is None else (f"it was not for {core.now - since:.0f} s",))
+
+    def _degrade(self, why: str) -> None:
+        core = self.core
+        if self._asked is False:
+            return
+        self.degraded_since = core.now
+        core.note("degraded", "critical", f"Writes are no longer confirmed by {core.plan.peer_name}: {why}",
+                  (f"term {core.term}", "what is written from now on exists on this gateway alone"))
+        self._set(False)
+
+    def _set(self, on: bool) -> None:
+        if self._asked is not on:
+            self._asked = on
+            self.core.do(SetSynchronous(on))
+
+    # It ends ------------------------------------------------------------------------------------------------
+
+    def begin_yield(self) -> bool:
+        """A hand-over: refuse writes, let the other gateway confirm the last one. False if there is nothing to do."""
+        if not self.writable:
+            return False
+        self.yielding, self._due = True, self.core.now + YIELD_MOST_S
+        self.writable = False
+        self.core.do(YieldData())
+        return True
+
+    def yielded(self, event: DataYielded) -> None:
+        if self.yielding:
+            self.yielding, self._due = False, NEVER
+            self.synchronous = False
+            self.core.active.data_yielded(event.ok, event.text)
+
+    def regain(self) -> None:
+        """The hand-over has failed after the data had been given up: it is this gateway's again."""
+        self.core.do(PromoteData(self.core.term))
+
+    def end(self) -> None:
+        """The reign is over, whatever the reason."""
+        self.claiming, self._due, self.yielding = None, NEVER, False
+        self.writable = self.synchronous = False
+        self.degraded_since = self._follows_since = self._lost_since = self._asked = None
+        if self.core.plan.data:
+            self.core.do(DemoteData())

@@ -1,0 +1,136 @@
+"""Becoming the gateway that writes, and ceasing to be it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from . import channel, guard, synchrony
+from .database import Connection, DatabaseFailure, failures, one
+from .names import NOBODY, SUBSCRIPTION, SUBSCRIPTION_BULK
+from .scope import Scope
+from .sequences import Sequences
+
+#: Between two looks at what is to end, s.
+LOOK_EVERY_S = 0.001
+#: An apply worker that has not ended by then is left to end by itself; a disabled subscription starts no other, s.
+WORKER_MOST_S = 1.0
+
+_REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
+SET term = %s, fork_lsn = %s, fork_bulk_lsn = %s, own_lsn = pg_current_wal_lsn()"""
+_APPLY_WORKERS = b"SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker' \
+AND datname = current_database()"
+_WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
+AND datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where this gateway's data parted from the other one's.
+
+    :param lsn: last position of the other gateway's WAL that was applied here, as text; "0/0" if nothing ever was.
+    """
+
+    term: int
+    lsn: str
+    bulk_lsn: str
+
+
+def promote(connection: Connection, sequences: Sequences, term: int, until_s: float) -> Fork:
+    """Make this gateway the one that writes, whatever the state of the other one.
+
+    Its apply workers end, the positions of both WALs are kept, sequences are moved past what the other gateway used,
+    and the lease is granted. No step waits for another transaction. :func:`settle` does the rest
+    later, off the critical path.
+
+    :param until_s: boot time at which the lease ends, s.
+    """
+    with failures("The database cannot be made writable"):
+        with connection.transaction():
+            for stream in channel.streams(connection):
+                connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))
+        _end_apply_workers(connection)
+        positions = {stream.name: stream.origin_lsn for stream in channel.streams(connection)}
+        fork = Fork(term, positions.get(SUBSCRIPTION, "0/0"), positions.get(SUBSCRIPTION_BULK, "0/0"))
+        if positions:
+            connection.execute(_REMEMBER_FORK, (fork.term, fork.lsn, fork.bulk_lsn), prepare=True)
+            sequences.move(connection)
+        else:
+            connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
+        guard.grant(connection, term, until_s)
+        return fork
+
+
+def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
+    """After a promotion: let the fork slots begin where this reign began, and forget the subscriptions.
+
+    Until then a rejoin must not begin. Does nothing where nothing is left to do, so that it can be repeated.
+    """
+    with failures("The take-over cannot be completed"):
+        own_lsn = one(connection, "SELECT own_lsn::text FROM hsmx_cluster.node")
+        if own_lsn and peer_id:
+            channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
+        channel.forget_subscriptions(connection)
+
+
+def _end_apply_workers(connection: Connection) -> None:
+    """A disabled worker ends by itself, but one that waits for a frozen peer takes a nap of 1 s first."""
+    deadline = time.monotonic() + WORKER_MOST_S
+    while True:
+        pids = [pid for (pid,) in connection.execute(_APPLY_WORKERS, prepare=True)]
+        if not pids:
+            return
+        if time.monotonic() > deadline:
+            raise DatabaseFailure("An apply worker of PostgreSQL does not end.", "See PostgreSQL's log.")
+        connection.execute(b"SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,), prepare=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def demote(connection: Connection, patience_s: float) -> bool:
+    """Let nobody write shared data here any more, and acknowledge nothing that the other gateway does not have.
+
+    Open transactions get that much time to end, then their sessions are ended. A commit that waits for the other
+    gateway is not told "success" (rule 5): before the synchronous name is cleared, no session is left in a transaction.
+
+    :return: whether the other gateway had confirmed everything in time (if commits were synchronous at all).
+    """
+    with failures("The database cannot be made read-only"):
+        guard.revoke(connection)
+        orderly = _wait_for_writers(connection, patience_s)
+        if synchrony.name(connection) and not orderly:
+            synchrony.set_name(connection, NOBODY)
+        deadline = time.monotonic() + WORKER_MOST_S
+        while not _wait_for_writers(connection, 0):
+            connection.execute(b"SELECT pg_terminate_backend(pid) FROM (" + _WRITERS + b") AS writer", prepare=True)
+            if time.monotonic() > deadline:
+                raise DatabaseFailure("A session does not end its transaction.", "See PostgreSQL's log.")
+            time.sleep(LOOK_EVERY_S)
+        synchrony.set_name(connection, "")
+        return orderly
+
+
+def confirmed(connection: Connection, slot: str, patience_s: float) -> bool:
+    """Wait until the other gateway has everything that was written here; False if not in that time."""
+    position = one(connection, "SELECT pg_current_wal_lsn()::text")
+    deadline = time.monotonic() + patience_s
+    while not one(
+        connection,
+        "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s AND active",
+        position,
+        slot,
+    ):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY_S)
+    return True
+
+
+def _wait_for_writers(connection: Connection, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while connection.execute(_WRITERS, prepare=True).fetchone() is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_EVERY_S)
+    return True

@@ -1,0 +1,296 @@
+"""What the replicator does for the agent: one method for each verb.
+
+Each thread that uses it has a connection of its own (:mod:`.process` says which threads there are).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import RequestRefused
+from . import access, channel, guard, promotion, schema, synchrony
+from .database import Connection, connect, failures, one
+from .following import Following
+from .names import SUBSCRIPTION
+from .scope import Scope, mirror_trigger_sql
+from .sequences import Sequences
+
+#: A demotion whose sessions do not end their transactions by then ends the sessions, s.
+DEMOTE_PATIENCE_S = 0.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The other gateway's database.
+
+    :param addresses: its link addresses, the sync link's first.
+    :param own_password: with which it logs in here; ``password``: with which we log in there.
+    :param certificate: its server's certificate, PEM; "" as long as it has not told.
+    :param system: its server's system identifier; "" as long as it has not told.
+    """
+
+    node_id: str
+    addresses: tuple[str, ...]
+    port: int
+    database: str
+    certificate: str
+    system: str
+    password: str = field(repr=False)
+    own_password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the replicator is told once, and again when it changes.
+
+    :param dsn: connection string of the agent's role, over the local socket.
+    :param peer: None while this gateway is alone in its cluster.
+    """
+
+    dsn: str = field(repr=False)
+    node_id: str
+    peer: Peer | None
+    scope: Scope = field(repr=False)
+
+    @property
+    def peer_id(self) -> str:
+        return self.peer.node_id if self.peer else ""
+
+
+class Replicator:
+    """One gateway's database, as its agent wants it."""
+
+    def __init__(self) -> None:
+        self._setup: Setup | None = None
+        self._connections = threading.local()
+        self._generation = 0
+        self._sequences: Sequences | None = None
+        self._seen_lsn = "0/0"
+        self._peer_dsn = ""
+        self.following = Following(self._open, lambda: self.setup.scope)
+
+    # -- set-up -----------------------------------------------------------------------------------------------
+
+    def configure(self, setup: Setup, keep_lease: bool) -> dict[str, Any]:
+        """Take a set-up: make our schema, publications, guards, slots and the other gateway's access as it demands.
+
+        :param keep_lease: this gateway may be active: a lease that is still valid is kept. Else nobody may write.
+        """
+        self._setup = setup
+        self._generation += 1
+        connection = self.connection()
+        schema.install(connection, setup.node_id, setup.peer_id)
+        if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
+            promotion.demote(connection, DEMOTE_PATIENCE_S)
+        channel.publish(connection, setup.scope)
+        for statement in mirror_trigger_sql(setup.scope):
+            connection.execute(statement.encode())
+        guard.arm(connection, setup.scope)
+        if setup.peer is not None:
+            self._admit(connection, setup.peer)
+            channel.make_slots(connection, setup.scope, setup.peer_id)
+        self._sequences = Sequences(connection, setup.scope)
+        return {"writable": bool(one(connection, "SELECT hsmx_cluster.writable()"))}
+
+    def _admit(self, connection: Connection, peer: Peer) -> None:
+        """Let the other gateway's database in, and know it by its certificate."""
+        access.set_access(connection, peer.addresses, password=peer.own_password)
+        access.grant_shared(connection)
+        if peer.certificate:
+            path = access.pin_certificate(connection, peer.certificate)
+            self._peer_dsn = access.peer_dsn(peer.addresses, peer.port, peer.database, peer.password, path)
+
+    def forget(self) -> dict[str, Any]:
+        """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays."""
+        connection = self.connection()
+        synchrony.set_name(connection, "")
+        channel.forget_subscriptions(connection)
+        channel.drop_all_slots(connection)
+        guard.disarm(connection)
+        channel.unpublish(connection)
+        access.drop_access(connection)
+        schema.remove(connection)
+        self._sequences = None
+        return {}
+
+    def facts(self, dsn: str, certificate: str) -> dict[str, Any]:
+        """Return what the other gateway must know of this one's database.
+
+        :param dsn: connection string of the agent's role.
+        :param certificate: our server's, PEM.
+        """
+        with connect(dsn) as connection:
+            row = connection.execute(
+                "SELECT current_setting('port')::int, current_database(), current_setting('server_version_num')::int, "
+                "(SELECT system_identifier::text FROM pg_control_system())"
+            ).fetchone()
+        assert row is not None
+        return {**dict(zip(("port", "database", "version", "system"), row, strict=True)), "certificate": certificate}
+
+    @property
+    def setup(self) -> Setup:
+        """The set-up.
+
+        :raises RequestRefused: none was given yet.
+        """
+        if self._setup is None:
+            raise RequestRefused("The replicator is not set up yet.", "Wait a moment.")
+        return self._setup
+
+    def connection(self) -> Connection:
+        """Return this thread's connection, opened anew where it was lost or the set-up has changed."""
+        kept = self._connections
+        if getattr(kept, "generation", None) != self._generation or kept.connection.closed:
+            if getattr(kept, "connection", None) is not None:
+                kept.connection.close()
+            kept.connection, kept.generation = self._open(), self._generation
+        connection: Connection = kept.connection
+        return connection
+
+    def _open(self) -> Connection:
+        return connect(self.setup.dsn, quiet=True)
+
+    # -- what a fail-over waits for ----------------------------------------------------------------------------
+
+    def promote(self, term: int, until_s: float) -> dict[str, Any]:
+        """Make this gateway the one that writes."""
+        sequences = self._sequences or Sequences(self.connection(), self.setup.scope)
+        connection = self.connection()
+        fork = promotion.promote(connection, sequences, term, until_s)
+        return {"term": term, "lsn": fork.lsn, "synchronous": synchrony.name(connection) == SUBSCRIPTION}
+
+    def renew(self, term: int, until_s: float) -> dict[str, Any]:
+        """Extend the right to write. Where it has been lost in a crash of the server, or was never given because the
+        server was down, this gateway is promoted now.
+        """
+        if guard.renew(self.connection(), term, until_s):
+            return {"renewed": True}
+        return {"renewed": False, **self.promote(term, until_s)}
+
+    def yield_data(self, patience_s: float) -> dict[str, Any]:
+        """Refuse writes, and wait until the other gateway has the last one."""
+        connection, setup = self.connection(), self.setup
+        orderly = promotion.demote(connection, patience_s)
+        ok = promotion.confirmed(connection, channel.slot_of(SUBSCRIPTION, setup.peer_id), patience_s)
+        return {"orderly": orderly, "confirmed": ok}
+
+    def demote(self) -> dict[str, Any]:
+        """Let nobody write shared data here any more."""
+        promotion.demote(self.connection(), DEMOTE_PATIENCE_S)
+        return {}
+
+    def set_synchronous(self, on: bool) -> dict[str, Any]:
+        """Let commits wait for the other gateway, or no longer."""
+        synchrony.set_name(self.connection(), SUBSCRIPTION if on else "")
+        return {"on": on}
+
+    # -- what is done every moment -----------------------------------------------------------------------------
+
+    def tend_active(self) -> dict[str, Any]:
+        """On the active gateway: complete a take-over, tell the sequences, and look how the other one follows."""
+        connection, setup = self.connection(), self.setup
+        promotion.settle(connection, setup.scope, setup.peer_id)
+        if self._sequences is not None:
+            self._sequences.tell(connection)
+        if setup.peer is not None and self._follower(connection).streaming:
+            connection.execute(
+                b"UPDATE hsmx_cluster.node SET joined_system = %s WHERE joined_system IS DISTINCT FROM %s",
+                (setup.peer.system, setup.peer.system),
+                prepare=True,
+            )
+        connection.execute(b"DELETE FROM hsmx_cluster.commit_check", prepare=True)
+        return {}
+
+    def follower(self) -> dict[str, Any]:
+        """Return how the other gateway follows; *caught up*: it has confirmed what was written at the last look."""
+        connection, setup = self.connection(), self.setup
+        found = self._follower(connection)
+        before = self._seen_lsn
+        row = connection.execute(
+            b"SELECT pg_current_wal_lsn()::text, confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots "
+            b"WHERE slot_name = %s",
+            (before, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
+            prepare=True,
+        ).fetchone()
+        caught_up = bool(found.streaming and row and row[1])
+        self._seen_lsn = row[0] if row else "0/0"
+        return {**found.__dict__, "caught_up": caught_up}
+
+    def _follower(self, connection: Connection) -> synchrony.Follower:
+        return synchrony.follower(connection, channel.slot_of(SUBSCRIPTION, self.setup.peer_id))
+
+    def tend_passive(self) -> dict[str, Any]:
+        """On the passive gateway: keep sequences ahead and the fork slots at the present position."""
+        connection, setup = self.connection(), self.setup
+        if self._sequences is not None:
+            self._sequences.keep_ahead(connection)
+        if setup.peer_id:
+            channel.advance_slots(connection, setup.scope, setup.peer_id)
+        return {"streams": [stream.__dict__ for stream in channel.streams(connection)]}
+
+    def fork(self) -> dict[str, Any]:
+        """Return what the other gateway must know to rejoin: where our data parted from its own."""
+        connection, setup = self.connection(), self.setup
+        promotion.settle(connection, setup.scope, setup.peer_id)
+        row = connection.execute(
+            "SELECT term, coalesce(fork_lsn, '0/0')::text, coalesce(fork_bulk_lsn, '0/0')::text, peer_id, "
+            "(SELECT system_identifier::text FROM pg_control_system()) FROM hsmx_cluster.node"
+        ).fetchone()
+        assert row is not None
+        return dict(zip(("term", "lsn", "bulk_lsn", "peer_id", "system"), row, strict=True))
+
+    def follow(self, fork: dict[str, Any]) -> dict[str, Any]:
+        """On the passive gateway: begin to follow the other one, unless that is under way. It goes on by itself.
+
+        :param fork: what :meth:`fork` returned there.
+        """
+        setup = self.setup
+        if setup.peer is None or not self._peer_dsn:
+            raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
+        return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, fork)
+
+    def look(self) -> dict[str, Any]:
+        """Return the state of this gateway's database, for people."""
+        connection = self.connection()
+        with failures("The state of the database cannot be read"):
+            row = connection.execute(
+                b"SELECT hsmx_cluster.writable(), current_setting('synchronous_standby_names'), "
+                b"current_setting('server_version'), pg_database_size(current_database())"
+            ).fetchone()
+        assert row is not None
+        keys = ("writable", "synchronous_standby", "version", "size_bytes")
+        streams = [stream.__dict__ for stream in channel.streams(connection)]
+        return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state()}
+
+
+def setup_from(arguments: dict[str, Any]) -> Setup:
+    """Return a set-up from what the agent sends."""
+    peer = arguments["peer"]
+    return Setup(
+        dsn=arguments["dsn"],
+        node_id=arguments["node_id"],
+        peer=None if peer is None else Peer(**{**peer, "addresses": tuple(peer["addresses"])}),
+        scope=Scope.from_json(arguments["scope"]),
+    )
+
+
+def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
+    """Return what the agent can ask for."""
+    return {
+        "configure": lambda setup, keep_lease: replicator.configure(setup_from(setup), keep_lease),
+        "forget": replicator.forget,
+        "facts": replicator.facts,
+        "promote": replicator.promote,
+        "renew": replicator.renew,
+        "yield": replicator.yield_data,
+        "demote": replicator.demote,
+        "set_synchronous": replicator.set_synchronous,
+        "tend_active": replicator.tend_active,
+        "tend_passive": replicator.tend_passive,
+        "fork": replicator.fork,
+        "look": replicator.look,
+        "follow": replicator.follow,
+    }

@@ -1,0 +1,161 @@
+"""The order of data and addresses: writable before they come, read-only before they go, confirmed by both or said."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.model import Motive
+
+from .world import World, active
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(seed=3, data=True)
+    world.form()
+    follow(world, 1)
+    world.forget_figures()
+    for machine in world.machines.values():
+        machine.notes.clear()
+    return world
+
+
+def follow(world: World, seconds: float, follows: bool = True) -> None:
+    """Let time pass while the active gateway looks at its follower four times a second."""
+    for _ in range(round(seconds * 4)):
+        for name in active(world):
+            world.follow(name, follows and world.other(name).core is not None)
+        world.run(0.25)
+
+
+def kinds(world: World, name: str) -> list[str]:
+    return [note.kind for note in world.machines[name].notes]
+
+
+def writable(world: World) -> list[str]:
+    return [name for name, machine in world.machines.items() if machine.database.term is not None]
+
+
+def test_commits_wait_for_the_other_gateway_while_it_follows(world: World) -> None:
+    assert world.machines["a"].database.synchronous and not world.machines["b"].database.synchronous
+    assert writable(world) == ["a"]
+
+
+def test_data_is_writable_before_the_address_comes(world: World) -> None:
+    world.power_off("a")
+    while not active(world):
+        world.run(0.001)
+    assert world.holders() == [] and world.machines["b"].database.log[-1] == "PromoteData"
+    world.run(0.05)
+    assert world.holders() == ["b"] and writable(world)[-1] == "b"
+    assert world.none_longest < 0.1
+
+
+@pytest.mark.parametrize("how", ["silent", "broken"])
+def test_guests_come_first(world: World, how: str) -> None:
+    """A database that does not answer keeps the address away for 0.1 s, one that refuses not at all."""
+    setattr(world.machines["b"].database, how, True)
+    world.power_off("a")
+    world.run(0.3)
+    assert world.holders() == ["b"], world.log
+    assert world.none_longest < (0.19 if how == "silent" else 0.1)
+    assert ("data_late" if how == "silent" else "data_not_writable") in kinds(world, "b")
+
+
+def test_a_hand_over_refuses_writes_first(world: World) -> None:
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(0.2)
+    assert active(world) == ["b"] and world.holders() == ["b"] and writable(world) == ["b"]
+    assert world.machines["a"].database.log[-2:] == ["YieldData", "DemoteData"]
+    assert world.both == 0 and world.none_longest < 0.05
+
+
+def test_an_unconfirmed_write_keeps_an_operators_hand_over_from_happening(world: World) -> None:
+    world.machines["a"].database.confirms = False
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(0.5)
+    assert active(world) == ["a"] and writable(world) == ["a"], "the data is its own again"
+    assert not world.machines["a"].handovers[-1].ok and world.none_longest == 0
+
+
+def test_a_stopping_gateway_hands_over_whatever_its_database_says(world: World) -> None:
+    world.machines["a"].database.silent = True
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.STOP))
+    world.run(0.5)
+    assert active(world) == ["b"] and world.both == 0, world.log
+
+
+def test_writes_do_not_wait_for_a_dead_gateway(world: World) -> None:
+    world.power_off("b")
+    world.run(0.5)
+    assert not world.machines["a"].database.synchronous
+    assert "degraded" in kinds(world, "a") and active(world) == ["a"]
+    world.power_on("b")
+    world.run(5)
+    assert not world.machines["a"].database.synchronous, "not before its database follows"
+    follow(world, 1)
+    assert world.machines["a"].database.synchronous and "synchronous" in kinds(world, "a")
+
+
+def test_writes_do_not_wait_for_a_database_that_does_not_follow(world: World) -> None:
+    follow(world, 1, follows=False)
+    assert not world.machines["a"].database.synchronous
+    assert kinds(world, "a").count("degraded") == 1
+    follow(world, 1)
+    assert world.machines["a"].database.synchronous
+
+
+def test_a_short_silence_degrades_nothing(world: World) -> None:
+    world.cut = {f"{path}:b" for path in ("sync", "backup")}
+    world.lan_up["b"] = False
+    world.run(0.25)
+    world.cut, world.lan_up["b"] = set(), True
+    follow(world, 2)
+    assert world.machines["a"].database.synchronous and "degraded" not in kinds(world, "a")
+
+
+def test_whoever_takes_over_from_a_degraded_gateway_says_so(world: World) -> None:
+    follow(world, 1, follows=False)
+    world.power_off("a")
+    world.run(0.5)
+    assert active(world) == ["b"] and "data_stale" in kinds(world, "b")
+
+
+def test_a_clean_take_over_does_not_claim_to_be_stale(world: World) -> None:
+    world.power_off("a")
+    world.run(0.5)
+    assert active(world) == ["b"] and "data_stale" not in kinds(world, "b")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_faults_never_leave_two_writable_for_longer_than_two_hold_the_address(seed: int) -> None:
+    """What is writable is active; after everything has healed there is exactly one."""
+    world = World(seed, data=True)
+    world.form()
+    for _ in range(25):
+        name = world.dice.choice(["a", "b"])
+        machine = world.machines[name]
+        match world.dice.randrange(5):
+            case 0 if machine.powered:
+                world.power_off(name)
+                machine.database.term = None
+            case 1 if not machine.powered:
+                world.power_on(name)
+            case 2 if machine.core is not None:
+                world._tell(machine, events.FailoverRequested(Motive.REQUEST))
+            case 3:
+                machine.database.silent = not machine.database.silent
+            case _:
+                world.set_carrier(name, "lan0", not machine.carrier["lan0"])
+        follow(world, world.dice.choice([0.25, 1, 3]))
+    for name, machine in world.machines.items():
+        machine.database.silent = False
+        if not machine.powered:
+            world.power_on(name)
+        world.set_carrier(name, "lan0", True)
+    follow(world, 12)
+    (one,) = active(world)
+    world._tell(world.machines[one], events.FailoverRequested(Motive.REQUEST))
+    follow(world, 3)
+    assert writable(world) == active(world) == [world.other(one).name], world.log[-8:]
