@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from flask.cli import AppGroup
 
-from . import fields, rules, settings, words
+from . import data_words, fields, rules, settings, words
 from .errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from .extension import agent_config, state
 from .translate import gettext as _
@@ -232,9 +232,10 @@ def status(as_json: bool) -> None:
         click.echo(line)
     if found["cluster"] is not None:
         _print_cluster(found)
+    _print_data(data_words.describe(found))
     for alarm in found["alarms"]:
         click.echo(f"{'✕' if alarm['severity'] == 'critical' else '!'} {alarm['text']} {alarm['remedy']}".rstrip())
-    click.echo(_(words.DATA_NOTICE))
+    click.echo(words.notice(found))
 
 
 def _print_cluster(found: Json) -> None:
@@ -249,6 +250,16 @@ def _print_cluster(found: Json) -> None:
             _("round trip %(time)s", time=words.milliseconds(path["rtt_ms"])),
             _("loss %(n)s %%", n=f"{path['loss_percent']:.0f}"), path["why"])))
         click.echo(f"  {path['name']}: {words.path_state(path['state'])} ({details})")
+
+
+def _print_data(said: data_words.DataWords | None) -> None:
+    if said is None:
+        return
+    click.echo(_("Data:") + f" {said.sign} {said.text} {said.remedy}".rstrip())
+    if said.progress:
+        click.echo(f"  {said.progress}")
+    for label, value in said.facts:
+        click.echo(f"  {label}: {value}")
 
 
 @_command
@@ -432,6 +443,19 @@ def prepare(
         click.echo(_("Nothing to change."))
     if done.restart:
         click.echo(_("Now restart PostgreSQL, for example: systemctl restart postgresql"))
+
+
+@partial(_command, group=database)
+def _status(as_json: bool) -> None:
+    """Say how this gateway's data and the other one's are kept as one."""
+    found = _call("status")
+    if as_json:
+        return _print_json(found["data"])
+    if found["cluster"] is None:
+        return click.echo(_("This gateway is not in a cluster."))
+    if found["data"] is None:
+        return click.echo(_("The database is not shared. Make it ready: flask cluster database prepare"))
+    return _print_data(data_words.describe(found))
 
 
 # ---- the agent ----

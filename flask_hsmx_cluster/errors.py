@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -50,6 +51,22 @@ class RequestRefused(ClusterError):
     """The request is understood, but not possible now (for example: not in a cluster)."""
 
     code = "refused"
+
+
+class NotActive(ClusterError):
+    """This gateway is not the active one, so that shared data cannot be changed here.
+
+    :param active: where the active gateway answers, URLs; empty if that is not known.
+    """
+
+    code = "not_active"
+
+    def __init__(self, message: str, remedy: str = "", active: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy)
+        self.active = list(active)
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "active": self.active}
 
 
 class PairingFailed(ClusterError):

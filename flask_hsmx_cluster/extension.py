@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flask import Blueprint, Flask, current_app, url_for
+from flask import Blueprint, Flask, Response, current_app, url_for
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
 
@@ -139,6 +139,7 @@ class HSMXCluster:
         :raises ConfigError: a configuration key is wrong, or nobody was said to guard the pages.
         """
         from .cli import cluster
+        from .web import refusal
 
         if _EXTENSION in app.extensions:
             raise ConfigError("HSMXCluster.init_app was called twice for this app.", "Call it once.")
@@ -162,6 +163,7 @@ class HSMXCluster:
         app.cli.add_command(cluster)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=config.url_prefix)
+        refusal.register(app)
 
     def scope(self, table: str, declaration: Declaration) -> None:
         """Declare what of a table is shared, instead of ``info={"cluster": ...}`` on the table itself.
@@ -180,6 +182,15 @@ class HSMXCluster:
         :raises AgentUnavailable: the agent does not run.
         """
         return state().call("status")
+
+    def refused_write(self, error: BaseException) -> Response | None:
+        """Return the page that says that this gateway stands by, for the host's own handler of database errors.
+
+        :param error: SQLAlchemy's, or the driver's; None is returned if it is not a write refused for that reason.
+        """
+        from .web import refusal
+
+        return refusal.refused_write(error)
 
     def agent_config(self) -> AgentConfig:
         """Return what ``flask cluster agent`` hands to the agent of the current app."""

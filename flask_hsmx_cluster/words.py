@@ -16,6 +16,9 @@ DATA_NOTICE = (
     "gateway yet."
 )
 
+#: What it owes them where the database is shared.
+FILES_NOTICE = "The database is shared. Files are not replicated to the other gateway yet."
+
 #: What a host without PostgreSQL is told beside what would be shared.
 NOT_POSTGRESQL = "The database is not PostgreSQL, so that nothing of it is replicated. This is what would be shared."
 
@@ -67,6 +70,21 @@ def milliseconds(value: float | None) -> str:
     if value < 10:
         return f"{value:.1f} ms"
     return f"{value:.0f} ms" if value < 1000 else duration(value / 1000)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in PostgreSQL's units: ``512 B``, ``16 MB``, ``1.5 GB``."""
+    value, unit = float(max(0, count)), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def notice(status: dict[str, Any]) -> str:
+    """Return what is not replicated."""
+    return _(DATA_NOTICE if status["data"] is None else FILES_NOTICE)
 
 
 def join(items: Sequence[str]) -> str:
@@ -202,6 +220,7 @@ def _alarm_subject(key: str) -> str:
     return {
         "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
         "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
+        "degraded": _("writes confirmed by one gateway only"), "wal_kept": _("WAL kept for the other gateway"),
     }.get(key, key.replace("_", " "))
 
 

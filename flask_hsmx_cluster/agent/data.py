@@ -49,7 +49,8 @@ class DataSide:
         self._in_force: dict[str, Any] | None = None
         self._peer_facts: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
-        self._problem = ""
+        self._problem: ClusterError | None = None
+        self._unseen: ClusterError | None = None
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
         exchange.handle("data_fork", lambda _sender, _arguments: self._fork())
 
@@ -76,7 +77,7 @@ class DataSide:
             try:
                 return self._set_up()
             except ClusterError as error:
-                self._problem = error.message
+                self._problem = error
                 raise
 
     def _set_up(self) -> str:
@@ -96,7 +97,7 @@ class DataSide:
             keep = self._cluster.role() == "active" or self._in_force is None
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
             self._in_force = wanted
-        self._problem = ""
+        self._problem = None
         return "in force"
 
     def set_up_alone(self) -> None:
@@ -158,13 +159,18 @@ class DataSide:
     def tend(self) -> str:
         """Do what the role demands every second, and look."""
         if self._in_force is None:
-            return self._problem or "not set up yet"
+            return self._problem.message if self._problem else "not set up yet"
         role = self._cluster.role()
-        if role == "active":
-            self._link.ask("tend_active")
-        elif role == "passive":
-            self._link.ask("tend_passive")
-        self._shown = self._link.ask("look")
+        try:
+            if role == "active":
+                self._link.ask("tend_active")
+            elif role == "passive":
+                self._link.ask("tend_passive")
+            self._shown = self._link.ask("look")
+            self._unseen = None
+        except ClusterError as error:  # what was seen last is no longer true
+            self._unseen = error
+            raise
         return "synchronous" if self._shown["synchronous_standby"] else "in order"
 
     def follow(self) -> str:
@@ -189,7 +195,13 @@ class DataSide:
 
     def status(self) -> dict[str, Any]:
         """Return what the verb ``status`` shows of the data."""
-        return {**self._shown, "set_up": self._in_force is not None, "problem": self._problem}
+        problem = self._problem or self._unseen
+        return {
+            **self._shown,
+            "set_up": self._in_force is not None,
+            "problem": problem.message if problem else "",
+            "remedy": problem.remedy if problem else "",
+        }
 
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()

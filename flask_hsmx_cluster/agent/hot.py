@@ -11,7 +11,7 @@ class HotSide(Protocol):
     """The fast half. Any thread may call any method; it may block its caller, never the heartbeat."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the fast half of a status: node, peer, paths, virtual_ips, alarms, readiness, counters."""
+        """Return the fast half of a status: node, peer, paths, virtual_ips, alarms, readiness, data, counters."""
 
     def apply(self, membership: Membership | None) -> None:
         """Take over a membership; None releases everything and makes this gateway standalone.

@@ -170,7 +170,7 @@ class AgentService:
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
             "alarms": [*snapshot["alarms"], *self._alarms(heads, not_in_force)],
-            "data": self._data.status() if self._data else None,
+            "data": {**self._data.status(), **snapshot["data"]} if self._data else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }

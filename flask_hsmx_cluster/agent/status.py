@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LOSS_ALARM_PERCENT = 5.0
 #: A clone is shown this long after it was last heard, s.
 CLONE_SHOWN_S = 600.0
+#: Writes that this gateway alone confirms are an alarm after this time, s: the other one may just be starting again.
+DEGRADED_ALARM_S = 5.0
 
 PHASE_WORDS = {
     Phase.LISTENING: "has just started and listens before it may take over",
@@ -103,6 +105,7 @@ def _present(session: Session, now: float) -> Iterator[Showing]:
         yield Showing("disk", "warning", "The disk is nearly full.", "Free some space on this gateway.")
     if Cause(CauseKind.DATABASE) in core.health.causes:
         yield Showing("database", "critical", "The database does not answer.", "Check PostgreSQL on this gateway.")
+    yield from _data_alarms(session, now)
     if core.phase in (Phase.HOLDING, Phase.WAITING):
         yield Showing(
             "hold",
@@ -144,6 +147,45 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
             )
 
 
+def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
+    core, follower = session.core, session.database.follower
+    since = _degraded_since(core)
+    if since is not None and now - since > DEGRADED_ALARM_S:
+        yield Showing(
+            "degraded",
+            "critical",
+            f"Writes are confirmed by this gateway only: {core.plan.peer_name} does not have them yet.",
+            f"Nothing, if {core.plan.peer_name} is just being filled or comes back: this ends by itself. Else open the "
+            f"cluster settings of {core.plan.peer_name} and look at its data.",
+        )
+    if core.role is not Role.ACTIVE:
+        return
+    match follower.get("wal_status"):
+        case "extended" | "unreserved":
+            yield Showing(
+                "wal_kept",
+                "warning",
+                f"Much WAL is kept for {core.plan.peer_name}, and the disk fills.",
+                f"Bring {core.plan.peer_name} back soon: when this gateway keeps no more, it has to be filled anew.",
+            )
+        case "lost":
+            yield Showing(
+                "wal_kept",
+                "critical",
+                f"The WAL that {core.plan.peer_name} still needed is gone: it cannot catch up.",
+                f"Leave the cluster on {core.plan.peer_name} and join it again: its data is then copied anew.",
+            )
+
+
+def _degraded_since(core: Core) -> float | None:
+    """Return since when (boot time, s) an active gateway of two writes alone; None if it does not."""
+    data = core.data
+    alone = core.plan.data and core.plan.peer and core.role is Role.ACTIVE and data.writable and not data.synchronous
+    if not alone:
+        return None
+    return core.since if data.degraded_since is None else data.degraded_since
+
+
 def _state(core: Core, path: PathEvidence, now: float) -> str:
     if path.heard_at is None:
         return "down" if now - core.began > 3 * core.plan.timing.path_down_s else "unknown"
@@ -171,6 +213,7 @@ def snapshot(
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
+            "data": {"synchronous": False, "degraded_since_s": None, "follower": None},
             "counters": {},
         }
     from ..network.clock import boot_time_s
@@ -201,6 +244,7 @@ def snapshot(
             for one in showing.values()
         ],
         "readiness": _readiness(core, now),
+        "data": _data(session, now),
         "counters": {
             **{refusal.value: 0 for refusal in _refusals()},
             **session.codec.counters,
@@ -284,6 +328,17 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
         "blind": "cannot be told: nothing has been seen on this port yet that would make silence a proof",
     }
     return reading.value, words[reading.value]
+
+
+def _data(session: Session, now: float) -> dict[str, Any]:
+    core, seen = session.core, session.database.follower
+    since = _degraded_since(core)
+    keys = ("streaming", "caught_up", "lag_bytes", "kept_bytes", "wal_status")
+    return {
+        "synchronous": core.data.synchronous,
+        "degraded_since_s": None if since is None else round(now - since, 1),
+        "follower": {key: seen[key] for key in keys} if seen and core.role is Role.ACTIVE else None,
+    }
 
 
 def _readiness(core: Core, now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ HTTP_STATUS = {
     "agent_unavailable": 503,
     "findings": 422,
     "network": 502,
+    "not_active": 409,
     "not_allowed": 403,
     "pairing": 403,
     "peer_unavailable": 502,

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import fields, rules, settings, words
+from .. import data_words, fields, rules, settings, words
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
 from ..extension import state
 from ..translate import gettext as _
@@ -19,7 +19,7 @@ from .proposal import proposed_port
 
 #: Parts of the status that the page renews every second, each a template in ``parts/``.
 PARTS = (
-    "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "actions", "notices", "inside",
+    "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "data", "actions", "notices", "inside",
     "plan_failover", "plan_maintenance", "plan_leave",
 )
 
@@ -458,7 +458,7 @@ def _demand(form: Any) -> None:
 def _status_context(status: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status, "drawing": diagram(status), "drawing_text": describe(status),
-        "may": state().allows("administer"),
+        "data": data_words.describe(status), "may": state().allows("administer"),
     }
 
 

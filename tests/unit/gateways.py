@@ -92,6 +92,7 @@ class FakeHot:
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": True, "reasons": []},
+            "data": {"synchronous": False, "degraded_since_s": None, "follower": None},
             "counters": {},
         }
 

@@ -46,6 +46,7 @@ class FakeAgent:
         self.findings: list[Finding] = []
         self.delivered = True
         self.paths_down: set[str] = set()
+        self.data: Json | None = None
 
     # ---- scenes ----
 
@@ -76,6 +77,7 @@ class FakeAgent:
             "alarms": self.alarms,
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
+            "data": self.data,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
@@ -210,6 +212,25 @@ class FakeAgent:
                 server.shutdown()
                 thread.join()
                 path.unlink(missing_ok=True)
+
+
+def data_status(**changes: Any) -> Json:
+    """Return the data of an active gateway that the other one follows, changed."""
+    return {"set_up": True, "problem": "", "remedy": "", "synchronous": True, "degraded_since_s": None,
+            "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
+                         "wal_status": "reserved"},
+            "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
+            "streams": [], "following": {"step": "", "done": 0, "total": 0, "error": "", "under_way": False},
+            **changes}
+
+
+def following_status(**progress: Any) -> Json:
+    """Return the data of a passive gateway that follows, or with ``progress`` is on the way to."""
+    going = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, **progress}
+    streams = [{"name": name, "enabled": True, "worker_pid": 4711, "origin_lsn": "0/1A2B3C8", "error_count": 0}
+               for name in ("hsmx_cluster", "hsmx_cluster_bulk")]
+    return data_status(synchronous=False, follower=None, writable=False, synchronous_standby="",
+                       streams=[] if progress else streams, following=going)
 
 
 def peer_status() -> Json:

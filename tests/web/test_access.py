@@ -113,7 +113,7 @@ def test_pages_stay_out_of_caches_and_frames(client: Any, formed: FakeAgent) -> 
 
 
 def test_no_inline_script_or_style(client: Any, formed: FakeAgent) -> None:
-    for path in ("/", "/events", "/failover", "/maintenance", "/leave"):
+    for path in ("/", "/events", "/coverage", "/failover", "/maintenance", "/leave"):
         page = client.get(PREFIX + path).text
         assert " style=" not in page and "<style" not in page and " onclick=" not in page
         assert page.count("<script") == 1 and '<script src="/' in page

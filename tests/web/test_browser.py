@@ -12,7 +12,7 @@ from flask import Flask, Response
 from werkzeug.serving import make_server
 
 from .conftest import PREFIX
-from .fake_agent import FakeAgent
+from .fake_agent import FakeAgent, following_status, peer_status
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -64,6 +64,26 @@ def test_the_status_renews_itself(page: Any, formed: FakeAgent) -> None:
     formed.verb_failover()
     page.get_by_text("This gateway stands by. gateway-b is active").wait_for(timeout=4000)
     assert page.input_value("#vip0-address") == "10.0.0.123/24"
+    assert page.complaints == []
+
+
+def test_the_first_copy_can_be_watched(page: Any, formed: FakeAgent) -> None:
+    step = "copies the other gateway's data"
+    formed.role, formed.peer = "passive", {**peer_status(), "role": "active"}
+    formed.data = following_status(step=step, done=10, total=5000, under_way=True)
+    page.goto(PREFIX + "/")
+    bar = page.get_by_role("progressbar", name="First copy")
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [10, 5000]
+    formed.data = following_status(step=step, done=4000, total=5000, under_way=True)
+    page.get_by_text("4,000 of 5,000 rows").wait_for(timeout=4000)
+    assert bar.evaluate("bar => bar.position") == 0.8
+    formed.data = following_status(step=step, under_way=True)
+    page.locator("progress:indeterminate").wait_for(timeout=4000)
+    formed.data = following_status()
+    page.get_by_text("This gateway follows gateway-b.").wait_for(timeout=4000)
+    assert bar.count() == 0
+    formed.data = None
+    page.get_by_role("heading", name="Data", exact=True).wait_for(state="detached", timeout=4000)
     assert page.complaints == []
 
 
@@ -142,7 +162,7 @@ CUT_OFF = """() => [...document.querySelectorAll(".hsmx-scroll")]
 
 def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    for path in ("/", "/events", "/failover"):
+    for path in ("/", "/events", "/coverage", "/failover"):
         page.goto(PREFIX + path)
         page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360

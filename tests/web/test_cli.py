@@ -16,7 +16,7 @@ from flask_hsmx_cluster import Finding, joined
 from flask_hsmx_cluster.agent.config import AgentConfig
 from flask_hsmx_cluster.cli import CONFIG_FD
 
-from .fake_agent import CODE, OWN_ID, PEER_ID, FakeAgent, cluster_settings
+from .fake_agent import CODE, OWN_ID, PEER_ID, FakeAgent, cluster_settings, data_status, following_status
 
 CREATE = ["create", "--virtual-ip", "10.0.0.100/24@lan0", "--sync", "192.168.254.1/30@sync0",
           "--backup", "172.31.0.1/30@back0", "--reference", "10.0.0.254"]
@@ -125,6 +125,31 @@ def test_status(app: Flask, formed: FakeAgent) -> None:
                  "Would a fail-over work now? No.", "sync: works", "! The sync cable is cut. Mend it.",
                  "not replicated"):
         assert part in text
+
+
+def test_status_of_the_data(app: Flask, formed: FakeAgent) -> None:
+    formed.data = data_status()
+    said = "Data: ✓ Every write is confirmed by both gateways.\n  WAL kept for gateway-b: 16 MB\n"
+    for text in (run(app, "status").stdout, run(app, "database", "status").stdout):
+        assert said in text and "Database: 35 MB, PostgreSQL 15.10" in text
+    assert "Files are not replicated" in run(app, "status").stdout
+    assert answer(app, "database", "status") == formed.data
+
+
+def test_status_of_a_first_copy(app: Flask, formed: FakeAgent) -> None:
+    formed.role = "passive"
+    formed.data = following_status(step="copies the other gateway's data", done=1200, total=50000, under_way=True)
+    text = run(app, "database", "status").stdout
+    assert "i The first copy is under way: this gateway copies the other gateway's data." in text
+    assert "1,200 of 50,000 rows" in text
+
+
+def test_status_of_data_that_is_not_shared(app: Flask, agent: FakeAgent) -> None:
+    assert "not in a cluster" in run(app, "database", "status").stdout
+    agent.form()
+    assert "flask cluster database prepare" in run(app, "database", "status").stdout
+    assert answer(app, "database", "status") is None
+    assert "Data:" not in run(app, "status").stdout
 
 
 def test_status_alone(app: Flask, agent: FakeAgent) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.exc import InternalError
 
 from flask_hsmx_cluster.extension import state
 from sample_app.firmware import create_app, network
@@ -251,3 +252,20 @@ def test_impossible_addresses_are_refused_and_nothing_typed_is_lost(
 def test_a_damaged_settings_file_is_named_not_fatal(admin: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "network.json").write_text('{"revision": ')
     assert "network.json is damaged" in admin.get("/network/settings").text
+
+
+def test_a_write_on_the_passive_gateway_is_explained(admin: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The firmware does nothing for it: the page comes with the extension, in the firmware's layout."""
+
+    class Refused(Exception):
+        sqlstate = "25006"
+
+    def refuse() -> None:
+        raise InternalError("INSERT ...", {}, Refused("This gateway is not the active one: public.voucher is shared"))
+
+    monkeypatch.setattr(db.session, "commit", refuse)
+    answer = admin.post("/vouchers", data={"count": 3, "hours": 24, "devices": 1})
+    assert answer.status_code == 409 and "This was not saved" in answer.text and "Foyer" in answer.text
+    assert answer.text.count("<h1>") == 1
+    monkeypatch.undo()
+    assert admin.get("/vouchers").status_code == 200

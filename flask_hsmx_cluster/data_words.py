@@ -1,0 +1,126 @@
+"""What is said of the data, for the page and for the CLI alike. Like :mod:`.words` it decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import words
+from .translate import gettext as _
+
+#: An active gateway's database is made writable meanwhile; only later it is said that it is not, s.
+WRITABLE_WITHIN_S = 5.0
+
+#: By kind of news the sign beside the text, so that colour is never the only one.
+SIGNS = {"ok": "✓", "warn": "!", "bad": "✕", "info": "i"}
+
+
+@dataclass(frozen=True)
+class DataWords:
+    """The state of the data in words.
+
+    :param remedy: what to do, or what it means; may be empty.
+    :param done: of ``total`` rows while the data is copied, else None.
+    :param total: 0 while it is not known.
+    :param facts: labels and values of what is known besides.
+    """
+
+    kind: Literal["ok", "warn", "bad", "info"]
+    text: str
+    remedy: str = ""
+    done: int | None = None
+    total: int = 0
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sign(self) -> str:
+        return SIGNS[self.kind]
+
+    @property
+    def progress(self) -> str:
+        """Return how many rows are copied; empty while that is not known."""
+        if self.done is None or not (self.done or self.total):
+            return ""
+        if not self.total:
+            return _("%(done)s rows so far", done=f"{self.done:,}")
+        return _("%(done)s of %(total)s rows", done=f"{self.done:,}", total=f"{self.total:,}")
+
+
+def describe(status: dict[str, Any]) -> DataWords | None:
+    """Return what to say of the data; None where it is not shared, or there is no cluster."""
+    data = status["data"]
+    if data is None or status["cluster"] is None:
+        return None
+    peer = status["peer"]["name"] if status["peer"] else _("the other gateway")
+    if data["problem"]:
+        return DataWords("bad", _("The database cannot be kept like the other gateway's: %(why)s", why=data["problem"]),
+                         data["remedy"], facts=_facts(data, peer))
+    if not data["set_up"]:
+        return DataWords("info", _("The database is being made ready. This takes a few seconds."))
+    if status["node"]["role"] == "active":
+        return _active(status, data, peer)
+    if status["node"]["role"] == "passive":
+        return _passive(data, peer)
+    return DataWords("warn", _("The data is not shared while the cluster settings are not in force here."),
+                     facts=_facts(data, peer))
+
+
+def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWords:
+    facts = _facts(data, peer)
+    if data.get("writable") is False and status["node"]["since_s"] > WRITABLE_WITHIN_S:
+        return DataWords("bad", _("The database of this gateway refuses writes."),
+                         _("It is tried again all the time. Check PostgreSQL on this gateway."), facts=facts)
+    if data["synchronous"]:
+        return DataWords("ok", _("Every write is confirmed by both gateways."), facts=facts)
+    if status["peer"] is None:
+        return DataWords("warn", _("Writes are confirmed by this gateway only: no other gateway has joined."),
+                         _("What is written now is copied when one joins."), facts=facts)
+    since = data["degraded_since_s"]
+    if since is None:
+        return DataWords("warn", _("Writes are confirmed by this gateway only, at this moment."), facts=facts)
+    return DataWords(
+        "bad", _("Writes are confirmed by this gateway only, for %(time)s now.", time=words.duration(since)),
+        _("If this gateway fails now, what was written meanwhile is missing on %(peer)s. It ends by itself when "
+          "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
+
+
+def _passive(data: dict[str, Any], peer: str) -> DataWords:
+    facts, streams = _facts(data, peer), data.get("streams", ())
+    following = data.get("following") or {}
+    if following.get("under_way"):
+        return _under_way(following, peer, facts)
+    if following.get("error"):
+        return DataWords(
+            "bad", _("This gateway does not follow %(peer)s: %(why)s", peer=peer, why=following["error"]),
+            _("It is tried again by itself. If this stays, check PostgreSQL on both gateways, then the sync cable."),
+            facts=facts)
+    if streams and all(stream["enabled"] and stream["worker_pid"] for stream in streams):
+        return DataWords("ok", _("This gateway follows %(peer)s.", peer=peer), facts=facts)
+    if any(stream["enabled"] for stream in streams):
+        return DataWords("warn", _("This gateway gets no changes from %(peer)s at the moment.", peer=peer),
+                         _("It connects again by itself. If this stays, read the log of PostgreSQL on this gateway."),
+                         facts=facts)
+    return DataWords("warn", _("This gateway does not follow %(peer)s yet.", peer=peer),
+                     _("It begins by itself when %(peer)s is active and answers.", peer=peer), facts=facts)
+
+
+def _under_way(following: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:
+    step = following["step"]
+    if step == "rejoins":
+        return DataWords("info", _("This gateway catches up with %(peer)s.", peer=peer), facts=facts)
+    if step in ("", "begins"):
+        return DataWords("info", _("This gateway begins to follow %(peer)s.", peer=peer), facts=facts)
+    return DataWords(
+        "info", _("The first copy is under way: this gateway %(does)s.", does=_(step)),
+        _("Until it is complete, this gateway has only a part of the data."),
+        max(0, following["done"]), max(0, following["total"]), facts)
+
+
+def _facts(data: dict[str, Any], peer: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    if data["follower"] is not None:
+        found.append((_("WAL kept for %(peer)s", peer=peer), words.size(data["follower"]["kept_bytes"])))
+    if "size_bytes" in data:
+        found.append((_("Database"), _("%(size)s, PostgreSQL %(version)s", size=words.size(data["size_bytes"]),
+                                       version=data["version"])))
+    return tuple(found)
