@@ -47,7 +47,7 @@ def show(first_port: int) -> int:
     """Run the lab until SIGINT or SIGTERM."""
     print("Starting two gateways, a client and a router ...", flush=True)
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(Lab(app=APP))
+        lab = stack.enter_context(Lab(app=APP, postgres=True))
         machines = stack.enter_context(contextlib.closing(Machines(lab)))
         machines.start()
         port = free_ports(first_port)

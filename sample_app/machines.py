@@ -16,10 +16,13 @@ APP = "sample_app.firmware:create_app"
 NETWORK_UID = 61003
 
 
+_FIRST_REQUEST = "import urllib.request; urllib.request.urlopen('http://127.0.0.1/login').read()"
+
+
 class Machines:
     """Starts the lab's gateways with the whole firmware on them.
 
-    :param lab: an entered lab that was made with ``app=APP``.
+    :param lab: an entered lab that was made with ``app=APP``, with or without PostgreSQL.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -40,6 +43,8 @@ class Machines:
         for gateway in self.lab.gateways:
             self._start_daemon(gateway)
         self.lab.start()
+        for gateway in self.lab.gateways:  # The firmware makes its tables when it is first asked for a page.
+            gateway.namespace.run(sys.executable, "-c", _FIRST_REQUEST)
 
     def power_on(self, gateway: Gateway) -> float:
         """Boot a gateway that was off; return when its cables had power, monotonic seconds."""

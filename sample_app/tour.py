@@ -17,7 +17,7 @@ PATIENCE_S = 30
 #: How long a gateway that came back is watched for a fail-back that must not happen, s.
 WATCH_S = 4
 
-NOT_YET = "Data is not replicated yet: only the address and the roles move. Each gateway keeps a database of its own."
+NOT_YET = "The database is shared by both gateways. Files are not copied yet: each gateway keeps its own."
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Step:
     """What came of a step.
 
     :param step: what was done.
-    :param held: whether roles and addresses ended up as expected.
+    :param held: whether roles, addresses and data ended up as expected.
     :param outage_ms: the longest time without an answer around it, as the client saw it; None where nobody asked.
     :param active: the active gateway afterwards.
     """
@@ -85,6 +85,7 @@ class Tour:
         problem = ""
         outage = None
         try:
+            voucher = self._sell()
             at = act()
             self._expect(active, both)
             if "no fail-back" in step:
@@ -93,11 +94,28 @@ class Tour:
             until = time.monotonic()
             pinger.wait_for_reply(until)  # only then has the gap that the client saw come to its end
             outage = pinger.outage_ms(at, within_s=until - at)
+            if not self._valid(voucher, active):
+                raise LabError(f"voucher {voucher}, sold a moment before, is not valid on {active.node_name}")
         except (LabError, CommandFailed) as error:
             problem = str(error)
         measured = round(outage, 1) if outage is not None and math.isfinite(outage) else None
         self.steps.append(Step(step, not problem, measured, self._active(), problem))
         return not problem
+
+    def _sell(self) -> str:
+        """Sell a voucher on the active gateway, as its firmware does, and return the code."""
+        code = f"TOUR-{len(self.steps):04d}"
+        (active,) = (gateway for gateway in self.lab.gateways if gateway.role() == "active")
+        with active.postgres_in_place().connect(user="hsmx") as connection:
+            connection.execute(
+                "INSERT INTO voucher (code, hours, devices, note, state, created_at) "
+                "VALUES (%s, 24, 1, 'sold during the tour', 'unused', now())", (code,)
+            )
+        return code
+
+    def _valid(self, voucher: str, gateway: Gateway) -> bool:
+        with gateway.postgres_in_place().connect(user="hsmx") as connection:
+            return connection.execute("SELECT 1 FROM voucher WHERE code = %s", (voucher,)).fetchone() is not None
 
     def _fail_over(self, gateway: Gateway) -> float:
         at = time.monotonic()
@@ -139,7 +157,7 @@ def run(as_json: bool) -> int:
         print(f"  ... {text}", file=sys.stderr, flush=True)
 
     print(NOT_YET, file=sys.stderr)
-    with Lab(app=APP) as lab:
+    with Lab(app=APP, postgres=True) as lab:
         machines = Machines(lab)
         try:
             say("start two gateways, a client and a router")

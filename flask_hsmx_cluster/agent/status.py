@@ -361,4 +361,6 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
             reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:
             reasons.append("The roles are not settled.")
+        if core.plan.data and not (core.data.synchronous if core.role is Role.ACTIVE else core.peer_synchronous):
+            reasons.append("Writes are not confirmed by both gateways at present.")
     return {"ready": not reasons, "reasons": reasons}

@@ -15,7 +15,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: Users that no Debian machine has. All are in one group, so that the web app may use the agent's control socket.
-AGENT_UID, WEB_UID, POSTGRES_UID, GROUP = 61001, 61002, 61003, 61000
+AGENT_UID, WEB_UID, POSTGRES_UID, GROUP = 61001, 61002, 61004, 61000
 #: All that the agent may do beyond any user; the web app may do nothing.
 AGENT_CAPABILITIES, NO_CAPABILITIES = "-all,+net_admin,+net_raw", "-all"
 

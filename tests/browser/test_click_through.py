@@ -35,7 +35,7 @@ ENDS = {"sync": "sync0", "backup": "backup0", "service": "lan0"}
 def demo() -> Iterator[SimpleNamespace]:
     """Start what the demo starts; return the addresses of its four pages."""
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(Lab(app=APP))
+        lab = stack.enter_context(Lab(app=APP, postgres=True))
         machines = stack.enter_context(contextlib.closing(Machines(lab)))
         machines.start()
         port = free_ports(24480)
