@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from psycopg import sql
-
 from . import channel, guard, synchrony
 from .database import Connection, DatabaseFailure, failures, one
 from .names import NOBODY, SUBSCRIPTION, SUBSCRIPTION_BULK
@@ -19,8 +17,20 @@ LOOK_EVERY_S = 0.001
 WORKER_MOST_S = 1.0
 
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
+<<<<<<< HEAD
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
     own_lsn = pg_current_wal_insert_lsn()"""
+=======
+SET term = %s, fork_lsn = %s, fork_bulk_lsn = %s, own_lsn = pg_current_wal_lsn()"""
+# Not an ALTER to the driver: after one it would forget all prepared statements. It need not reach the disk by itself:
+# the lease is granted only after the fork, written later, is.
+_DISABLE = b"""DO $$ DECLARE name text; BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    FOR name IN SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
+        WHERE d.datname = current_database() AND subname IN ('hsmx_cluster', 'hsmx_cluster_bulk') AND subenabled
+    LOOP EXECUTE format('ALTER SUBSCRIPTION %I DISABLE', name); END LOOP;
+END $$"""
+>>>>>>> h3
 _APPLY_WORKERS = b"SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker' \
 AND datname = current_database()"
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
@@ -51,6 +61,7 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
     :param until_s: boot time at which the lease ends, s.
     """
     with failures("The database cannot be made writable"):
+<<<<<<< HEAD
         if one(connection, "SELECT copying FROM hsmx_cluster.node"):
             raise DatabaseFailure(
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
@@ -61,13 +72,22 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
             for stream in channel.streams(connection):
                 told[stream.name] = stream.reported_lsn
                 connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))
+=======
+        connection.execute(_DISABLE)
+>>>>>>> h3
         _end_apply_workers(connection)
         positions = {stream.name: stream.origin_lsn for stream in channel.streams(connection)}
         fork = Fork(term, positions.get(SUBSCRIPTION, "0/0"), positions.get(SUBSCRIPTION_BULK, "0/0"))
         if positions:
+<<<<<<< HEAD
             positions_known = (fork.lsn, told[SUBSCRIPTION], fork.bulk_lsn, told[SUBSCRIPTION_BULK])
             connection.execute(_REMEMBER_FORK, (term, *positions_known), prepare=True)
             sequences.move(connection)
+=======
+            with connection.transaction():
+                connection.execute(_REMEMBER_FORK, (fork.term, fork.lsn, fork.bulk_lsn), prepare=True)
+                sequences.move(connection)
+>>>>>>> h3
         else:
             connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
         guard.grant(connection, term, until_s)
@@ -85,6 +105,14 @@ def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
         if own_lsn and peer_id:
             channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
         channel.forget_subscriptions(connection)
+
+
+def rehearse(connection: Connection, sequences: Sequences) -> None:
+    """On a passive gateway, every second: let what takes long to plan be planned, on the connection that promotes."""
+    with failures("The database cannot be made ready for a take-over"):
+        channel.streams(connection)
+        connection.execute(_APPLY_WORKERS, prepare=True)
+        sequences.rehearse(connection)
 
 
 def _end_apply_workers(connection: Connection) -> None:

@@ -77,6 +77,8 @@ class Replicator:
         self._connections = threading.local()
         self._generation = 0
         self._sequences: Sequences | None = None
+        self._promoting = threading.Lock()
+        self._promoter: Connection | None = None
         self._seen_lsn = "0/0"
         self._incarnated = False
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
@@ -91,6 +93,7 @@ class Replicator:
         """
         self._setup = setup
         self._generation += 1
+        self._forget_promoter()
         connection = self.connection()
         schema.install(connection, setup.node_id, setup.peer_id)
         if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
@@ -104,6 +107,12 @@ class Replicator:
             channel.make_slots(connection, setup.scope, setup.peer_id)
         self._sequences = Sequences(connection, setup.scope)
         return {"writable": bool(one(connection, "SELECT hsmx_cluster.writable()"))}
+
+    def _forget_promoter(self) -> None:
+        with self._promoting:
+            if self._promoter is not None:
+                self._promoter.close()
+                self._promoter = None
 
     def _admit(self, connection: Connection, peer: Peer) -> None:
         """Let the other gateway's database in, and know it by its certificate."""
@@ -125,6 +134,7 @@ class Replicator:
         channel.unpublish(connection)
         access.drop_access(connection)
         schema.remove(connection)
+        self._forget_promoter()
         self._sequences = None
         return {}
 
@@ -169,10 +179,19 @@ class Replicator:
 
     def promote(self, term: int, until_s: float) -> dict[str, Any]:
         """Make this gateway the one that writes."""
-        sequences = self._sequences or Sequences(self.connection(), self.setup.scope)
-        connection = self.connection()
-        fork = promotion.promote(connection, sequences, term, until_s)
+        with self._promoting:
+            ready = self._promoter
+            connection = self.connection() if ready is None or ready.closed else ready
+            sequences = self._sequences or Sequences(connection, self.setup.scope)
+            fork = promotion.promote(connection, sequences, term, until_s)
         return {"term": term, "lsn": fork.lsn, "synchronous": synchrony.name(connection) == SUBSCRIPTION}
+
+    def _rehearse(self, sequences: Sequences) -> None:
+        """Keep a connection that can promote at once: its statements take longer to plan than to carry out."""
+        with self._promoting:
+            if self._promoter is None or self._promoter.closed:
+                self._promoter = self._open()
+            promotion.rehearse(self._promoter, sequences)
 
     def renew(self, term: int, until_s: float) -> dict[str, Any]:
         """Extend the right to write. Where it has been lost in a crash of the server, or was never given because the
@@ -242,6 +261,7 @@ class Replicator:
         connection, setup = self.connection(), self.setup
         if self._sequences is not None:
             self._sequences.keep_ahead(connection)
+            self._rehearse(self._sequences)
         if setup.peer_id:
             channel.advance_slots(connection, setup.scope, setup.peer_id)
         return {"streams": [stream.__dict__ for stream in channel.streams(connection)]}

@@ -6,6 +6,7 @@ them, so that at a promotion one quick look at the largest numbers in use is eno
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -102,11 +103,19 @@ class Sequences:
         It waits for no other session: where one has locked a table, all sequences leap instead.
         """
         try:
-            with connection.transaction():
-                connection.execute(b"SET LOCAL lock_timeout = '5ms'")
-                return _count(connection, self._used)
+            return self._move(connection)
         except LockNotAvailable:
             return _count(connection, self._far)
+
+    def rehearse(self, connection: Connection) -> None:
+        """On the passive gateway: let the move be planned on the connection that will do it (15 to 40 ms for 200)."""
+        with contextlib.suppress(LockNotAvailable):
+            self._move(connection)
+
+    def _move(self, connection: Connection) -> int:
+        with connection.transaction():
+            connection.execute(b"SET LOCAL lock_timeout = '5ms'")
+            return _count(connection, self._used)
 
 
 def _count(connection: Connection, statement: bytes) -> int:

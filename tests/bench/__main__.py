@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import failover
+from . import data, failover
 from .results import Results
 
-BENCHES = {"failover": failover}
+BENCHES = {"failover": failover, "data": data}
 
 
 def main() -> int:

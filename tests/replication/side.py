@@ -46,12 +46,14 @@ class Side:
         with server.connect() as connection:
             connection.execute(tables)
         self.connection: Connection
+        self.promoter: Connection
         self.sequences: Sequences
         self.connect()
 
     def connect(self) -> None:
         """Do what a replicator does that is told its set-up, also after the server was restarted."""
         self.connection = connect(self.server.dsn, quiet=True)
+        self.promoter = connect(self.server.dsn, quiet=True)
         schema.install(self.connection, self.node_id, self.peer_id)
         channel.publish(self.connection, self.scope)
         for statement in mirror_trigger_sql(self.scope):
@@ -63,6 +65,7 @@ class Side:
 
     def close(self) -> None:
         self.connection.close()
+        self.promoter.close()
 
     @property
     def slot(self) -> str:
@@ -70,7 +73,7 @@ class Side:
         return channel.slot_of(SUBSCRIPTION, self.peer_id)
 
     def promote(self, term: int, lease_s: float = 1000) -> Fork:
-        return promotion.promote(self.connection, self.sequences, term, boot_time_s() + lease_s)
+        return promotion.promote(self.promoter, self.sequences, term, boot_time_s() + lease_s)
 
     def follow(self, active: Side, copy: bool = False) -> None:
         """Subscribe to the other gateway, and wait until both streams run."""
@@ -91,6 +94,7 @@ class Side:
     def tend_passive(self) -> None:
         """Do once what the agent does every second while this gateway is passive."""
         self.sequences.keep_ahead(self.connection)
+        promotion.rehearse(self.promoter, self.sequences)
         channel.advance_slots(self.connection, self.scope, self.peer_id)
         channel.streams(self.connection)
 

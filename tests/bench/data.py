@@ -1,0 +1,288 @@
+"""What two gateways' data cost and keep: how long a take-over of the database takes, and what writers notice.
+
+*Promotion*: from the call until shared data may be written; everything else of a take-over is not in it.
+*Ratio*: transactions per second, ours by those of PostgreSQL's own logical replication of the same tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from flask_hsmx_cluster.replication import guard, promotion
+from flask_hsmx_cluster.replication.scope import Scope, TableScope
+from sample_app.lab import LabError
+from sample_app.lab.postgres import PostgresServer, binaries
+from tests.replication.side import Side, wait_until
+
+from .results import Results
+from .servers import Bare, numbered_tables, two_servers, two_sides
+
+Figures = dict[str, float]
+#: Does one run; gives one figure for each of its cases.
+Run = Callable[[], Figures]
+
+BULK_ROWS = 500_000
+THROUGHPUT_S = 6.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a group of cases needs, kept from run to run.
+
+    :param units: its cases with their units.
+    :param ready: makes it; gives the function that does one run of the wanted cases.
+    :param takes_long: a run takes about a minute.
+    """
+
+    units: dict[str, str]
+    ready: Callable[[Sequence[str]], contextlib.AbstractContextManager[Run]]
+    takes_long: bool = False
+
+
+# Promotion
+
+
+class _Turns:
+    """Two gateways that take turns at being active."""
+
+    def __init__(self, a: Side, b: Side, tables: Sequence[str]) -> None:
+        self.active, self.passive = a, b
+        self._tables = tables
+        self._term = 1
+
+    def prepare(self) -> None:
+        """Let every sequence be used, and the passive gateway be tended as its agent does, until some moment."""
+        with self.active.server.connect() as connection:
+            for name in self._tables:
+                connection.execute(f"INSERT INTO {name} (v) VALUES ('x')".encode())
+        self.active.tend_active()
+        self.passive.wait_for(self.active)
+        for _ in range(3):
+            self.passive.tend_passive()
+            time.sleep(random.uniform(0.5, 1))
+
+    def promote(self) -> float:
+        """Promote the passive gateway and return how long it took, ms."""
+        self._term += 1
+        began = time.perf_counter()
+        self.passive.promote(self._term)
+        took_ms = (time.perf_counter() - began) * 1000
+        with self.passive.server.connect() as connection:
+            connection.execute(f"INSERT INTO {self._tables[-1]} (v) VALUES ('first')".encode())
+        return took_ms
+
+    def turn(self) -> None:
+        """Let the former active gateway follow the present one."""
+        former, self.active = self.active, self.passive
+        self.passive = former
+        promotion.demote(former.connection, 0)
+        self.active.tend_active()
+        former.follow(self.active)
+        self.active.be_synchronous()
+
+
+def _promotion(
+    sequences: int, fault: Callable[[_Turns], contextlib.AbstractContextManager[object]], case: str
+) -> Stage:
+    @contextlib.contextmanager
+    def ready(_cases: Sequence[str]) -> Iterator[Run]:
+        tables = [f"t{number}" for number in range(sequences)]
+        with two_servers() as servers, two_sides(servers, *numbered_tables(tables, bulk=["bulk"])) as sides:
+            turns = _Turns(*sides, tables)
+
+            def run() -> Figures:
+                turns.prepare()
+                with fault(turns):
+                    took_ms = turns.promote()
+                turns.turn()
+                return {case: took_ms}
+
+            yield run
+
+    return Stage({case: "ms"}, ready)
+
+
+@contextlib.contextmanager
+def _frozen_peer(turns: _Turns) -> Iterator[None]:
+    turns.active.server.freeze()
+    try:
+        yield
+    finally:
+        turns.active.server.thaw()
+
+
+@contextlib.contextmanager
+def _open_transaction(turns: _Turns) -> Iterator[None]:
+    with turns.passive.server.connect(autocommit=False) as connection:
+        connection.execute("INSERT INTO own (v) VALUES ('open')")
+        yield
+        connection.commit()
+
+
+# Throughput
+
+
+@contextlib.contextmanager
+def _throughput(_cases: Sequence[str]) -> Iterator[Run]:
+    tables = ("pgbench_accounts", "pgbench_tellers", "pgbench_branches", "pgbench_history")
+    scope = Scope(tuple(TableScope("public", name, "shared") for name in tables))
+    with two_servers() as ours, two_servers() as bare:
+        for server in (*ours, *bare):
+            _pgbench(server, "-i", "-s", "4", "-q")
+        Bare(bare, tables)
+        with two_sides(ours, scope, "SELECT 1") as (active, _):
+            yield lambda: _ratios(active, bare[0], scope)
+
+
+def _ratios(active: Side, bare: PostgresServer, scope: Scope) -> Figures:
+    """Measure the three in a new order each time."""
+    rates: dict[str, float] = {}
+    for which in random.sample(["bare", "guarded", "unguarded"], 3):
+        if which == "guarded":
+            guard.arm(active.connection, scope)
+        elif which == "unguarded":
+            guard.disarm(active.connection)
+        rates[which] = _rate(bare if which == "bare" else active.server)
+    active.connection.execute("DELETE FROM hsmx_cluster.commit_check")
+    return {
+        "sync_throughput_ratio": rates["guarded"] / rates["bare"],
+        "sync_throughput_ratio_unguarded": rates["unguarded"] / rates["bare"],
+    }
+
+
+def _rate(server: PostgresServer) -> float:
+    """Return transactions per second of four clients that update and insert."""
+    with server.connect() as connection:
+        connection.execute("CHECKPOINT")
+    printed = _pgbench(server, "-N", "-n", "-c", "4", "-T", f"{THROUGHPUT_S:.0f}")
+    found = re.search(r"^tps = ([0-9.]+)", printed, re.MULTILINE)
+    if found is None:
+        raise LabError(f"pgbench: {printed}")
+    return float(found[1])
+
+
+def _pgbench(server: PostgresServer, *options: str) -> str:
+    directory = binaries()
+    assert directory is not None
+    where = ("-h", str(server.directory), "-p", str(server.port), "-U", "postgres", "postgres")
+    argv = [str(directory / "pgbench"), *options, *where]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise LabError(f"pgbench: {done.stderr[-500:]}")
+    return done.stdout
+
+
+# Stalls
+
+
+class Writers:
+    """Clients that write without a pause, each row in a transaction of its own; a context manager.
+
+    :param connect: opens a connection; called again after each error.
+    :param statement: gets the number of the row.
+    """
+
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]], statement: str, number: int = 4
+    ) -> None:
+        self._connect, self._statement = connect, statement.encode()
+        self._over = threading.Event()
+        #: Numbers of rows whose commit was acknowledged, with begin and end on the monotonic clock, s.
+        self.acknowledged: list[tuple[int, float, float]] = []
+        self._threads = [threading.Thread(target=self._write, args=(first, number)) for first in range(number)]
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: len(self.acknowledged) > 100)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def longest_ms(self, since: float) -> float:
+        """Return the longest commit that ended after that time."""
+        return max((end - begin for _, begin, end in list(self.acknowledged) if end >= since), default=0) * 1000
+
+    def _write(self, row: int, step: int) -> None:
+        while not self._over.is_set():
+            try:
+                with self._connect() as connection:
+                    while not self._over.is_set():
+                        begin = time.monotonic()
+                        connection.execute(self._statement, (row,))
+                        self.acknowledged.append((row, begin, time.monotonic()))
+                        row += step
+            except psycopg.Error:
+                row += step  # perhaps it is there, perhaps not: nobody was told
+                time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def _bulk_update(_cases: Sequence[str]) -> Iterator[Run]:
+    scope, tables = numbered_tables(["t"], bulk=["bulk"])
+    tables += f"INSERT INTO bulk (v) SELECT 'x' || n FROM generate_series(1, {BULK_ROWS}) n"
+    with two_servers() as servers, two_sides(servers, scope, tables) as (active, passive):
+
+        def run() -> Figures:
+            with Writers(active.server.connect, "INSERT INTO t (v) VALUES (%s)") as writers:
+                at = time.monotonic()
+                with active.server.connect() as connection:
+                    connection.execute("UPDATE bulk SET v = v || 'y'")
+                    written = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
+                assert written is not None
+                time.sleep(2)  # What the walsender has still to leave out, it leaves out within this time.
+                stall_ms = writers.longest_ms(at)
+            active.connection.execute("VACUUM bulk")
+            passive.connection.execute("SELECT 1")
+            return {"stall_bulk_update": stall_ms}
+
+        yield run
+
+
+def _no_fault(_turns: _Turns) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
+STAGES = (
+    _promotion(1, _no_fault, "promotion_1seq"),
+    _promotion(200, _no_fault, "promotion_200seq"),
+    _promotion(1, _frozen_peer, "promotion_frozen_peer"),
+    _promotion(1, _open_transaction, "promotion_open_transaction"),
+    Stage({"sync_throughput_ratio": "ratio", "sync_throughput_ratio_unguarded": "ratio"}, _throughput),
+    Stage({"stall_bulk_update": "ms"}, _bulk_update, takes_long=True),
+)
+
+#: Every case with its unit.
+UNITS = {case: unit for stage in STAGES for case, unit in stage.units.items()}
+
+
+def measure(results: Results, cases: Sequence[str], runs: int, long_runs: int) -> None:
+    """Run what is missing of the wanted cases."""
+    for stage in STAGES:
+        wanted = [case for case in stage.units if case in cases]
+        missing = (min(runs, long_runs) if stage.takes_long else runs) - min(map(results.count, wanted), default=runs)
+        if not wanted or missing <= 0:
+            continue
+        try:
+            with stage.ready(wanted) as run:
+                for _ in range(missing):
+                    figures = run()
+                    results.add(figures)
+                    shown = ", ".join(f"{case} {figure:.2f} {stage.units[case]}" for case, figure in figures.items())
+                    print(shown, file=sys.stderr, flush=True)
+        except (LabError, TimeoutError) as error:
+            results.add_failure(wanted[0], str(error))
+            print(f"{wanted[0]}: FAILED: {error}", file=sys.stderr)
