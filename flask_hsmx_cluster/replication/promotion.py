@@ -17,11 +17,8 @@ LOOK_EVERY_S = 0.001
 WORKER_MOST_S = 1.0
 
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
-<<<<<<< HEAD
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
     own_lsn = pg_current_wal_insert_lsn()"""
-=======
-SET term = %s, fork_lsn = %s, fork_bulk_lsn = %s, own_lsn = pg_current_wal_lsn()"""
 # Not an ALTER to the driver: after one it would forget all prepared statements. It need not reach the disk by itself:
 # the lease is granted only after the fork, written later, is.
 _DISABLE = b"""DO $$ DECLARE name text; BEGIN
@@ -30,7 +27,6 @@ _DISABLE = b"""DO $$ DECLARE name text; BEGIN
         WHERE d.datname = current_database() AND subname IN ('hsmx_cluster', 'hsmx_cluster_bulk') AND subenabled
     LOOP EXECUTE format('ALTER SUBSCRIPTION %I DISABLE', name); END LOOP;
 END $$"""
->>>>>>> h3
 _APPLY_WORKERS = b"SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker' \
 AND datname = current_database()"
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
@@ -61,33 +57,21 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
     :param until_s: boot time at which the lease ends, s.
     """
     with failures("The database cannot be made writable"):
-<<<<<<< HEAD
         if one(connection, "SELECT copying FROM hsmx_cluster.node"):
             raise DatabaseFailure(
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
                 "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
             )
-        told = {SUBSCRIPTION: "0/0", SUBSCRIPTION_BULK: "0/0"}
-        with connection.transaction():
-            for stream in channel.streams(connection):
-                told[stream.name] = stream.reported_lsn
-                connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))
-=======
+        told = {stream.name: stream.reported_lsn for stream in channel.streams(connection)}
         connection.execute(_DISABLE)
->>>>>>> h3
         _end_apply_workers(connection)
         positions = {stream.name: stream.origin_lsn for stream in channel.streams(connection)}
         fork = Fork(term, positions.get(SUBSCRIPTION, "0/0"), positions.get(SUBSCRIPTION_BULK, "0/0"))
         if positions:
-<<<<<<< HEAD
-            positions_known = (fork.lsn, told[SUBSCRIPTION], fork.bulk_lsn, told[SUBSCRIPTION_BULK])
-            connection.execute(_REMEMBER_FORK, (term, *positions_known), prepare=True)
-            sequences.move(connection)
-=======
+            known = (fork.lsn, told.get(SUBSCRIPTION), fork.bulk_lsn, told.get(SUBSCRIPTION_BULK))
             with connection.transaction():
-                connection.execute(_REMEMBER_FORK, (fork.term, fork.lsn, fork.bulk_lsn), prepare=True)
+                connection.execute(_REMEMBER_FORK, (term, *known), prepare=True)
                 sequences.move(connection)
->>>>>>> h3
         else:
             connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
         guard.grant(connection, term, until_s)
