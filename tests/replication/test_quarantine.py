@@ -1,0 +1,222 @@
+"""Quarantine: what it keeps, how it shows and gives it, and what becomes of it on the active gateway."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC
+
+import pytest
+
+from flask_hsmx_cluster.errors import RequestRefused
+from flask_hsmx_cluster.replication import quarantine
+from flask_hsmx_cluster.replication.channel import slot_of
+from flask_hsmx_cluster.replication.database import DatabaseFailure, one
+from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.pgoutput import MalformedMessage
+from flask_hsmx_cluster.replication.promotion import Fork
+from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard, export
+from flask_hsmx_cluster.replication.reapply import ReapplyConflict, make, reapply, request
+
+from .conftest import Pair
+from .gateways import TwoGateways
+from .test_rejoin import G1, G2, G3, LOST, filled, part, together
+
+
+@pytest.fixture
+def two(pair: Pair) -> Iterator[TwoGateways]:
+    two = TwoGateways(pair)
+    yield filled(two)
+    two.close()
+
+
+def rejoined(two: TwoGateways, lost: str, written: str = "") -> list[QuarantinedRow]:
+    two.rejoin(two.a, two.b, part(two, lost, written))
+    return list(two.a.quarantine())
+
+
+def again(two: TwoGateways, row: QuarantinedRow, *, overwrite: bool = False) -> None:
+    reapply(two.a.connection, two.b.connection, two.scope, row.id, active_id=two.b.id, overwrite=overwrite)
+
+
+def conflict(two: TwoGateways, row: QuarantinedRow) -> ReapplyConflict:
+    with pytest.raises(ReapplyConflict) as caught:
+        again(two, row)
+    assert two.a.execute("SELECT state FROM hsmx_cluster.quarantine WHERE id = %s", row.id) == [("kept",)]
+    return caught.value
+
+
+def slots(two: TwoGateways, fork: Fork) -> list[Slot]:
+    return [Slot(slot_of(SUBSCRIPTION, two.b.id), ("hsmx_cluster", "hsmx_cluster_rows"), fork.lsn)]
+
+
+# Keeping
+
+
+def test_only_what_ends_behind_the_fork_is_kept_and_only_once(two: TwoGateways) -> None:
+    fork = part(two, "INSERT INTO voucher VALUES (101, 'lost')")
+    source = Source(two.a.id, fork.term)
+    # The slot begins before the fork: nothing confirmed is kept through a crash.
+    for expected in (1, 0, 0):
+        kept = quarantine.keep(two.a.connection, source, slots(two, fork))
+        assert (kept.rows, kept.transactions) == (expected, expected)
+    (row,) = two.a.quarantine()
+    assert (row.key, row.new_row, row.old_row) == (
+        {"id": "101"}, {"id": "101", "code": "lost", "minutes": None, "used": "f", "photo": None}, None)
+    assert two.a.execute("SELECT table_name, key FROM hsmx_cluster.dirty_key") == [("voucher", {"id": "101"})]
+
+
+def test_a_fork_within_a_transaction_is_refused_and_nothing_is_kept(two: TwoGateways) -> None:
+    fork = part(two, "INSERT INTO voucher VALUES (101, 'lost')")
+    quarantine.keep(two.a.connection, Source(two.a.id, fork.term), slots(two, fork))
+    end = two.a.quarantine()[0].end_lsn
+    two.a.execute("TRUNCATE hsmx_cluster.quarantine, hsmx_cluster.dirty_key")
+    within = one(two.a.connection, "SELECT (%s::pg_lsn - 8)::text", end)
+    with pytest.raises(MalformedMessage, match="within a transaction"):
+        quarantine.keep(two.a.connection, Source(two.a.id, 1), slots(two, Fork(1, within, "0/0")))
+    assert two.a.quarantine() == ()
+
+
+def test_a_big_transaction_and_big_rows_are_kept_whole(two: TwoGateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "WRITE_ROWS", 100)
+    monkeypatch.setattr(quarantine, "WRITE_BYTES", 1_500_000)
+    fork = part(two, "INSERT INTO voucher SELECT n, 'n' || n FROM generate_series(1000, 1999) n;\n"
+                     "INSERT INTO voucher SELECT n, 'n' || n, 1, true, repeat('x', 1000000) "
+                     "FROM generate_series(2000, 2004) n;\nDELETE FROM voucher WHERE id = 2004")
+    kept = quarantine.keep(two.a.connection, Source(two.a.id, fork.term), slots(two, fork))
+    assert (kept.transactions, kept.rows) == (3, 1006)
+    assert one(two.a.connection, "SELECT count(*) FROM hsmx_cluster.quarantine WHERE end_lsn = '0/0'") == 0
+    assert one(two.a.connection, "SELECT count(DISTINCT end_lsn) FROM hsmx_cluster.quarantine") == 3
+    assert one(two.a.connection, "SELECT max(length(new_row ->> 'photo')) FROM hsmx_cluster.quarantine") == 1_000_000
+
+
+def test_a_slot_that_is_gone_is_said(two: TwoGateways) -> None:
+    with pytest.raises(DatabaseFailure, match="does not exist"):
+        quarantine.keep(two.a.connection, Source(two.a.id, 1), [Slot("gone", ("hsmx_cluster",), "0/0")])
+
+
+# Showing
+
+
+def test_rows_in_words_pages_and_filters(two: TwoGateways) -> None:
+    kept = rejoined(two, LOST)
+    at = kept[0].committed_at.astimezone(UTC)
+    names = {two.a.id: "gw-a"}
+    assert describe(kept[0], names, UTC) == f"voucher 101 created {at:%H:%M:%S} on gw-a"
+    assert describe(kept[1], names, UTC).startswith("voucher 1 changed ")
+    assert describe(kept[2], {}, UTC).endswith(f"on {two.a.id[:12]}")
+    first = quarantine.rows(two.a.connection, limit=5)
+    second = quarantine.rows(two.a.connection, limit=50, after=first.after or 0)
+    assert (first.total, [*first.rows, *second.rows], second.after) == (13, kept, None)
+    count = {
+        Filter(operation="insert"): 4, Filter(table="voucher"): 4, Filter(table="public.room"): 3,
+        Filter(text="cyn"): 1, Filter(state="discarded"): 0, Filter(batch=str(kept[0].batch)): 13,
+        Filter(since=kept[-1].committed_at): 1, Filter(until=kept[0].committed_at): 1, Filter(text="'; DROP"): 0,
+    }  # fmt: skip
+    for only, number in count.items():
+        assert quarantine.rows(two.a.connection, only).total == number, only
+    assert discard(two.a.connection, [kept[0].id, kept[1].id]) == 2
+    assert discard(two.a.connection, [kept[0].id]) == 0
+    assert quarantine.rows(two.a.connection, Filter(state="discarded")).total == 2
+
+
+def test_export(two: TwoGateways) -> None:
+    kept = rejoined(two, LOST + ";\nINSERT INTO voucher VALUES (103, '=1+1', 5)")
+    lines = [json.loads(line) for line in export(two.a.connection, "json")]
+    assert [line["id"] for line in lines] == [row.id for row in kept]
+    assert lines[0]["new_row"]["code"] == "lost" and lines[0]["committed_at"].endswith("+00:00")
+    table = list(csv.DictReader(export(two.a.connection, "csv")))
+    assert [line["id"] for line in table] == [str(row.id) for row in kept]
+    assert json.loads(table[0]["new_row"])["code"] == "lost"
+
+
+# Again on the active gateway
+
+
+def test_everything_again_in_order_gives_what_was_lost(two: TwoGateways) -> None:
+    kept = rejoined(two, LOST)
+    rest, swaps = [row for row in kept if row.table_name != "room"], [row for row in kept if row.table_name == "room"]
+    for row in rest:
+        again(two, row)
+        with pytest.raises(RequestRefused, match="reapplied already"):
+            again(two, row)
+    for row in swaps:
+        again(two, row)
+    voucher = "SELECT id, code, minutes, length(photo) FROM voucher WHERE id IN (1, 3, 4, 101, 104) ORDER BY id"
+    assert two.b.execute(voucher) == [(1, "code1", 999, 5000), (101, "lost", 5, None), (104, "code4", 4, 5000)]
+    assert two.b.execute("SELECT guest::text FROM room WHERE number = 2") == [(G1,)]
+    assert two.b.execute("SELECT name FROM guest ORDER BY id") == [("Anna",), ("Bob",), ("Cyn",)]
+    assert two.b.execute("SELECT own_ip::text, peer_ip::text FROM link") == [("10.0.0.2/32", "10.0.0.9/32")]
+    assert two.b.execute("SELECT value FROM setting WHERE scope = 'shared'") == [("Lost",)]
+    together(two)
+
+
+def test_a_row_that_the_other_gateway_changed_is_a_conflict(two: TwoGateways) -> None:
+    update, delete = rejoined(
+        two, "UPDATE voucher SET minutes = 999 WHERE id = 1;\nDELETE FROM voucher WHERE id = 8;\nTRUNCATE log",
+        "UPDATE voucher SET minutes = 5 WHERE id IN (1, 8)")[:2]
+    found = conflict(two, update)
+    assert (found.kind, found.wanted and found.wanted["minutes"], found.present and found.present["minutes"]) == (
+        "changed", "999", "5")
+    assert found.as_dict()["kind"] == "changed" and found.remedy
+    assert conflict(two, delete).kind == "changed"
+    again(two, update, overwrite=True)
+    again(two, delete, overwrite=True)
+    assert two.b.execute("SELECT id, minutes, length(photo) FROM voucher WHERE id IN (1, 8)") == [(1, 999, 5000)]
+    with pytest.raises(RequestRefused, match="not repeated"):
+        again(two, two.a.quarantine()[2])
+
+
+def test_a_row_that_was_changed_after_the_rejoin_is_a_conflict(two: TwoGateways) -> None:
+    first, second, gone = rejoined(
+        two, "UPDATE voucher SET minutes = 998 WHERE id = 1;\nUPDATE voucher SET minutes = 999 WHERE id = 1;\n"
+             "UPDATE voucher SET minutes = 9 WHERE id = 7")
+    assert first.old_row and (first.old_row["minutes"], first.old_row["used"]) == ("1", "f")
+    two.b.execute("UPDATE voucher SET photo = 'new' WHERE id = 1; DELETE FROM stay; DELETE FROM voucher WHERE id = 7")
+    assert conflict(two, second).kind == "changed"
+    assert conflict(two, gone).kind == "gone"
+    two.b.execute("UPDATE voucher SET photo = repeat('p', 5000) WHERE id = 1")
+    # The later one fits without the earlier one; the earlier one then does not fit any more.
+    again(two, second)
+    assert conflict(two, first).kind == "changed"
+
+
+def test_constraints_are_conflicts(two: TwoGateways) -> None:
+    kept = rejoined(
+        two, f"INSERT INTO voucher VALUES (101, 'taken');\nINSERT INTO voucher VALUES (102, 'mine');\n"
+             f"INSERT INTO guest VALUES ('{G3}', 'Cyn');\nINSERT INTO stay (guest) VALUES ('{G3}');\n"
+             f"DELETE FROM stay WHERE guest = '{G2}';\nDELETE FROM room WHERE guest = '{G2}';\n"
+             f"DELETE FROM guest WHERE id = '{G2}'",
+        "INSERT INTO voucher VALUES (201, 'taken'), (102, 'theirs')")
+    unique, exists, guest, stay, _, _, delete = kept
+    found = conflict(two, unique)
+    assert (found.kind, found.present and found.present["id"]) == ("unique", "201")
+    found = conflict(two, exists)
+    assert (found.kind, found.present and found.present["code"]) == ("exists", "theirs")
+    assert "guest" in conflict(two, stay).message
+    assert conflict(two, stay).kind == conflict(two, delete).kind == "reference"
+    again(two, guest)
+    again(two, stay)
+    again(two, exists, overwrite=True)
+    assert two.b.execute("SELECT code FROM voucher WHERE id = 102") == [("mine",)]
+
+
+def test_a_table_that_has_changed_or_is_not_shared(two: TwoGateways) -> None:
+    insert, other = rejoined(two, "INSERT INTO voucher VALUES (101, 'x', 40000);\nINSERT INTO log VALUES (900, 'x')")
+    two.b.execute("ALTER TABLE voucher ALTER minutes TYPE smallint")
+    assert conflict(two, insert).kind == "rule"
+    two.b.execute("ALTER TABLE voucher DROP minutes")
+    assert conflict(two, insert).kind == "schema"
+    two.a.execute("UPDATE hsmx_cluster.quarantine SET table_name = 'licence' WHERE id = %s", other.id)
+    with pytest.raises(RequestRefused, match="not shared"):
+        again(two, other)
+
+
+def test_a_crash_between_making_and_marking_makes_nothing_twice(two: TwoGateways) -> None:
+    kept = rejoined(two, LOST)
+    for row in kept:
+        make(two.b.connection, request(two.a.connection, row.id), two.scope, active_id=two.b.id)
+        if row.table_name != "room":
+            again(two, row)
+    assert one(two.b.connection, "SELECT count(*) FROM stay") == 3
