@@ -97,7 +97,8 @@ class Following:
         scope = self._scope()
         known = one(connection, "SELECT joined_system FROM hsmx_cluster.node")
         if known != fork["system"]:
-            forming.first_copy(connection, scope, own_id, peer_dsn, progress)
+            with connect(peer_here, "hsmx_cluster first copy") as peer:
+                forming.first_copy(connection, peer, scope, own_id, peer_dsn, progress)
             connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (fork["system"],))
             return
         with connect(peer_here, "hsmx_cluster rejoin") as peer:

@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 #: Where the joining gateway's own shared data is kept; made anew at each first copy.
 ASIDE = "hsmx_cluster_aside"
 LOOK_EVERY_S = 0.2
+#: Tables that are thought to have fewer rows are counted.
+COUNTED_MOST = 100_000
+_STATES = """
+SELECT format('%I.%I', n.nspname, c.relname), r.srsubstate::text, coalesce(p.tuples_processed, 0)
+FROM pg_subscription_rel r
+JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_progress_copy p ON p.relid = r.srrelid
+"""
 
 
-def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str, progress: Progress) -> None:
+def first_copy(
+    connection: Connection, peer: Connection, scope: Scope, own_id: str, peer_dsn: str, progress: Progress
+) -> None:
     """Keep aside, clear, and copy; at the end the subscription streams.
 
+    :param peer: to the other gateway's database.
+    :param peer_dsn: how our server reaches it.
     :raises DatabaseFailure: it was interrupted; it can be begun again.
     """
     channel.forget_subscriptions(connection)
@@ -30,6 +42,8 @@ def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str,
         _set_aside(connection, scope)
     connection.execute("UPDATE hsmx_cluster.node SET copying = true")
     progress.step = "copies the other gateway's data"
+    sizes = _sizes(peer, scope)
+    progress.total = sum(sizes.values())
     with failures("The shared tables cannot be cleared"), connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
         for each in scope.shared():
@@ -37,7 +51,7 @@ def first_copy(connection: Connection, scope: Scope, own_id: str, peer_dsn: str,
         connection.execute("DELETE FROM hsmx_cluster.incarnation")
         connection.execute("DELETE FROM hsmx_cluster.sequence_position")
     channel.subscribe(connection, peer_dsn, scope, own_id, copy=True)
-    _wait(connection, progress)
+    _wait(connection, sizes, progress)
     channel.copied(connection, peer_dsn)
     connection.execute("UPDATE hsmx_cluster.node SET copying = false")
 
@@ -61,13 +75,28 @@ def _clear(connection: Connection, scope: TableScope) -> None:
     connection.execute(sql.SQL("DELETE FROM {}{}").format(table(scope.schema, scope.table), where))
 
 
-def _wait(connection: Connection, progress: Progress) -> None:
+def _sizes(peer: Connection, scope: Scope) -> dict[str, int]:
+    """Return how many rows each shared table has there, by its quoted name: counted if few, else estimated."""
+    sizes: dict[str, int] = {}
+    for each in scope.shared():
+        name = one(peer, "SELECT format('%%I.%%I', %s::text, %s::text)", each.schema, each.table)
+        rows = one(peer, "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", name) or 0
+        if rows < COUNTED_MOST:
+            found = peer.execute(sql.SQL("SELECT count(*) FROM {}").format(table(each.schema, each.table))).fetchone()
+            rows = found[0] if found else 0
+        sizes[name] = rows
+    return sizes
+
+
+def _wait(connection: Connection, sizes: dict[str, int], progress: Progress) -> None:
+    """Wait until every table is copied, and tell the rows: those of complete tables, and what runs at this moment."""
     while True:
-        left, copied = connection.execute(
-            """SELECT (SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'),
-                      (SELECT coalesce(sum(tuples_processed), 0)::bigint FROM pg_stat_progress_copy)"""
-        ).fetchone() or (0, 0)
-        progress.done = copied
+        left, done = 0, 0
+        for name, state, copied in connection.execute(_STATES).fetchall():
+            size = sizes.get(name, 0)
+            done += size if state in ("r", "s") else min(copied, size)
+            left += state != "r"
+        progress.done = max(progress.done, done)
         if not left:
             return
         time.sleep(LOOK_EVERY_S)

@@ -172,6 +172,11 @@ class Replicator:
         connection: Connection = kept.connection
         return connection
 
+    def close(self) -> None:
+        """Close the present thread's connection and the promoter's."""
+        self.connection().close()
+        self._forget_promoter()
+
     def _open(self) -> Connection:
         return connect(self.setup.dsn, quiet=True)
 
@@ -262,9 +267,11 @@ class Replicator:
         if self._sequences is not None:
             self._sequences.keep_ahead(connection)
             self._rehearse(self._sequences)
-        if setup.peer_id:
+        streams = channel.streams(connection)
+        # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
+        if streams and all(stream.enabled for stream in streams) and not self.following.under_way():
             channel.advance_slots(connection, setup.scope, setup.peer_id)
-        return {"streams": [stream.__dict__ for stream in channel.streams(connection)]}
+        return {"streams": [stream.__dict__ for stream in streams]}
 
     def fork(self) -> dict[str, Any]:
         """Return what the other gateway must know to rejoin: where our data parted from its own."""

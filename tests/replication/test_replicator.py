@@ -1,0 +1,41 @@
+"""What the replicator does between fail-overs must not destroy what a rejoin needs."""
+
+from __future__ import annotations
+
+from flask_hsmx_cluster.replication.names import slot_name
+from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
+from flask_hsmx_cluster.replication.scope import Scope, TableScope
+
+from .conftest import Pair
+from .side import NODE_IDS, Side, boot_time_s
+
+SCOPE = Scope((TableScope("public", "voucher", "shared"),))
+
+
+def waiting(side: Side) -> int:
+    """Return how many changes wait for the other gateway."""
+    row = side.connection.execute(
+        "SELECT count(*) FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL, 'proto_version', '1', "
+        "'publication_names', 'hsmx_cluster') WHERE get_byte(data, 0) = ascii('I')",
+        (slot_name(side.peer_id),),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_gateway_that_is_passive_but_does_not_follow_yet_keeps_what_the_other_one_may_lack(pair: Pair) -> None:
+    """Its slot is the source of the quarantine. It was moved on every second, from the first second on."""
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, "CREATE TABLE voucher (id integer PRIMARY KEY)")
+    replicator = Replicator()
+    peer = Peer(NODE_IDS[1], ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
+    replicator._setup = Setup(pair.a.dsn, NODE_IDS[0], peer, SCOPE)
+    replicator.promote(1, boot_time_s() + 60)
+    side.connection.execute("INSERT INTO voucher VALUES (1), (2), (3)")
+    before = waiting(side)
+    replicator.demote()
+    replicator.tend_passive()
+    replicator.tend_passive()
+    after = waiting(side)
+    side.close()
+    replicator.close()
+    assert after == before >= 3
