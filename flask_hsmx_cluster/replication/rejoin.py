@@ -335,6 +335,7 @@ class _Rejoin:
         self._progress(Step("Replacing what was changed", branch.subscription))
         with _origin_session(self._own, branch.subscription), self._own.transaction():
             self._own.execute("SET LOCAL synchronous_commit = local")
+            self._own.execute("SET LOCAL work_mem = '64MB'")
             replacement = Replacement(self._own, self._peer, tables.values())
             replacement.add_dirty()
             if compare:

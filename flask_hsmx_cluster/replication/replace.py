@@ -47,8 +47,8 @@ class _Table:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        self.raw, self.keys, self.new, self.saved = (
-            sql.Identifier("pg_temp", f"hsmx_{kind}_{self.number}") for kind in ("raw", "keys", "new", "saved")
+        self.raw, self.keys, self.new, self.saved, self.kept = (
+            sql.Identifier("pg_temp", f"hsmx_{kind}_{self.number}") for kind in ("raw", "keys", "new", "saved", "kept")
         )
 
     @property
@@ -155,19 +155,29 @@ class Replacement:
         Where only this gateway changed a row, the other one's row is what it was at the fork. Where both did, nobody
         has that value any more, and the quarantined change will be shown as a conflict.
         """
+        # PostgreSQL has no statistics of a quarantine that was just written, and would take it for empty.
+        self._own.execute("SET LOCAL enable_nestloop = off")
         for _, table in self._touched():
             if table.whole or not table.shared.key:
                 continue
-            match = self._key_matches(table, "k")
-            self._run("UPDATE hsmx_cluster.quarantine AS q SET note = {both} FROM {keys} AS k "
-                      "WHERE k.ours AND k.theirs AND {here} AND q.note = '' AND {match}", table, match=match)
-            self._run("UPDATE hsmx_cluster.quarantine AS q SET old_row = {new_row} "
-                      "FROM {keys} AS k JOIN {new} AS n ON {same} "
-                      "WHERE k.ours AND NOT k.theirs AND {match} AND q.id IN ("
-                      "    SELECT DISTINCT ON (q.batch, q.key) q.id FROM hsmx_cluster.quarantine AS q "
-                      "    WHERE {here} ORDER BY q.batch, q.key, q.id) "
+            keys = sql.SQL(", ").join(
+                sql.SQL("(q.key ->> {})::{} AS {}").format(sql.Literal(name), sql.SQL(type_name), sql.Identifier(name))
+                for name, type_name in zip(table.shared.key, table.shared.key_types, strict=True)
+            )
+            self._run("CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT q.id AS kept_id, "
+                      "row_number() OVER (PARTITION BY q.batch, q.key ORDER BY q.id) = 1 AS is_first, {keys_of} "
+                      "FROM hsmx_cluster.quarantine AS q WHERE q.schema_name = {schema} AND q.table_name = {name} "
+                      "AND q.batch IN (SELECT batch FROM hsmx_cluster.dirty_key)", table, keys_of=keys)
+            self._run("ANALYZE {kept}", table)
+            same = same_key(table.shared.key, "kept", "k")
+            self._run("UPDATE hsmx_cluster.quarantine AS q SET note = {both} FROM {kept} AS kept JOIN {keys} AS k "
+                      "ON {same} WHERE k.ours AND k.theirs AND q.id = kept.kept_id AND q.note = ''", table, same=same)
+            self._run("UPDATE hsmx_cluster.quarantine AS q SET old_row = {new_row} FROM {kept} AS kept "
+                      "JOIN {keys} AS k ON {same} JOIN {new} AS n ON {same_new} "
+                      "WHERE kept.is_first AND NOT k.theirs AND q.id = kept.kept_id "
                       "AND q.operation IN ('update', 'delete') AND q.old_row IS NULL",
-                      table, match=match, same=same_key(table.shared.key, "k", "n"))
+                      table, same=same, same_new=same_key(table.shared.key, "kept", "n"))
+        self._own.execute("SET LOCAL enable_nestloop = on")
 
     def keep_differences(self, batch: UUID, source: Source) -> int:
         """Put the rows that are about to be overwritten into quarantine, where no slot tells what happened to them."""
@@ -271,25 +281,17 @@ class Replacement:
             for block in source:
                 target.write(block)
 
-    def _key_matches(self, table: _Table, alias: str) -> sql.Composed:
-        return sql.SQL(" AND ").join(
-            sql.SQL("q.key ->> {} = format('%s', {})").format(sql.Literal(name), sql.Identifier(alias, name))
-            for name in table.shared.key
-        )
-
     def _run(self, statement: str, table: _Table, **more: sql.Composable) -> int:
         shared = table.shared
         names: dict[str, sql.Composable] = {
             "table": shared.identifier, "raw": table.raw, "keys": table.keys, "new": table.new, "saved": table.saved,
+            "kept": table.kept,
             "key": identifiers(shared.key), "t_key": identifiers(shared.key, "t"),
             "columns": identifiers(shared.columns), "n_columns": identifiers(shared.columns, "n"),
             "local": identifiers(table.local), "t_local": identifiers(table.local, "t"),
             "s_local": identifiers(table.local, "s"), "touched": table.touched,
             "schema": sql.Literal(shared.schema), "name": sql.Literal(shared.name),
             "both": sql.Literal(CHANGED_ON_BOTH), "new_row": _as_json(shared.columns, "n", shared.as_peer().columns),
-            "here": sql.SQL("q.schema_name = {} AND q.table_name = {} AND q.batch IN "
-                            "(SELECT batch FROM hsmx_cluster.dirty_key)").format(
-                                sql.Literal(shared.schema), sql.Literal(shared.name)),
             **more,
         }  # fmt: skip
         return self._own.execute(sql.SQL(statement).format(**names)).rowcount
