@@ -11,42 +11,23 @@ import random
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import psycopg
 
 from flask_hsmx_cluster.replication import guard, promotion
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 from sample_app.lab import LabError
 from sample_app.lab.postgres import PostgresServer, binaries
-from tests.replication.side import Side, wait_until
+from tests.replication.side import Side
 
+from . import data_lab
 from .results import Results
 from .servers import Bare, numbered_tables, two_servers, two_sides
-
-Figures = dict[str, float]
-#: Does one run; gives one figure for each of its cases.
-Run = Callable[[], Figures]
+from .stages import Figures, Run, Stage
+from .writers import Writers
 
 BULK_ROWS = 500_000
 THROUGHPUT_S = 6.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a group of cases needs, kept from run to run.
-
-    :param units: its cases with their units.
-    :param ready: makes it; gives the function that does one run of the wanted cases.
-    :param takes_long: a run takes about a minute.
-    """
-
-    units: dict[str, str]
-    ready: Callable[[Sequence[str]], contextlib.AbstractContextManager[Run]]
-    takes_long: bool = False
 
 
 # Promotion
@@ -95,7 +76,7 @@ def _promotion(
     sequences: int, fault: Callable[[_Turns], contextlib.AbstractContextManager[object]], case: str
 ) -> Stage:
     @contextlib.contextmanager
-    def ready(_cases: Sequence[str]) -> Iterator[Run]:
+    def ready() -> Iterator[Run]:
         tables = [f"t{number}" for number in range(sequences)]
         with two_servers() as servers, two_sides(servers, *numbered_tables(tables, bulk=["bulk"])) as sides:
             turns = _Turns(*sides, tables)
@@ -133,7 +114,7 @@ def _open_transaction(turns: _Turns) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _throughput(_cases: Sequence[str]) -> Iterator[Run]:
+def _throughput() -> Iterator[Run]:
     tables = ("pgbench_accounts", "pgbench_tellers", "pgbench_branches", "pgbench_history")
     scope = Scope(tuple(TableScope("public", name, "shared") for name in tables))
     with two_servers() as ours, two_servers() as bare:
@@ -185,68 +166,20 @@ def _pgbench(server: PostgresServer, *options: str) -> str:
 # Stalls
 
 
-class Writers:
-    """Clients that write without a pause, each row in a transaction of its own; a context manager.
-
-    :param connect: opens a connection; called again after each error.
-    :param statement: gets the number of the row.
-    """
-
-    def __init__(
-        self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]], statement: str, number: int = 4
-    ) -> None:
-        self._connect, self._statement = connect, statement.encode()
-        self._over = threading.Event()
-        #: Numbers of rows whose commit was acknowledged, with begin and end on the monotonic clock, s.
-        self.acknowledged: list[tuple[int, float, float]] = []
-        self._threads = [threading.Thread(target=self._write, args=(first, number)) for first in range(number)]
-
-    def __enter__(self) -> Writers:
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: len(self.acknowledged) > 100)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def longest_ms(self, since: float) -> float:
-        """Return the longest commit that ended after that time."""
-        return max((end - begin for _, begin, end in list(self.acknowledged) if end >= since), default=0) * 1000
-
-    def _write(self, row: int, step: int) -> None:
-        while not self._over.is_set():
-            try:
-                with self._connect() as connection:
-                    while not self._over.is_set():
-                        begin = time.monotonic()
-                        connection.execute(self._statement, (row,))
-                        self.acknowledged.append((row, begin, time.monotonic()))
-                        row += step
-            except psycopg.Error:
-                row += step  # perhaps it is there, perhaps not: nobody was told
-                time.sleep(0.001)
-
-
 @contextlib.contextmanager
-def _bulk_update(_cases: Sequence[str]) -> Iterator[Run]:
+def _bulk_update() -> Iterator[Run]:
     scope, tables = numbered_tables(["t"], bulk=["bulk"])
     tables += f"INSERT INTO bulk (v) SELECT 'x' || n FROM generate_series(1, {BULK_ROWS}) n"
-    with two_servers() as servers, two_sides(servers, scope, tables) as (active, passive):
+    with two_servers() as servers, two_sides(servers, scope, tables) as (active, _):
 
         def run() -> Figures:
             with Writers(active.server.connect, "INSERT INTO t (v) VALUES (%s)") as writers:
                 at = time.monotonic()
                 with active.server.connect() as connection:
                     connection.execute("UPDATE bulk SET v = v || 'y'")
-                    written = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
-                assert written is not None
                 time.sleep(2)  # What the walsender has still to leave out, it leaves out within this time.
                 stall_ms = writers.longest_ms(at)
             active.connection.execute("VACUUM bulk")
-            passive.connection.execute("SELECT 1")
             return {"stall_bulk_update": stall_ms}
 
         yield run
@@ -263,6 +196,7 @@ STAGES = (
     _promotion(1, _open_transaction, "promotion_open_transaction"),
     Stage({"sync_throughput_ratio": "ratio", "sync_throughput_ratio_unguarded": "ratio"}, _throughput),
     Stage({"stall_bulk_update": "ms"}, _bulk_update, takes_long=True),
+    *data_lab.STAGES,
 )
 
 #: Every case with its unit.
@@ -277,7 +211,7 @@ def measure(results: Results, cases: Sequence[str], runs: int, long_runs: int) -
         if not wanted or missing <= 0:
             continue
         try:
-            with stage.ready(wanted) as run:
+            with stage.ready() as run:
                 for _ in range(missing):
                     figures = run()
                     results.add(figures)
