@@ -152,8 +152,13 @@ $$;
 -- A transaction that was begun within the lease must not be committed after it.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard_commit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    valid boolean;
 BEGIN
-    IF NOT hsmx_cluster.writable() THEN
+    SELECT server_started = pg_postmaster_start_time()
+        AND until_cs > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
+    INTO valid FROM hsmx_cluster.lease;
+    IF valid IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse('what this transaction wrote');
     END IF;
     RETURN NULL;

@@ -320,6 +320,18 @@ def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     assert rows(b, "SELECT term, fork_lsn::text FROM hsmx_cluster.node") == [(2, fork.lsn)]
 
 
+def test_a_promotion_finds_its_statements_planned_and_leaves_them_so(following: tuple[Side, Side]) -> None:
+    a, b = following
+    draw(a)
+    b.wait_for(a)
+    for _ in range(2):
+        b.tend_passive()
+    planned = "SELECT statement, prepare_time FROM pg_prepared_statements WHERE statement ~ 'setval'"
+    before = b.promoter.execute(planned).fetchall()
+    b.promote(2)
+    assert before and b.promoter.execute(planned).fetchall() == before
+
+
 # Demotion ------------------------------------------------------------------------------------------------------------
 
 
