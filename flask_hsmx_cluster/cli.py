@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,9 @@ Json = dict[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _NUMBERS = ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")
+
+#: How often the state of a comparison is asked for, s.
+VERIFY_LOOK_EVERY_S = 0.5
 
 cluster = AppGroup("cluster", help="Run this gateway in a high-availability cluster.")
 
@@ -456,6 +460,63 @@ def _status(as_json: bool) -> None:
     if found["data"] is None:
         return click.echo(_("The database is not shared. Make it ready: flask cluster database prepare"))
     return _print_data(data_words.describe(found))
+
+
+@_command
+def verify(as_json: bool) -> None:
+    """Compare the shared tables of both gateways, while writes go on. Ends with 1 if they differ."""
+    found = _call("verify")
+    while found["under_way"]:
+        if found["progress"] and not as_json:
+            step = found["progress"]
+            click.echo(f"{step['tables_done'] + 1}/{step['tables']} {step['table']}: {step['rows']}", err=True)
+        time.sleep(VERIFY_LOOK_EVERY_S)
+        found = _call("verified")
+    if found["error"]:
+        raise RequestRefused(found["error"], _("See whether both databases run."))
+    result = found["result"]
+    if as_json:
+        _print_json(result)
+    else:
+        for one in result["tables"]:
+            keys = "; ".join(",".join(key) for key in one["differing"])
+            click.echo(f"{'=' if one['equal'] else '≠'} {one['table']}: {one['rows']} {keys}".rstrip())
+        click.echo(_("Both gateways have the same data.") if result["equal"] else _("The data differs."))
+    if not result["equal"]:
+        sys.exit(1)
+
+
+@partial(_command, group=database)
+@click.option("--after", type=int, default=0, help="Begin after this row.")
+def quarantine(after: int, as_json: bool) -> None:
+    """List what this gateway wrote and the other one never had."""
+    found = _call("quarantine", after=after)
+    if as_json:
+        return _print_json(found)
+    for row in found["rows"]:
+        click.echo(f"{row['id']}: {row['text']}")
+    click.echo(_("%(n)s rows wait.", n=found["total"]) if found["total"] else _("Nothing is in quarantine."))
+
+
+@partial(_command, group=database)
+@click.argument("row_id", type=click.IntRange(min=1))
+@click.option("--overwrite", is_flag=True, help="Also where the row has been changed meanwhile.")
+def reapply(row_id: int, overwrite: bool, as_json: bool) -> None:
+    """Make one change of the quarantine on the active gateway."""
+    found = _call("reapply", row_id=row_id, overwrite=overwrite)
+    if as_json:
+        return _print_json(found)
+    click.echo(_("It is made."))
+
+
+@partial(_command, group=database)
+@click.argument("row_ids", type=click.IntRange(min=1), nargs=-1, required=True)
+def discard(row_ids: tuple[int, ...], as_json: bool) -> None:
+    """Take rows of the quarantine off the list; they stay in the table, marked."""
+    found = _call("discard", ids=list(row_ids))
+    if as_json:
+        return _print_json(found)
+    click.echo(_("%(n)s rows are discarded.", n=found["discarded"]))
 
 
 # ---- the agent ----

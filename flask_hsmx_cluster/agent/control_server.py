@@ -81,6 +81,10 @@ def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _row_ids(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= 1000 and all(map(_whole(1, 2**62), value))
+
+
 _MESSAGE = Argument(_text(MAX_LINE))
 #: The verbs and their arguments. A verb is carried out by the service's method of the same name.
 ARGUMENTS: dict[str, dict[str, Argument]] = {
@@ -103,6 +107,14 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "on": Argument(_flag),
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
     },
+    "verify": {},
+    "verified": {},
+    "quarantine": {
+        "after": Argument(_whole(0, 2**62), required=False),
+        "limit": Argument(_whole(1, 200), required=False),
+    },
+    "discard": {"ids": Argument(_row_ids)},
+    "reapply": {"row_id": Argument(_whole(1, 2**62)), "overwrite": Argument(_flag, required=False)},
     "resolve_conflict": {"keep": Argument(lambda value: value in ("mine", "theirs"))},
     "pair": {"message": _MESSAGE},
     "peer": {"message": _MESSAGE, "address": Argument(_text(64))},

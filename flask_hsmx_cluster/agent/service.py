@@ -310,6 +310,30 @@ class AgentService:
         ours = self._hot.peer_macs().get(port)
         return [mac for mac in self._hot.probe_address(port, address, timeout_s) if mac != ours]
 
+    # -- verbs of the data ------------------------------------------------------------------------------------
+
+    def _data_side(self) -> DataSide:
+        if self._data is None:
+            raise RequestRefused(
+                "This gateway's database is not shared.", "Make it ready: flask cluster database prepare"
+            )
+        return self._data
+
+    def verify(self) -> dict[str, Any]:
+        return self._data_side().verify()
+
+    def verified(self) -> dict[str, Any]:
+        return self._data_side().verified()
+
+    def quarantine(self, after: int = 0, limit: int = 50) -> dict[str, Any]:
+        return self._data_side().quarantine(after, limit)
+
+    def discard(self, ids: list[int]) -> dict[str, Any]:
+        return self._data_side().discard(ids)
+
+    def reapply(self, row_id: int, overwrite: bool = False) -> dict[str, Any]:
+        return self._data_side().reapply(row_id, overwrite)
+
     # -- verbs that change ------------------------------------------------------------------------------------
 
     def propose(self, settings: dict[str, Any], base_revision: int) -> dict[str, Any]:

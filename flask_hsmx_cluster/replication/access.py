@@ -244,13 +244,16 @@ def grant_shared(connection: Connection) -> None:
     with failures("The other gateway cannot be given the right to read"), connection.transaction():
         connection.execute(sql.SQL("DROP OWNED BY {}").format(peer))
         tables = connection.execute(
-            "SELECT schemaname, tablename, attnames FROM pg_publication_tables WHERE pubname = ANY(%s)",
+            "SELECT schemaname, tablename, attnames, cardinality(attnames) = (SELECT count(*) FROM pg_attribute "
+            "WHERE attrelid = format('%%I.%%I', schemaname, tablename)::regclass AND attnum > 0 AND NOT attisdropped) "
+            "FROM pg_publication_tables WHERE pubname = ANY(%s)",
             ([PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK],)).fetchall()
         for schema in sorted({row[0] for row in tables}):
             connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), peer))
-        for schema, table, columns in tables:
-            connection.execute(sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(
-                sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(schema, table), peer))
+        for schema, table, columns, whole in tables:
+            some = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns)))
+            connection.execute(sql.SQL("GRANT SELECT {} ON {} TO {}").format(
+                sql.SQL("") if whole else some, sql.Identifier(schema, table), peer))
 
 
 def pin_certificate(connection: Connection, pem: str) -> str:

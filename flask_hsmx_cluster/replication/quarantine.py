@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from .database import Connection, failures, one
+from .names import SCHEMA
 from .pgoutput import (
     UNCHANGED,
     Begin,
@@ -148,6 +149,28 @@ class QuarantinedRow:
         plain = dict(vars(self))
         return plain | {"batch": str(self.batch), "committed_at": self.committed_at.isoformat(),
                         "kept_at": self.kept_at.isoformat()}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> QuarantinedRow:
+        """Return a row from what :meth:`as_dict` gave, on the other gateway.
+
+        :raises ValueError: it is malformed.
+        """
+        try:
+            made = cls(**{**data, "batch": UUID(data["batch"]),
+                          "committed_at": datetime.fromisoformat(data["committed_at"]),
+                          "kept_at": datetime.fromisoformat(data["kept_at"])})  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"malformed row: {error}") from None
+        names = (made.source_node, made.schema_name, made.table_name, made.operation, made.state, made.note)
+        for values in (made.key, made.new_row, made.old_row):
+            if values is not None and not (isinstance(values, dict) and all(
+                isinstance(name, str) and (value is None or isinstance(value, str)) for name, value in values.items()
+            )):  # fmt: skip
+                raise ValueError("malformed values")
+        if type(made.id) is not int or not all(isinstance(name, str) for name in names):
+            raise ValueError("malformed row")
+        return made
 
 
 @dataclass(frozen=True)
@@ -319,6 +342,12 @@ def rows(own: Connection, only: Filter = Filter(), *, after: int = 0, limit: int
     return Page(page, total, page[-1].id if len(found) > limit else None)
 
 
+def waiting(own: Connection) -> int:
+    """Return how many rows wait for somebody to look at them."""
+    query = "SELECT count(*) FROM hsmx_cluster.quarantine WHERE state = 'kept' AND schema_name <> %s"
+    return int(one(own, query, SCHEMA))
+
+
 def row(own: Connection, row_id: int) -> QuarantinedRow | None:
     """Return one row."""
     query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE id = %s"
@@ -334,7 +363,8 @@ def _where(only: Filter) -> tuple[str, list[object]]:
         "position(lower(%s) IN lower(concat(key, new_row, old_row))) > 0": only.text,
     }  # fmt: skip
     used = {condition: value for condition, value in conditions.items() if value not in ("", None)}
-    return " AND ".join(used) or "true", list(used.values())
+    # Our own tables are there for the rejoin, which has to replace their rows too; people have no use for them.
+    return " AND ".join((f"schema_name <> '{SCHEMA}'", *used)), list(used.values())
 
 
 def describe(kept: QuarantinedRow, names: Mapping[str, str] | None = None, zone: tzinfo | None = None) -> str:

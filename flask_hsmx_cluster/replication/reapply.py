@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import psycopg
 from psycopg import sql
@@ -90,6 +90,24 @@ class Request:
 
     kept: QuarantinedRow
     bases: tuple[Values, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the form that travels to the active gateway."""
+        return {"kept": self.kept.as_dict(), "bases": list(self.bases)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Request:
+        """Return what the other gateway sent.
+
+        :raises RequestRefused: it is malformed.
+        """
+        try:
+            bases = data["bases"]
+            if not all(isinstance(base, dict) for base in bases):
+                raise ValueError("bases")
+            return cls(QuarantinedRow.from_dict(data["kept"]), tuple(bases))
+        except (KeyError, TypeError, ValueError):
+            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?") from None
 
 
 def reapply(

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, channel, guard, promotion, schema, synchrony
+from . import access, channel, guard, promotion, quarantine, reapply, schema, synchrony
 from .database import Connection, connect, failures, one
 from .following import Following
 from .names import SUBSCRIPTION
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
+from .verifying import Verifying
 
 #: A demotion whose sessions do not end their transactions by then ends the sessions, s.
 DEMOTE_PATIENCE_S = 0.0
@@ -82,6 +83,7 @@ class Replicator:
         self._seen_lsn = "0/0"
         self._incarnated = False
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
+        self.verifying = Verifying()
         self.following = Following(self._open, lambda: self.setup.scope)
 
     # -- set-up -----------------------------------------------------------------------------------------------
@@ -294,6 +296,44 @@ class Replicator:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
         return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
 
+    def verify(self) -> dict[str, Any]:
+        """On the passive gateway: begin to compare the shared tables with the active one's."""
+        setup = self.setup
+        if not self._peer_here:
+            raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
+        where = self._peer_here
+        return self.verifying.begin(
+            lambda: connect(where, "hsmx_cluster verify"), self._open, setup.scope, setup.node_id
+        )
+
+    def quarantined(self, after: int, limit: int, names: dict[str, str]) -> dict[str, Any]:
+        """Return a page of what waits in quarantine, each row also in words.
+
+        :param names: what gateways are called, by node id.
+        """
+        page = quarantine.rows(self.connection(), quarantine.Filter(state="kept"), after=after, limit=limit)
+        rows = [{**row.as_dict(), "text": quarantine.describe(row, names)} for row in page.rows]
+        return {"total": page.total, "after": page.after, "rows": rows}
+
+    def discard(self, ids: list[int]) -> dict[str, Any]:
+        """Drop rows from the list of what waits; they stay in the table, marked."""
+        return {"discarded": quarantine.discard(self.connection(), ids)}
+
+    def reapply_request(self, row_id: int) -> dict[str, Any]:
+        """Return what the active gateway must know to make a quarantined change."""
+        return reapply.request(self.connection(), row_id).as_dict()
+
+    def make(self, request: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+        """On the active gateway: make a change that the other one has in quarantine."""
+        wanted = reapply.Request.from_dict(request)
+        reapply.make(self.connection(), wanted, self.setup.scope, active_id=self.setup.node_id, overwrite=overwrite)
+        return {"made": True}
+
+    def mark(self, row_id: int) -> dict[str, Any]:
+        """Note that a quarantined change was made."""
+        reapply.mark(self.connection(), row_id)
+        return {"made": True}
+
     def look(self) -> dict[str, Any]:
         """Return the state of this gateway's database, for people."""
         connection = self.connection()
@@ -305,7 +345,8 @@ class Replicator:
         assert row is not None
         keys = ("writable", "synchronous_standby", "version", "size_bytes")
         streams = [stream.__dict__ for stream in channel.streams(connection)]
-        return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state()}
+        return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
+                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state()}  # fmt: skip
 
 
 def _pinned_here(pem: str) -> str:
@@ -342,4 +383,10 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "fork": replicator.fork,
         "look": replicator.look,
         "follow": replicator.follow,
+        "verify": replicator.verify,
+        "quarantine": replicator.quarantined,
+        "discard": replicator.discard,
+        "reapply_request": replicator.reapply_request,
+        "make": replicator.make,
+        "mark": replicator.mark,
     }

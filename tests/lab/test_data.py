@@ -181,3 +181,45 @@ def test_a_database_that_died_on_the_passive_is_waited_for_no_longer(lab: Lab, a
     with passive.postgres_in_place().connect() as connection:
         kept = connection.execute("SELECT key, end_lsn, operation FROM hsmx_cluster.quarantine").fetchall()
     assert vouchers(active) == vouchers(passive), (kept, [one.call("status")["data"] for one in lab.gateways])
+
+
+def test_both_are_written_to_while_isolated_and_nothing_is_lost(lab: Lab, active: Gateway) -> None:
+    """No system of two can keep both from serving then. One goes on; the other one's writes wait in quarantine."""
+    other = lab.other(active)
+    faults = lab.faults
+    for cable in ("sync", "backup"):
+        faults.pull(active, cable)
+    faults.isolate()
+    try:
+        wait_until(lambda: other.role() == "active" and active.role() == "active")
+        with connect(active) as here, connect(other) as there:
+            wait_until(lambda: writable(there))
+            wait_until(lambda: writable(here))
+            ours, theirs = {sell(here) for _ in range(5)}, {sell(there) for _ in range(7)}
+    finally:
+        faults.isolate(on=False)
+        for cable in ("sync", "backup"):
+            faults.plug(active, cable)
+    stays = wait_for_roles(lab, timeout_s=40)
+    yields = lab.other(stays)
+    wait_until(lambda: synchronous(stays))
+    kept, lost = (ours, theirs) if stays is active else (theirs, ours)
+    assert kept <= vouchers(stays) and kept <= vouchers(yields)
+    assert not lost & vouchers(stays) or lost == kept, "numbers are not used on both"
+    waiting = yields.cli("database", "quarantine")
+    assert {int(row["key"]["id"]) for row in waiting["rows"] if row["table_name"] == "voucher"} == lost
+    assert "created" in waiting["rows"][0]["text"]
+    for row in waiting["rows"]:
+        yields.cli("database", "reapply", str(row["id"]))
+    assert lost <= vouchers(stays)
+    wait_until(lambda: lost <= vouchers(yields))
+    assert yields.cli("database", "quarantine")["total"] == 0
+    assert stays.cli("verify")["equal"] and yields.cli("verify")["equal"]
+
+
+def writable(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    try:
+        connection.execute("UPDATE voucher SET note = note WHERE false")
+    except psycopg.errors.ReadOnlySqlTransaction:
+        return False
+    return True
