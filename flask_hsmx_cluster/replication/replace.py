@@ -34,6 +34,11 @@ WHERE schema_name = %s AND table_name = %s AND key IS NOT NULL
 _DIRTY_TABLES: Final = b"""
 SELECT schema_name, table_name, bool_or(key IS NULL) FROM hsmx_cluster.dirty_key GROUP BY 1, 2
 """
+_UNIQUE: Final = b"""
+SELECT bool_and(i.indexprs IS NULL AND i.indpred IS NULL), array_agg(DISTINCT a.attname::text)
+FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+WHERE i.indrelid = to_regclass(%s) AND (i.indisunique OR i.indisexclusion)
+"""
 _FORGET_DIRTY: Final = b"DELETE FROM hsmx_cluster.dirty_key WHERE schema_name = %s AND table_name = %s"
 
 
@@ -203,17 +208,18 @@ class Replacement:
         return kept
 
     def apply(self) -> None:
-        """Put the new rows in the place of the old ones; local columns of rows that stay are kept.
+        """Put the new rows in the place of the old ones.
 
-        All old rows of a table go before the first new one comes: a unique value may have moved from row to row.
+        Rows that are gone, or whose unique values have changed, are deleted before any new one comes: such a value may
+        have moved from row to row. The others are updated where they are, which touches the fewest pages.
         """
         self._own.execute("SET LOCAL session_replication_role = replica")
         # A few keys of a large table: its index is the way, whatever the planner makes of a new temporary table.
         self._own.execute("SET LOCAL enable_hashjoin = off")
         self._own.execute("SET LOCAL enable_mergejoin = off")
         for _, table in self._touched():
-            if table.local and table.shared.key:
-                self._put_beside_local_columns(table)
+            if table.shared.key:
+                self._apply_by_key(table)
             else:
                 self._run("DELETE FROM {table} AS t WHERE {touched}", table)
                 self.rows += self._run(
@@ -222,23 +228,48 @@ class Replacement:
         for name in self._tables:
             self._own.execute(_FORGET_DIRTY, name)
 
-    def _put_beside_local_columns(self, table: _Table) -> None:
-        same = same_key(table.shared.key, "n", "s")
-        self._run("CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT {key}, {local} FROM {table} WITH NO DATA", table)
+    def _apply_by_key(self, table: _Table) -> None:
+        key, mirror = table.shared.key, dict(zip(table.shared.columns, table.shared.as_peer().columns, strict=True))
+        unique = [name for name in self._unique_columns(table) if name in mirror]
+        stays = sql.SQL("{} AND ROW({})::text = ROW({})::text").format(
+            same_key(key, "n", "t"), identifiers([mirror[name] for name in unique], "t"), identifiers(unique, "n")
+        )
+        same = same_key(key, "n", "t")
+        self._run("CREATE INDEX ON {new} ({key})", table)
         self._run(
-            "WITH gone AS (DELETE FROM {table} AS t WHERE {touched} RETURNING {t_key}, {t_local}) "
-            "INSERT INTO {saved} SELECT * FROM gone", table,
+            "CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT {key_and_local} FROM {table} WITH NO DATA", table
+        )
+        self._run(
+            "WITH gone AS (DELETE FROM {table} AS t WHERE {touched} AND NOT EXISTS (SELECT FROM {new} AS n "
+            "WHERE {stays}) RETURNING {t_key_and_local}) INSERT INTO {saved} SELECT * FROM gone", table, stays=stays,
         )  # fmt: skip
         self._run("CREATE INDEX ON {saved} ({key})", table)
         self._run("ANALYZE {saved}", table)
-        self.rows += self._run(
-            "INSERT INTO {table} ({columns}, {local}) OVERRIDING SYSTEM VALUE "
-            "SELECT {n_columns}, {s_local} FROM {new} AS n JOIN {saved} AS s ON {same}", table, same=same,
-        )  # fmt: skip
+        others = [name for name in table.shared.columns if name not in key]
+        if others:
+            self.rows += self._run(
+                "UPDATE {table} AS t SET ({others}) = ROW ({n_others}) FROM {new} AS n WHERE {same} "
+                "AND ROW({t_mirrored})::text <> ROW({n_columns})::text", table, same=same,
+                others=identifiers(others), n_others=identifiers(others, "n"),
+                t_mirrored=identifiers(table.shared.as_peer().columns, "t"),
+            )  # fmt: skip
+        if table.local:
+            self.rows += self._run(
+                "INSERT INTO {table} ({columns}, {local}) OVERRIDING SYSTEM VALUE "
+                "SELECT {n_columns}, {s_local} FROM {new} AS n JOIN {saved} AS s ON {saved_same}", table,
+                saved_same=same_key(key, "n", "s"),
+            )  # fmt: skip
         self.rows += self._run(
             "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n "
-            "WHERE NOT EXISTS (SELECT FROM {saved} AS s WHERE {same})", table, same=same,
+            "WHERE NOT EXISTS (SELECT FROM {shared_rows} AS t WHERE {same})", table, same=same,
+            shared_rows=table.shared.shared_rows,
         )  # fmt: skip
+
+    def _unique_columns(self, table: _Table) -> list[str]:
+        """Return the columns whose values no two rows may share, alone or with others; all where that is not plain."""
+        name = table.shared.identifier.as_string(self._own)
+        plain, columns = self._own.execute(_UNIQUE, (name,)).fetchone() or (False, [])
+        return list(columns) if plain else list(table.shared.columns)
 
     def _touched(self) -> list[tuple[Name, _Table]]:
         return [(name, table) for name, table in self._tables.items() if table.whole or name in self._raw]
@@ -286,9 +317,10 @@ class Replacement:
         names: dict[str, sql.Composable] = {
             "table": shared.identifier, "raw": table.raw, "keys": table.keys, "new": table.new, "saved": table.saved,
             "kept": table.kept,
-            "key": identifiers(shared.key), "t_key": identifiers(shared.key, "t"),
+            "key": identifiers(shared.key),
             "columns": identifiers(shared.columns), "n_columns": identifiers(shared.columns, "n"),
-            "local": identifiers(table.local), "t_local": identifiers(table.local, "t"),
+            "local": identifiers(table.local), "key_and_local": identifiers(shared.key + table.local),
+            "t_key_and_local": identifiers(shared.key + table.local, "t"),
             "s_local": identifiers(table.local, "s"), "touched": table.touched,
             "schema": sql.Literal(shared.schema), "name": sql.Literal(shared.name),
             "both": sql.Literal(CHANGED_ON_BOTH), "new_row": _as_json(shared.columns, "n", shared.as_peer().columns),
