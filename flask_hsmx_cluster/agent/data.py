@@ -190,7 +190,7 @@ class DataSide:
         fork = checked_fork(self._exchange.ask("data_fork", 5.0))
         if fork["role"] != "active":
             return "the other gateway is not active"
-        self._link.ask("follow", fork={key: fork[key] for key in ("term", "lsn", "bulk_lsn", "system")})
+        self._link.ask("follow", fork={key: fork[key] for key in ("term", "lsn", "bulk_lsn", "own_lsn", "system")})
         self._shown = self._link.ask("look")
         return "begins to follow"
 
@@ -264,7 +264,7 @@ class DataSide:
     def _fork(self) -> dict[str, Any]:
         role = self._cluster.role()
         if role != "active":
-            return {"role": role, "term": 0, "lsn": "0/0", "bulk_lsn": "0/0", "system": "0"}
+            return {"role": role, "term": 0, "lsn": "0/0", "bulk_lsn": "0/0", "own_lsn": "0/0", "system": "0"}
         return {**self._link.ask("fork"), "role": role}
 
 
@@ -299,7 +299,7 @@ def checked_fork(told: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         fits = type(told["term"]) is int and isinstance(told["role"], str) and str(told["system"]).isdigit()
-        for key in ("lsn", "bulk_lsn"):
+        for key in ("lsn", "bulk_lsn", "own_lsn"):
             high, low = told[key].split("/")
             fits = fits and len(high) <= 8 and len(low) <= 8 and int(high, 16) >= 0 and int(low, 16) >= 0
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -105,7 +105,7 @@ class Following:
             gateways = rejoin.Gateways(
                 connection, peer, lambda: connect(peer_here, replication="database"), peer_dsn, own_id, peer_id
             )
-            where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"])
+            where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"], fork["own_lsn"])
             done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
         channel.advance_slots(connection, scope, peer_id)
         progress.rejoined = {

@@ -40,7 +40,9 @@ def first_copy(
     progress.step = "keeps this gateway's own data aside"
     with failures("The gateway's own data cannot be kept aside"):
         _set_aside(connection, scope)
-    connection.execute("UPDATE hsmx_cluster.node SET copying = true")
+    connection.execute(
+        "UPDATE hsmx_cluster.node SET copying = true, fork_lsn = NULL, fork_bulk_lsn = NULL, own_lsn = NULL"
+    )
     progress.step = "copies the other gateway's data"
     sizes = _sizes(peer, scope)
     progress.total = sum(sizes.values())

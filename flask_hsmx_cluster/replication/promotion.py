@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from . import channel, guard, synchrony
@@ -16,6 +17,8 @@ LOOK_EVERY_S = 0.001
 #: An apply worker that has not ended by then is left to end by itself; a disabled subscription starts no other, s.
 WORKER_MOST_S = 1.0
 
+#: A position before every other one.
+NOWHERE = "0/0"
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
     own_lsn = pg_current_wal_insert_lsn()"""
@@ -47,7 +50,9 @@ class Fork:
     own_lsn: str = "0/0"
 
 
-def promote(connection: Connection, sequences: Sequences, term: int, until_s: float) -> Fork:
+def promote(
+    connection: Connection, sequences: Sequences, term: int, until_s: float, known: Mapping[str, str] | None = None
+) -> Fork:
     """Make this gateway the one that writes, whatever the state of the other one.
 
     Its apply workers end, the positions of both WALs are kept, sequences are moved past what the other gateway used,
@@ -55,6 +60,8 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
     later, off the critical path.
 
     :param until_s: boot time at which the lease ends, s.
+    :param known: by subscription, a position of the other gateway's WAL up to which all is applied here, as was seen
+        earlier. A worker that has gone tells none, and an origin tells only of transactions since the first copy.
     """
     with failures("The database cannot be made writable"):
         if one(connection, "SELECT copying FROM hsmx_cluster.node"):
@@ -62,15 +69,18 @@ def promote(connection: Connection, sequences: Sequences, term: int, until_s: fl
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
                 "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
             )
-        told = {stream.name: stream.reported_lsn for stream in channel.streams(connection)}
+        told = dict(known or {})
+        for stream in channel.streams(connection):
+            if stream.reported_lsn != NOWHERE:
+                told[stream.name] = stream.reported_lsn
         connection.execute(_DISABLE)
         _end_apply_workers(connection)
         positions = {stream.name: stream.origin_lsn for stream in channel.streams(connection)}
         fork = Fork(term, positions.get(SUBSCRIPTION, "0/0"), positions.get(SUBSCRIPTION_BULK, "0/0"))
         if positions:
-            known = (fork.lsn, told.get(SUBSCRIPTION), fork.bulk_lsn, told.get(SUBSCRIPTION_BULK))
+            reached = (fork.lsn, told.get(SUBSCRIPTION), fork.bulk_lsn, told.get(SUBSCRIPTION_BULK))
             with connection.transaction():
-                connection.execute(_REMEMBER_FORK, (term, *known), prepare=True)
+                connection.execute(_REMEMBER_FORK, (term, *reached), prepare=True)
                 sequences.move(connection)
         else:
             connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)

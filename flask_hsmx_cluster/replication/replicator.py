@@ -82,6 +82,7 @@ class Replicator:
         self._promoter: Connection | None = None
         self._seen_lsn = "0/0"
         self._incarnated = False
+        self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
         self.following = Following(self._open, lambda: self.setup.scope)
@@ -190,7 +191,8 @@ class Replicator:
             ready = self._promoter
             connection = self.connection() if ready is None or ready.closed else ready
             sequences = self._sequences or Sequences(connection, self.setup.scope)
-            fork = promotion.promote(connection, sequences, term, until_s)
+            fork = promotion.promote(connection, sequences, term, until_s, self._applied)
+            self._applied = {}
         return {"term": term, "lsn": fork.lsn, "synchronous": synchrony.name(connection) == SUBSCRIPTION}
 
     def _rehearse(self, sequences: Sequences) -> None:
@@ -271,7 +273,12 @@ class Replicator:
             self._rehearse(self._sequences)
         streams = channel.streams(connection)
         # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
-        if streams and all(stream.enabled for stream in streams) and not self.following.under_way():
+        for stream in streams:
+            if stream.reported_lsn != promotion.NOWHERE:
+                self._applied[stream.name] = stream.reported_lsn
+        unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
+        follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
+        if follows and not self.following.under_way():
             channel.advance_slots(connection, setup.scope, setup.peer_id)
         return {"streams": [stream.__dict__ for stream in streams]}
 
@@ -280,11 +287,12 @@ class Replicator:
         connection, setup = self.connection(), self.setup
         promotion.settle(connection, setup.scope, setup.peer_id)
         row = connection.execute(
-            "SELECT term, coalesce(fork_lsn, '0/0')::text, coalesce(fork_bulk_lsn, '0/0')::text, peer_id, "
+            "SELECT term, coalesce(fork_lsn, '0/0')::text, coalesce(fork_bulk_lsn, '0/0')::text, "
+            "coalesce(own_lsn, '0/0')::text, peer_id, "
             "(SELECT system_identifier::text FROM pg_control_system()) FROM hsmx_cluster.node"
         ).fetchone()
         assert row is not None
-        return dict(zip(("term", "lsn", "bulk_lsn", "peer_id", "system"), row, strict=True))
+        return dict(zip(("term", "lsn", "bulk_lsn", "own_lsn", "peer_id", "system"), row, strict=True))
 
     def follow(self, fork: dict[str, Any]) -> dict[str, Any]:
         """On the passive gateway: begin to follow the other one, unless that is under way. It goes on by itself.

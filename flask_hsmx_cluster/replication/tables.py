@@ -92,8 +92,10 @@ class SharedTable:
 
     @property
     def shared_rows(self) -> sql.Composed:
-        """SQL of a source for FROM that has the shared rows only."""
-        return sql.SQL("(SELECT * FROM {} WHERE {})").format(self.identifier, self.condition)
+        """SQL of a source for FROM that has the shared columns of the shared rows only: the peer may read no others."""
+        return sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+            identifiers(self.columns), self.identifier, self.condition
+        )
 
 
 def shared_tables(
