@@ -144,6 +144,7 @@ def change(a: Any, b: Any) -> None:
 def fail_over(a: Any, virtual: Any) -> None:
     """Fail over with the button; the page of the virtual IP becomes the other gateway's, and back."""
     for name in ("Gateway B", "Gateway A"):
+        a.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=60_000)  # else it is refused: the data is not on both yet
         a.click("a:has-text('Fail over')")
         assert f"{name} takes 10.0.0.100 over" in a.inner_text("dialog[open]")
         a.click("dialog[open] button:has-text('Fail over')")
