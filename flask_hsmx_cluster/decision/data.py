@@ -46,7 +46,6 @@ class Data:
         self.degraded_since: float | None = None
         self.writable = False
         self._due = NEVER
-        self._follows_since: float | None = None
         self._lost_since: float | None = None
         self._asked: bool | None = None
 
@@ -106,12 +105,9 @@ class Data:
             return
         if event.caught_up:
             self._lost_since = None
-            if self._follows_since is None:
-                self._follows_since = core.now
             if not self.synchronous and core.peer_fresh():
                 self._set(True)
         else:
-            self._follows_since = None
             if self._lost_since is None:
                 self._lost_since = core.now
             if self.synchronous and core.now - self._lost_since >= DEGRADE_AFTER_S:
@@ -168,6 +164,6 @@ class Data:
         """The reign is over, whatever the reason."""
         self.claiming, self._due, self.yielding = None, NEVER, False
         self.writable = self.synchronous = False
-        self.degraded_since = self._follows_since = self._lost_since = self._asked = None
+        self.degraded_since = self._lost_since = self._asked = None
         if self.core.plan.data:
             self.core.do(DemoteData())

@@ -139,6 +139,7 @@ class Replicator:
         schema.remove(connection)
         self._forget_promoter()
         self._sequences = None
+        self._incarnated = False  # the next cluster's table knows nothing of this run
         return {}
 
     def facts(self, dsn: str, certificate: str) -> dict[str, Any]:
@@ -272,10 +273,10 @@ class Replicator:
             self._sequences.keep_ahead(connection)
             self._rehearse(self._sequences)
         streams = channel.streams(connection)
-        # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
         for stream in streams:
             if stream.reported_lsn != promotion.NOWHERE:
                 self._applied[stream.name] = stream.reported_lsn
+        # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
         unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
         follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
         if follows and not self.following.under_way():
