@@ -82,7 +82,9 @@ class Forwarder:
             async def serve(
                 reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target = target
             ) -> None:
-                await self._serve(target, reader, writer)
+                # Ended by close(): asyncio would log a cancelled connection as an error.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._serve(target, reader, writer)
 
             self._servers.append(await asyncio.start_server(serve, "127.0.0.1", port))
 

@@ -28,6 +28,8 @@ pytestmark = [
 ]
 
 CLUSTER = "/network/cluster/"
+#: What waits for both databases is waited for so long on a busy machine.
+PATIENCE_MS = 60_000
 ENDS = {"sync": "sync0", "backup": "backup0", "service": "lan0"}
 
 
@@ -52,7 +54,7 @@ def demo() -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(**VIEWS["desktop, light"])
-    context.set_default_timeout(15000)
+    context.set_default_timeout(30_000)
     yield context
     context.close()
 
@@ -144,14 +146,27 @@ def change(a: Any, b: Any) -> None:
 def fail_over(a: Any, virtual: Any) -> None:
     """Fail over with the button; the page of the virtual IP becomes the other gateway's, and back."""
     for name in ("Gateway B", "Gateway A"):
-        a.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=60_000)  # else it is refused: the data is not on both yet
+        press_fail_over(a, name)
+        virtual.wait_for_selector(f".served:has-text('Served by {name}')", timeout=PATIENCE_MS)
+        virtual.wait_for_selector(".hsmx-hero .hsmx-role-active")
+        a.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=PATIENCE_MS)
+
+
+def press_fail_over(a: Any, name: str) -> None:
+    """Press the button until it is done. A machine too busy to confirm a write in time is told to repeat it."""
+    done, refused = a.get_by_text(f"{name} is active now."), a.get_by_text("This was not done")
+    for _ in range(5):
+        a.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=PATIENCE_MS)  # else the data is not on both yet
         a.click("a:has-text('Fail over')")
         assert f"{name} takes 10.0.0.100 over" in a.inner_text("dialog[open]")
         a.click("dialog[open] button:has-text('Fail over')")
-        a.get_by_text(f"{name} is active now.").wait_for()
-        virtual.wait_for_selector(f".served:has-text('Served by {name}')")
-        virtual.wait_for_selector(".hsmx-hero .hsmx-role-active")
-        a.wait_for_selector(".hsmx-ready.hsmx-ok")
+        done.or_(refused).first.wait_for(timeout=PATIENCE_MS)
+        if not refused.count():
+            return
+        assert "confirm" in a.inner_text("main"), a.inner_text("main")
+        assert "Nothing was changed" in a.inner_text("main")
+        a.click("text=Back to the cluster settings")
+    raise AssertionError(f"refused again and again: {name} never confirmed the last write in time")
 
 
 def bring_to_harm(lab: Any, a: Any, virtual: Any, demo: SimpleNamespace) -> None:
