@@ -106,10 +106,11 @@ def _passive(data: dict[str, Any], peer: str) -> DataWords:
 
 def _under_way(following: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:
     step = following["step"]
-    if step == "rejoins":
-        return DataWords("info", _("This gateway catches up with %(peer)s.", peer=peer), facts=facts)
     if step in ("", "begins"):
         return DataWords("info", _("This gateway begins to follow %(peer)s.", peer=peer), facts=facts)
+    if not following["copying"]:
+        return DataWords("info", _("This gateway catches up with %(peer)s: it %(does)s.", peer=peer, does=_(step)),
+                         facts=facts)
     return DataWords(
         "info", _("The first copy is under way: this gateway %(does)s.", does=_(step)),
         _("Until it is complete, this gateway has only a part of the data."),

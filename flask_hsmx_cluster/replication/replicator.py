@@ -13,9 +13,10 @@ from typing import Any
 
 from ..errors import RequestRefused
 from . import access, channel, guard, promotion, quarantine, reapply, schema, synchrony
-from .database import Connection, connect, failures, one
-from .following import Following
+from .database import PROMPT, Connection, connect, failures, one
+from .following import Following, Other
 from .names import SUBSCRIPTION
+from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
 from .verifying import Verifying
@@ -85,7 +86,8 @@ class Replicator:
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
-        self.following = Following(self._open, lambda: self.setup.scope)
+        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
+        self.following = Following(self._open, lambda: self.setup.scope, lambda: self._pace.keep(anew=True))
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -249,14 +251,20 @@ class Replicator:
         return {}
 
     def follower(self) -> dict[str, Any]:
-        """Return how the other gateway follows; *caught up*: it has confirmed what was written at the last look."""
+        """Return how the other gateway follows; *caught up*: it has what was written at the last look.
+
+        That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
+        it is enough that it has applied it, and confirms as soon as they wait.
+        """
         connection, setup = self.connection(), self.setup
         found = self._follower(connection)
-        before = self._seen_lsn
         row = connection.execute(
-            b"SELECT pg_current_wal_lsn()::text, confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots "
-            b"WHERE slot_name = %s",
-            (before, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
+            b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
+                       WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
+                       ELSE s.confirmed_flush_lsn END
+                FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+                WHERE s.slot_name = %s""",
+            (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
             prepare=True,
         ).fetchone()
         caught_up = bool(found.streaming and row and row[1])
@@ -281,6 +289,8 @@ class Replicator:
         follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
         if follows and not self.following.under_way():
             channel.advance_slots(connection, setup.scope, setup.peer_id)
+            if self._peer_here:
+                self._pace.keep()
         return {"streams": [stream.__dict__ for stream in streams]}
 
     def fork(self) -> dict[str, Any]:
@@ -303,7 +313,8 @@ class Replicator:
         setup = self.setup
         if setup.peer is None or not self._peer_dsn:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
-        return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
+        other = Other(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
+        return self.following.begin(other)
 
     def verify(self) -> dict[str, Any]:
         """On the passive gateway: begin to compare the shared tables with the active one's."""

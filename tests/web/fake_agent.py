@@ -220,13 +220,14 @@ def data_status(**changes: Any) -> Json:
             "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                          "wal_status": "reserved"},
             "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
-            "streams": [], "following": {"step": "", "done": 0, "total": 0, "error": "", "under_way": False},
+            "streams": [],
+            "following": {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False},
             **changes}
 
 
 def following_status(**progress: Any) -> Json:
     """Return the data of a passive gateway that follows, or with ``progress`` is on the way to."""
-    going = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, **progress}
+    going = {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False, **progress}
     streams = [{"name": name, "enabled": True, "worker_pid": 4711, "origin_lsn": "0/1A2B3C8", "error_count": 0}
                for name in ("hsmx_cluster", "hsmx_cluster_bulk")]
     return data_status(synchronous=False, follower=None, writable=False, synchronous_standby="",

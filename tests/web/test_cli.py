@@ -138,7 +138,8 @@ def test_status_of_the_data(app: Flask, formed: FakeAgent) -> None:
 
 def test_status_of_a_first_copy(app: Flask, formed: FakeAgent) -> None:
     formed.role = "passive"
-    formed.data = following_status(step="copies the other gateway's data", done=1200, total=50000, under_way=True)
+    formed.data = following_status(
+        step="copies the other gateway's data", done=1200, total=50000, copying=True, under_way=True)
     text = run(app, "database", "status").stdout
     assert "i The first copy is under way: this gateway copies the other gateway's data." in text
     assert "1,200 of 50,000 rows" in text

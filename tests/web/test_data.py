@@ -23,8 +23,9 @@ STATES: dict[str, tuple[str, Any, str, str]] = {
     "read-only": ("active", data_status(writable=False), "bad", "The database of this gateway refuses writes."),
     "follows": ("passive", following_status(), "ok", "This gateway follows gateway-b."),
     "begins": ("passive", following_status(step="begins", under_way=True), "info", "begins to follow gateway-b."),
-    "rejoins": ("passive", following_status(step="rejoins", under_way=True), "info", "catches up with gateway-b."),
-    "copies": ("passive", following_status(step=COPIES, done=1200, total=50000, under_way=True), "info",
+    "rejoins": ("passive", following_status(step="replaces what was changed", under_way=True), "info",
+                "catches up with gateway-b: it replaces what was changed."),
+    "copies": ("passive", following_status(step=COPIES, done=1200, total=50000, copying=True, under_way=True), "info",
                "The first copy is under way: this gateway copies the other gateway's data."),
     "failed": ("passive", following_status(step=COPIES, error="The disk is full"), "bad",
                "This gateway does not follow gateway-b: The disk is full"),
@@ -95,7 +96,7 @@ def test_a_take_over_of_this_moment_is_not_said_to_refuse_writes(formed: FakeAge
 def test_progress_is_what_was_told(
     client: Any, formed: FakeAgent, done: int, total: int, element: str, text: str
 ) -> None:
-    scene(formed, "passive", following_status(step=COPIES, done=done, total=total, under_way=True))
+    scene(formed, "passive", following_status(step=COPIES, done=done, total=total, copying=True, under_way=True))
     part = shown(client)
     assert re.search(rf'<progress aria-label="First copy"{element}></progress> <span>{text}', part)
 
