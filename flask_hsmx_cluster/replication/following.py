@@ -23,7 +23,7 @@ class Progress:
 
     :param step: what is being done, in words; "" when nothing is.
     :param done: of ``total`` rows; 0 of 0 while that is not known.
-    :param error: why it ended, if it did not succeed.
+    :param error: why it ended, if it did not succeed; ``remedy``: what to do about it, if that is known.
     :param rejoined: how the last rejoin went: see :class:`.rejoin.Rejoined`.
     """
 
@@ -31,6 +31,7 @@ class Progress:
     done: int = 0
     total: int = 0
     error: str = ""
+    remedy: str = ""
     rejoined: dict[str, Any] | None = None
 
 
@@ -39,10 +40,17 @@ class Following:
 
     :param open_connection: to this gateway's database.
     :param scope: what is shared at present.
+    :param require_same: raises where this gateway's tables cannot take what the other one's hold.
     """
 
-    def __init__(self, open_connection: Callable[[], Connection], scope: Callable[[], Scope]) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], Connection],
+        scope: Callable[[], Scope],
+        require_same: Callable[[Connection, Connection], None],
+    ) -> None:
         self._open = open_connection
+        self._require_same = require_same
         self._scope = scope
         self._thread: threading.Thread | None = None
         self._progress = Progress()
@@ -78,7 +86,7 @@ class Following:
                 self._follow(connection, own_id, peer_id, peer_dsn, peer_here, fork, progress)
             progress.step = ""
         except ClusterError as error:
-            progress.error = error.message
+            progress.error, progress.remedy = error.message, error.remedy
             log.warning("The other gateway cannot be followed yet: %s", error.message)
         except Exception as error:
             progress.error = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -98,10 +106,12 @@ class Following:
         known = one(connection, "SELECT joined_system FROM hsmx_cluster.node")
         if known != fork["system"]:
             with connect(peer_here, "hsmx_cluster first copy") as peer:
+                self._require_same(connection, peer)
                 forming.first_copy(connection, peer, scope, own_id, peer_dsn, progress)
             connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (fork["system"],))
             return
         with connect(peer_here, "hsmx_cluster rejoin") as peer:
+            self._require_same(connection, peer)
             gateways = rejoin.Gateways(
                 connection, peer, lambda: connect(peer_here, replication="database"), peer_dsn, own_id, peer_id
             )
