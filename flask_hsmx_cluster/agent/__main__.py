@@ -80,7 +80,7 @@ def run(config: AgentConfig) -> None:
     store = NodeStore.open(config)
     clerk = Clerk(store)
     jobs = Jobs()
-    link = ReplicatorLink(config.log_level) if database_is_prepared(config.state_dir) else None
+    link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
     loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link)
     service = AgentService(config, store, loop, jobs.as_dicts, link=link)
 
@@ -109,8 +109,7 @@ def run(config: AgentConfig) -> None:
     loop.stop()
     server.stop()
     jobs.stop()
-    if link is not None:
-        link.stop()
+    link.stop()
     clerk.close()
 
 

@@ -20,7 +20,7 @@ PATIENCE_S = 0.1
 class DatabaseHand:
     """Never waits.
 
-    :param link: the replicator, or None where the database is not shared.
+    :param link: the replicator; without one, or while it shares nothing, the database is not shared.
     """
 
     def __init__(self, link: ReplicatorLink | None) -> None:
@@ -31,7 +31,7 @@ class DatabaseHand:
 
     @property
     def shared(self) -> bool:
-        return self._link is not None
+        return self._link is not None and self._link.shared
 
     def fileno(self) -> int | None:
         return self._link.fileno() if self._link else None
@@ -42,7 +42,8 @@ class DatabaseHand:
         return self._send("promote", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
 
     def renew(self, term: Term, lease_s: float) -> bool:
-        """Extend the right to write, together with the addresses' lease."""
+        """Extend the right to write, together with the addresses' lease; where there is none, it is asked for."""
+        self._term = term
         return self._send("renew", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
 
     def give_up(self) -> bool:

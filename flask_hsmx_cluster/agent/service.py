@@ -15,12 +15,12 @@ from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, Reque
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, revisions
+from . import peer_client, preflight, preflight_data, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
 from .exchange import Exchange
-from .forming import Creator, ends_from, without
+from .forming import Creator, addresses_for_data, ends_from, without
 from .hot import HotSide
 from .joining import Joining
 from .membership import Membership
@@ -47,7 +47,7 @@ class AgentService:
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
-    :param link: the replicator; None where the database is not shared.
+    :param link: the replicator, which also knows whether the database is shared; None: it never is.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class AgentService:
         self._cluster = Cluster(config, store, hot)
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
-        self._creator = Creator(self._cluster, self._exchange)
-        self._joining = Joining(self._cluster, self._exchange, post)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
+        self._creator = Creator(self._cluster, self._exchange, self._data)
+        self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
@@ -169,8 +169,12 @@ class AgentService:
         return {
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
-            "alarms": [*snapshot["alarms"], *self._alarms(heads, not_in_force)],
-            "data": {**self._data.status(), **snapshot["data"]} if self._data else None,
+            "alarms": [
+                *snapshot["alarms"],
+                *self._alarms(heads, not_in_force),
+                *(self._data.alarms() if self._data else ()),
+            ],
+            "data": {**self._data.status(), **snapshot["data"]} if self._data and self._data.shared else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -302,6 +306,10 @@ class AgentService:
         if heads is None:
             own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
+            if self._data is not None:
+                facts = self._data.survey(addresses_for_data(settings, node_id))
+                side = preflight_data.Side(self._config.node_name, facts)
+                report.add("database", list(preflight_data.check_own(side)))
         report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
 
@@ -313,7 +321,7 @@ class AgentService:
     # -- verbs of the data ------------------------------------------------------------------------------------
 
     def _data_side(self) -> DataSide:
-        if self._data is None:
+        if self._data is None or not self._data.shared:
             raise RequestRefused(
                 "This gateway's database is not shared.", "Make it ready: flask cluster database prepare"
             )
@@ -353,7 +361,7 @@ class AgentService:
             report = self._preflight(wanted, None)
             if report.blocking:
                 raise ChecksFailed(report.findings)
-            if self._data is not None:
+            if self._data is not None and self._data.notice():
                 self._data.set_up_alone()
             key = new_key()
             self._store.forget_cluster()

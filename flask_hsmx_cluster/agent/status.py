@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +45,23 @@ class Showing:
     remedy: str = ""
     since: float = 0.0
 
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """Return the form of the verb ``status``.
+
+        :param now: boot time, s.
+        """
+        told = {key: getattr(self, key) for key in ("key", "severity", "text", "remedy")}
+        return {**told, "since_s": round(now - self.since, 1)}
+
 
 def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Showing]:
     """Bring ``showing`` up to date; return what was raised or cleared, for the event log. Each is told once."""
-    present = {alarm.key: alarm for alarm in _present(session, now)}
+    return brought_up_to_date(showing, _present(session, now), now)
+
+
+def brought_up_to_date(showing: dict[str, Showing], alarms: Iterable[Showing], now: float) -> list[Showing]:
+    """Let ``showing`` be these alarms; return what was raised or cleared."""
+    present = {alarm.key: alarm for alarm in alarms}
     changed: list[Showing] = []
     for key, alarm in present.items():
         if key not in showing:
@@ -56,7 +69,7 @@ def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Sh
             showing[key] = alarm
             changed.append(alarm)
         else:
-            showing[key].text, showing[key].severity = alarm.text, alarm.severity
+            showing[key].text, showing[key].severity, showing[key].remedy = alarm.text, alarm.severity, alarm.remedy
     for key in [key for key in showing if key not in present]:
         gone = showing.pop(key)
         changed.append(Showing(key, "info", f"Over: {gone.text}"))
@@ -233,16 +246,7 @@ def snapshot(
         "peer": _peer(core, now),
         "paths": [_path(session, path, now) for path in core.paths.values()],
         "virtual_ips": [_virtual_ip(session, vip, now) for vip in session.membership.settings.virtual_ips],
-        "alarms": [
-            {
-                "key": one.key,
-                "severity": one.severity,
-                "text": one.text,
-                "remedy": one.remedy,
-                "since_s": round(now - one.since, 1),
-            }
-            for one in showing.values()
-        ],
+        "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
         "data": _data(session, now),
         "counters": {

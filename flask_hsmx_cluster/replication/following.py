@@ -26,7 +26,7 @@ class Progress:
     :param done: of ``total`` rows; 0 of 0 while that is not known. ``done_bytes`` and ``total_bytes``: the same in
         bytes of the other gateway's tables; ``tables_done`` and ``tables``: the same in tables.
     :param left_s: time that is left, s; None while it cannot be said.
-    :param error: why it ended, if it did not succeed.
+    :param error: why it ended, if it did not succeed; ``remedy``: what to do about it, if that is known.
     :param rejoined: how the last rejoin went: see :class:`.rejoin.Rejoined`.
     """
 
@@ -40,6 +40,7 @@ class Progress:
     tables: int = 0
     left_s: float | None = None
     error: str = ""
+    remedy: str = ""
     rejoined: dict[str, Any] | None = None
 
 
@@ -64,13 +65,19 @@ class Following:
 
     :param open_connection: to this gateway's database.
     :param scope: what is shared at present.
+    :param require_same: raises where this gateway's tables cannot take what the other one's hold.
     :param follows: called when the subscriptions stream.
     """
 
     def __init__(
-        self, open_connection: Callable[[], Connection], scope: Callable[[], Scope], follows: Callable[[], None]
+        self,
+        open_connection: Callable[[], Connection],
+        scope: Callable[[], Scope],
+        require_same: Callable[[Connection, Connection], None],
+        follows: Callable[[], None],
     ) -> None:
         self._open = open_connection
+        self._require_same = require_same
         self._scope = scope
         self._follows = follows
         self._thread: threading.Thread | None = None
@@ -102,7 +109,7 @@ class Following:
             self._follows()
             progress.step = ""
         except ClusterError as error:
-            progress.error = error.message
+            progress.error, progress.remedy = error.message, error.remedy
             log.warning("The other gateway cannot be followed yet: %s", error.message)
         except Exception as error:
             progress.error = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -111,12 +118,14 @@ class Following:
     def _copy(self, connection: Connection, other: Other, progress: Progress) -> None:
         progress.copying = True
         with connect(other.here, "hsmx_cluster first copy") as peer:
+            self._require_same(connection, peer)
             forming.first_copy(connection, peer, self._scope(), other.own_id, other.dsn, progress)
         connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (other.fork["system"],))
 
     def _rejoin(self, connection: Connection, other: Other, progress: Progress) -> None:
         scope, fork = self._scope(), other.fork
         with connect(other.here, "hsmx_cluster rejoin") as peer:
+            self._require_same(connection, peer)
             gateways = rejoin.Gateways(
                 connection, peer, lambda: connect(other.here, replication="database"), other.dsn, other.own_id,
                 other.peer_id,

@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, channel, guard, promotion, quarantine, reapply, schema, synchrony
+from . import access, catalogue, channel, checks, guard, promotion, quarantine, reapply, schema, synchrony
+from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
 from .names import SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
+from .survey import survey
 from .verifying import Verifying
 
 #: A demotion whose sessions do not end their transactions by then ends the sessions, s.
@@ -51,6 +53,7 @@ class Peer:
     system: str
     password: str = field(repr=False)
     own_password: str = field(repr=False)
+    name: str = "the other gateway"
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Setup:
 
     :param dsn: connection string of the agent's role, over the local socket.
     :param peer: None while this gateway is alone in its cluster.
+    :param scope: as the host declares it; in force is what of it the host has made already.
     """
 
     dsn: str = field(repr=False)
     node_id: str
     peer: Peer | None
     scope: Scope = field(repr=False)
+    name: str = "this gateway"
 
     @property
     def peer_id(self) -> str:
@@ -76,6 +81,7 @@ class Replicator:
 
     def __init__(self) -> None:
         self._setup: Setup | None = None
+        self._declared = Scope(())
         self._connections = threading.local()
         self._generation = 0
         self._sequences: Sequences | None = None
@@ -87,7 +93,10 @@ class Replicator:
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
         self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
-        self.following = Following(self._open, lambda: self.setup.scope, lambda: self._pace.keep(anew=True))
+        self.following = Following(
+            self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
+        )
+        self.checking = Checking(self._open)
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -101,6 +110,8 @@ class Replicator:
         self._forget_promoter()
         connection = self.connection()
         schema.install(connection, setup.node_id, setup.peer_id)
+        self._declared = setup.scope
+        setup = self._setup = replace(setup, scope=catalogue.present(connection, setup.scope))
         if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
             promotion.demote(connection, DEMOTE_PATIENCE_S)
         channel.publish(connection, setup.scope)
@@ -157,6 +168,33 @@ class Replicator:
             ).fetchone()
         assert row is not None
         return {**dict(zip(("port", "database", "version", "system"), row, strict=True)), "certificate": certificate}
+
+    def survey(self, dsn: str, scope: str, listen: list[str]) -> dict[str, Any]:
+        """Return what the other gateway must know of this one's database before both are joined.
+
+        :param scope: in its JSON form; the set-up may not have been given yet.
+        :param listen: own addresses on the links.
+        """
+        with connect(dsn) as connection:
+            return survey(connection, Scope.from_json(scope), listen)
+
+    def layouts(self, dsn: str, scope: str, names: list[str]) -> dict[str, Any]:
+        """Return how some shared tables look here."""
+        wanted = [one for one in catalogue.of_scope(Scope.from_json(scope)) if f"{one.schema}.{one.table}" in names]
+        with connect(dsn) as connection, failures("The shared tables cannot be looked at"):
+            found = catalogue.layouts(connection, wanted)
+        return {"layouts": [layout.to_dict() for layout in found.values()]}
+
+    def check(self, passive: bool) -> dict[str, Any]:
+        """Begin to look at this gateway's database again, see :mod:`.checks`."""
+        setup = self.setup
+        peer_name = setup.peer.name if setup.peer else ""
+        looked_at = checks.Gateway(self._declared, setup.scope, setup.name, peer_name, setup.peer_id)
+        return self.checking.begin(looked_at, self._peer_here if passive else "")
+
+    def _require_same(self, connection: Connection, peer: Connection) -> None:
+        assert self.setup.peer is not None
+        checks.require_same(connection, peer, self.setup.scope, self.setup.name, self.setup.peer.name)
 
     @property
     def setup(self) -> Setup:
@@ -366,7 +404,8 @@ class Replicator:
         keys = ("writable", "synchronous_standby", "version", "size_bytes")
         streams = [stream.__dict__ for stream in channel.streams(connection)]
         return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
-                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state()}  # fmt: skip
+                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
+                "checks": self.checking.state()}  # fmt: skip
 
 
 def _pinned_here(pem: str) -> str:
@@ -384,6 +423,7 @@ def setup_from(arguments: dict[str, Any]) -> Setup:
         node_id=arguments["node_id"],
         peer=None if peer is None else Peer(**{**peer, "addresses": tuple(peer["addresses"])}),
         scope=Scope.from_json(arguments["scope"]),
+        name=arguments["name"],
     )
 
 
@@ -393,6 +433,9 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "configure": lambda setup, keep_lease: replicator.configure(setup_from(setup), keep_lease),
         "forget": replicator.forget,
         "facts": replicator.facts,
+        "survey": replicator.survey,
+        "layouts": replicator.layouts,
+        "check": replicator.check,
         "promote": replicator.promote,
         "renew": replicator.renew,
         "yield": replicator.yield_data,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from .database import Connection, failures, one
+from .database import Connection, DatabaseFailure, failures, one
 from .names import SCHEMA
-
-VERSION = 1
 
 _TABLES = """
 CREATE SCHEMA hsmx_cluster;
@@ -166,6 +164,9 @@ END
 $$;
 """
 
+#: What brings the schema from each version to the next; the first makes it. A step that was released stays as it is.
+STEPS: tuple[str, ...] = (_TABLES,)
+
 _COMMIT_CHECK = """
 CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON hsmx_cluster.commit_check
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hsmx_cluster.guard_commit()
@@ -177,20 +178,33 @@ def install(connection: Connection, node_id: str, peer_id: str) -> None:
 
     :param node_id: this gateway, 32 hex digits.
     :param peer_id: the other one, "" while there is none.
+    :raises DatabaseFailure: it was made by a newer version, or PostgreSQL refuses.
     """
     with failures("The cluster's tables cannot be made"), connection.transaction():
-        if not installed(connection):
-            connection.execute(_TABLES)
-            connection.execute(_FUNCTIONS)
+        present = version(connection)
+        if present > len(STEPS):
+            raise DatabaseFailure(
+                f"The cluster's tables in the database have version {present}; this firmware knows {len(STEPS)}.",
+                "Install the newer firmware again, or leave the cluster with it first.",
+            )
+        for step in STEPS[present:]:
+            connection.execute(step.encode())
+        connection.execute(_FUNCTIONS)
+        if not present:
             connection.execute(_COMMIT_CHECK)
-        else:
-            connection.execute(_FUNCTIONS)
         connection.execute(
             """INSERT INTO hsmx_cluster.node (version, node_id, peer_id) VALUES (%s, %s, %s)
                ON CONFLICT (single) DO UPDATE
                SET version = excluded.version, node_id = excluded.node_id, peer_id = excluded.peer_id""",
-            (VERSION, node_id, peer_id),
+            (len(STEPS), node_id, peer_id),
         )
+
+
+def version(connection: Connection) -> int:
+    """Return the version of our schema that is there; 0 if none is."""
+    if not installed(connection):
+        return 0
+    return int(one(connection, "SELECT version FROM hsmx_cluster.node") or 1)
 
 
 def installed(connection: Connection) -> bool:

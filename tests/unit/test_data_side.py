@@ -12,13 +12,16 @@ import pytest
 from flask_hsmx_cluster.agent.data import CREDENTIALS, DataSide
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 
-LOOK = {"writable": True, "synchronous_standby": "hsmx_cluster", "streams": [], "following": {"under_way": False}}
+LOOK: dict[str, Any] = {
+    "writable": True, "synchronous_standby": "hsmx_cluster", "streams": [], "following": {"under_way": False},
+}  # fmt: skip
 
 
 class Replicator:
     """Answers every verb, or with ``refusal`` none."""
 
     refusal: ClusterError | None = None
+    shared = True
 
     def alive(self) -> bool:
         return True
@@ -33,8 +36,9 @@ def side_of(directory: Path, link: Replicator) -> DataSide:
     settings = SimpleNamespace(peer_of=lambda node_id: None)
     heads = SimpleNamespace(applied=SimpleNamespace(settings=settings))
     cluster: Any = SimpleNamespace(
-        node_id="a" * 32, role=lambda: "active", heads=lambda: heads, require_heads=lambda: heads,
-        config=SimpleNamespace(state_dir=str(directory), scope=""),
+        node_id="a" * 32, role=lambda: "active", hot=SimpleNamespace(snapshot=lambda: {"peer": None}),
+        store=SimpleNamespace(record=lambda *words: None), heads=lambda: heads, require_heads=lambda: heads,
+        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a"),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(handle=lambda *words: None)
     replicator: Any = link

@@ -21,7 +21,7 @@ ALLOWED = {
             "translate", "extension", "replication"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
-DESCRIBING = {"credentials", "coverage", "declare", "rules", "scope"}
+DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
