@@ -75,6 +75,8 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
     if status["peer"] is None:
         return DataWords("warn", _("Writes are confirmed by this gateway only: no other gateway has joined."),
                          _("What is written now is copied when one joins."), facts=facts)
+    if not data["wants_synchronous"]:
+        return _asynchronous(data, peer, facts)
     since = data["degraded_since_s"]
     if since is None:
         return DataWords("warn", _("Writes are confirmed by this gateway only, at this moment."), facts=facts)
@@ -82,6 +84,16 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
         "bad", _("Writes are confirmed by this gateway only, for %(time)s now.", time=words.duration(since)),
         _("If this gateway fails now, what was written meanwhile is missing on %(peer)s. It ends by itself when "
           "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
+
+
+def _asynchronous(data: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:
+    if (data["follower"] or {}).get("streaming"):
+        return DataWords("info", _("Writes are confirmed by this gateway only: asynchronous by configuration."),
+                         _("If this gateway fails, the last ones are missing on %(peer)s, and wait in quarantine when "
+                           "this gateway is back.", peer=peer), facts=facts)
+    return DataWords("bad", _("%(peer)s does not get what is written here.", peer=peer),
+                     _("If this gateway fails now, what was written meanwhile is missing there. It ends by itself when "
+                       "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
 
 
 def _passive(data: dict[str, Any], peer: str) -> DataWords:

@@ -231,6 +231,7 @@ def agent_config() -> AgentConfig:
         node_name=config.node_name,
         log_level=config.log_level,
         scope=_scope(found),
+        synchronous=config.synchronous,
     )
 
 

@@ -81,7 +81,9 @@ def run(config: AgentConfig) -> None:
     clerk = Clerk(store)
     jobs = Jobs()
     link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
-    loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link)
+    loop = HeartbeatLoop(
+        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous
+    )
     service = AgentService(config, store, loop, jobs.as_dicts, link=link)
 
     ended, stopped = threading.Event(), threading.Event()

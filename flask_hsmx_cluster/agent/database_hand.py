@@ -21,10 +21,12 @@ class DatabaseHand:
     """Never waits.
 
     :param link: the replicator; without one, or while it shares nothing, the database is not shared.
+    :param synchronous: commits are to wait for the other gateway.
     """
 
-    def __init__(self, link: ReplicatorLink | None) -> None:
+    def __init__(self, link: ReplicatorLink | None, synchronous: bool = True) -> None:
         self._link = link
+        self.synchronous = synchronous
         self._term = Term(0, "")
         #: how the other gateway's database follows, as it was told last
         self.follower: dict[str, Any] = {}
@@ -85,8 +87,8 @@ class DatabaseHand:
             case "yield":
                 confirmed = ok and bool(result["confirmed"])
                 return [events.DataYielded(confirmed, text or ("" if confirmed else "not within its time"))]
-            case "set_synchronous" if ok:
-                return [events.SynchronousSet(bool(result["on"]))]
+            case "set_synchronous":
+                return [events.SynchronousSet(bool(result["on"]) if ok else None)]
         return []
 
 

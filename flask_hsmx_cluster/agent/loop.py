@@ -65,6 +65,7 @@ class HeartbeatLoop:
     :param udp_port: UDP port of heartbeats.
     :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
     :param link: the replicator; None where the database is not shared.
+    :param synchronous: its commits are to wait for the other gateway.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class HeartbeatLoop:
         udp_port: int,
         clock_stepped: Callable[[], None] = lambda: None,
         link: ReplicatorLink | None = None,
+        synchronous: bool = True,
     ) -> None:
         self.clerk = clerk
-        self._database = DatabaseHand(link)
+        self._database = DatabaseHand(link, synchronous)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
         self._session: Session | None = None
@@ -303,7 +305,9 @@ class HeartbeatLoop:
 
     def _install(self, membership: Membership, found: dict[str, Port], devices: dict[str, Port]) -> None:
         old = self._session
-        core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs, self._database.shared)
+        core_plan = plan.core_plan(
+            membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous
+        )
         by_port = plan.addresses_of(membership.settings)
         shared = [
             placed(vip.address, found[vip.port], devices[vip.port] if vip.virtual_mac else None)

@@ -74,10 +74,12 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
     ]
 
 
-def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False) -> Plan:
+def core_plan(
+    membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True
+) -> Plan:
     """Return what the decision core must know.
 
-    :param data: the database is shared, too.
+    :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -105,6 +107,7 @@ def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str
         ),
         revision=membership.revision,
         data=data,
+        synchronous=synchronous,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -193,8 +193,8 @@ def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
 def _degraded_since(core: Core) -> float | None:
     """Return since when (boot time, s) an active gateway of two writes alone; None if it does not."""
     data = core.data
-    alone = core.plan.data and core.plan.peer and core.role is Role.ACTIVE and data.writable and not data.synchronous
-    if not alone:
+    two = core.plan.data and core.plan.synchronous and core.plan.peer
+    if not (two and core.role is Role.ACTIVE and data.writable and not data.synchronous):
         return None
     return core.since if data.degraded_since is None else data.degraded_since
 
@@ -226,7 +226,7 @@ def snapshot(
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
-            "data": {"synchronous": False, "degraded_since_s": None, "follower": None},
+            "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None},
             "counters": {},
         }
     from ..network.clock import boot_time_s
@@ -340,6 +340,7 @@ def _data(session: Session, now: float) -> dict[str, Any]:
     keys = ("streaming", "caught_up", "lag_bytes", "kept_bytes", "wal_status")
     return {
         "synchronous": core.data.synchronous,
+        "wants_synchronous": core.plan.synchronous,
         "degraded_since_s": None if since is None else round(now - since, 1),
         "follower": {key: seen[key] for key in keys} if seen and core.role is Role.ACTIVE else None,
     }
@@ -365,6 +366,7 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
             reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:
             reasons.append("The roles are not settled.")
-        if core.plan.data and not (core.data.synchronous if core.role is Role.ACTIVE else core.peer_synchronous):
+        waits = core.plan.data and core.plan.synchronous
+        if waits and not (core.data.synchronous if core.role is Role.ACTIVE else core.peer_synchronous):
             reasons.append("Writes are not confirmed by both gateways at present.")
     return {"ready": not reasons, "reasons": reasons}

@@ -199,7 +199,7 @@ class Plan:
     :param ports: names of the virtual-IP ports; their order is the same on both gateways.
     :param addresses: the virtual IPs on each port, as people read them.
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
-    :param data: the database is shared, too.
+    :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     """
 
     node: str
@@ -212,6 +212,7 @@ class Plan:
     revision: int = 0
     peer_macs: tuple[bytes, ...] = ()
     data: bool = False
+    synchronous: bool = True
 
 
 @dataclass(frozen=True)

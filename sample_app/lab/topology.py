@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -143,9 +144,11 @@ class Lab:
                 f"addr add 10.0.0.{number}/24 dev lan0", f"addr add fd00:0:0:1::{number}/64 dev lan0 nodad",
             )
         self.directory.mkdir(mode=0o755)
+        secret_key = secrets.token_hex(32)
         for gateway in self.gateways:
             gateway.prepare(self.router_address)
             if self._postgres:
+                gateway.environment["FIRMWARE_SECRET_KEY"] = secret_key  # logins survive a fail-over
                 gateway.install_postgres()
 
     def _wiring(self) -> Iterator[str]:

@@ -106,6 +106,31 @@ def test_writes_do_not_wait_for_a_database_that_does_not_follow(world: World) ->
     assert world.machines["a"].database.synchronous
 
 
+def test_a_database_that_refuses_to_go_on_alone_is_asked_again(world: World) -> None:
+    world.machines["a"].database.broken = True  # a full disk takes no setting
+    world.power_off("b")
+    follow(world, 2)
+    assert world.machines["a"].database.synchronous
+    world.machines["a"].database.broken = False
+    follow(world, 0.5)
+    assert not world.machines["a"].database.synchronous
+    assert kinds(world, "a").count("degraded") == 1
+
+
+def test_asynchronous_by_configuration_waits_for_nobody() -> None:
+    world = World(seed=3, data=True, synchronous=False)
+    world.form()
+    database = world.machines["a"].database
+    database.synchronous = True  # an earlier agent, configured otherwise, has left it so
+    follow(world, 3)
+    assert not database.synchronous and database.log.count("SetSynchronous") == 1
+    assert not {"degraded", "synchronous"} & set(kinds(world, "a"))
+    world.power_off("a")
+    world.run(0.5)
+    assert active(world) == ["b"]
+    assert [note.severity for note in world.machines["b"].notes if note.kind == "data_stale"] == ["warning"]
+
+
 def test_a_short_silence_degrades_nothing(world: World) -> None:
     world.cut = {f"{path}:b" for path in ("sync", "backup")}
     world.lan_up["b"] = False

@@ -69,7 +69,8 @@ class Machine:
 class World:
     """Two gateways, their cables, a LAN with clients."""
 
-    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False) -> None:
+    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False,
+                 synchronous: bool = True) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
         self.now = 1000.0
@@ -79,7 +80,7 @@ class World:
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
-        self.data = data
+        self.data, self.synchronous = data, synchronous
         self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
@@ -100,6 +101,7 @@ class World:
             addresses=(ADDRESS,),
             timing=self.timing,
             data=self.data,
+            synchronous=self.synchronous,
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
@@ -279,8 +281,9 @@ class World:
             case events.DemoteData():
                 one.term, one.synchronous = None, False
             case events.SetSynchronous():
-                one.synchronous = effect.on
-                answer = events.SynchronousSet(effect.on)
+                if not one.broken:
+                    one.synchronous = effect.on
+                answer = events.SynchronousSet(None if one.broken else effect.on)
         if answer is not None and not one.silent:
             machine.inbox.append((self.now + one.delay_s, answer, 0))
 

@@ -17,10 +17,11 @@ NOW = 1000.0
 FOLLOWER = {"event": "follower", "streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20}
 
 
-def writing_core(peer: str = "b" * 32, data: bool = True) -> Core:
+def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = True) -> Core:
     """A core that is active since NOW and whose database is writable."""
     core = Core(
-        Plan("a" * 32, peer, "gw-b", (), ("lan0",), ("10.0.0.100",), Timing(), data=data),
+        Plan("a" * 32, peer, "gw-b", (), ("lan0",), ("10.0.0.100",), Timing(), data=data,
+             synchronous=synchronous),
         Start(hold_s=3, claim=True), NOW,
     )  # fmt: skip
     core.handle(events.Carrier("lan0", True), NOW)
@@ -57,6 +58,7 @@ def test_writes_confirmed_alone_are_an_alarm_after_some_seconds(monkeypatch: pyt
     assert data_alarms(session, NOW + DEGRADED_ALARM_S + 0.1) == {"degraded": "critical"}
     assert data_at(session, NOW + 7, monkeypatch) == {
         "synchronous": False,
+        "wants_synchronous": True,
         "degraded_since_s": 7.0,  # a reign that began without the other gateway is degraded from its beginning
         "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                      "wal_status": "reserved"},
@@ -81,6 +83,13 @@ def test_since_when_it_is_no_longer_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data_at(session_of(core), NOW + 32, monkeypatch)["degraded_since_s"] == 12.0
 
 
+def test_asynchronous_by_configuration_is_not_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(writing_core(synchronous=False))
+    assert data_alarms(session, NOW + 60) == {}
+    shown = data_at(session, NOW + 60, monkeypatch)
+    assert not shown["wants_synchronous"] and shown["degraded_since_s"] is None
+
+
 @pytest.mark.parametrize(("peer", "data"), [("", True), ("b" * 32, False)])
 def test_no_alarm_without_another_gateway_or_without_shared_data(peer: str, data: bool) -> None:
     assert "degraded" not in data_alarms(session_of(writing_core(peer, data)), NOW + 60)
@@ -97,4 +106,5 @@ def test_wal_that_is_kept_for_the_other_gateway(status: str, severity: str | Non
 
 
 def test_a_gateway_outside_a_cluster_has_the_same_keys() -> None:
-    assert snapshot(None, {}, None, 0)["data"] == {"synchronous": False, "degraded_since_s": None, "follower": None}
+    shown = snapshot(session_of(writing_core()), {}, None, 0)["data"]
+    assert snapshot(None, {}, None, 0)["data"].keys() == shown.keys()
