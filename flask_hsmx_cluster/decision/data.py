@@ -43,7 +43,7 @@ class Data:
         #: what the database said last: commits wait for the other gateway
         self.synchronous = False
         #: since when they do not although there is a cluster of two, boot time in s; None if they do
-        self.degraded_since: float | None = None
+        self.degraded_since = core.start.degraded_since
         self.writable = False
         self._due = NEVER
         self._lost_since: float | None = None
@@ -69,9 +69,9 @@ class Data:
         core = self.core
         if event.ok:
             self.writable = core.term == event.term and core.leading()
-            if self.writable and core.peer_synchronous is False:
-                core.note("data_stale", "critical", "The data may be older than the other gateway's",
-                          (f"{core.plan.peer_name} had gone on without waiting for this one",))
+            if self.writable and core.behind:
+                core.note("data_stale", "critical", f"The data may be older than that of {core.plan.peer_name}",
+                          (f"{core.plan.peer_name} may have gone on without waiting for this gateway",))
         else:
             core.note("data_not_writable", "critical", f"The database could not be made writable: {event.text}")
         if self.claiming is not None and event.term == self.claiming:
@@ -121,6 +121,7 @@ class Data:
             return
         self.synchronous = on
         if on:
+            core.behind = False  # the other one follows: what it alone had is in its quarantine
             since, self.degraded_since = self.degraded_since, None
             core.note("synchronous", "info", "Every write is confirmed by both gateways",
                       () if since is None else (f"it was not for {core.now - since:.0f} s",))
