@@ -23,6 +23,7 @@ PING_PONGS = (3, 5, 20)
 LEASE_S = (2, 2, 30)
 BOOT_HOLD_S = (1, 3, 120)
 ANNOUNCE_REFRESH_S = (10, 100, 100)
+STALE_WAIT_S = (0, 60, 86400)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
 #: No number of the settings is larger than this, sensible or not: the rules calculate with floats.
@@ -83,6 +84,8 @@ class Advanced:
     :param lease_s: kernel lifetime of a shared address without renewal, whole seconds.
     :param boot_hold_s: how long a starting gateway listens before its first claim, s.
     :param announce_refresh_s: period of the slow announcement refresh, s.
+    :param stale_wait_s: how much longer a gateway that starts alone listens if its data may be older than the other
+        one's, s; None: it never serves by itself then.
     :param references: addresses that a healthy gateway can reach.
     """
 
@@ -91,6 +94,7 @@ class Advanced:
     lease_s: int = LEASE_S[1]
     boot_hold_s: int = BOOT_HOLD_S[1]
     announce_refresh_s: int = ANNOUNCE_REFRESH_S[1]
+    stale_wait_s: int | None = STALE_WAIT_S[1]
     references: tuple[Address, ...] = ()
 
 
@@ -134,6 +138,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
             "lease_s": settings.advanced.lease_s,
             "boot_hold_s": settings.advanced.boot_hold_s,
             "announce_refresh_s": settings.advanced.announce_refresh_s,
+            "stale_wait_s": settings.advanced.stale_wait_s,
             "references": [str(address) for address in settings.advanced.references],
         },
     }
@@ -169,9 +174,11 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
 
 def _advanced(data: Mapping[str, Any]) -> Advanced:
     plain = Advanced()
+    wait = data.get("stale_wait_s", plain.stale_wait_s)
     return Advanced(
         **{name: _whole(data.get(name, getattr(plain, name)))
            for name in ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")},
+        stale_wait_s=None if wait is None else _whole(wait),
         references=tuple(ip_address(_text(item)) for item in _few(data.get("references", []), MAX_REFERENCES)),
     )
 

@@ -297,9 +297,15 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
         _("Lease"): f"{advanced['lease_s']} s",
         _("Boot hold"): f"{advanced['boot_hold_s']} s",
         _("Announcement refresh"): f"{advanced['announce_refresh_s']} s",
+        _("Wait with older data"): stale_wait(advanced["stale_wait_s"]),
         _("References"): ", ".join(advanced["references"]) or _("none"),
     }
     return lines
+
+
+def stale_wait(seconds: int | None) -> str:
+    """Return how long a gateway that starts alone waits if its data may be older."""
+    return _("does not serve by itself") if seconds is None else duration(seconds) if seconds else _("none")
 
 
 def link_name(kind: str) -> str:

@@ -32,6 +32,7 @@ from .config import AgentConfig
 from .membership import Key
 from .revision_rows import revision_from_row, revision_row
 from .revisions import Heads, Revision
+from .standing import DataStanding
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Joining,
     m.Pairing,
     m.Maintenance,
+    m.DataStanding,
 )
 
 
@@ -158,6 +160,11 @@ class NodeStore:
                 raise StoreError(
                     f"The node store {self.path} was written by a later version of the extension.",
                     "Install that version again, or move the file away and form the cluster anew.",
+                )
+            if 0 < found < m.SCHEMA_VERSION:
+                raise StoreError(
+                    f"The node store {self.path} was written before the first release of the extension.",
+                    "Move the file away and form the cluster anew.",
                 )
             if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
                 raise _damaged(self.path, "its consistency check failed")
@@ -478,6 +485,19 @@ class NodeStore:
             row = m.Reign(id=1, reserved_term=0, last_term=None, last_boot_id=None)
             session.add(row)
         return row
+
+    # -- the data's standing ----------------------------------------------------------------------------------
+
+    def standing(self) -> DataStanding:
+        """Return what was last known of this gateway's data beside the other one's."""
+        with self._session() as session:
+            row = session.get(m.DataStanding, 1)
+            return DataStanding(row.followed, row.behind, row.in_step_at, row.degraded_at) if row else DataStanding()
+
+    def remember_standing(self, standing: DataStanding) -> None:
+        """Store what is known of this gateway's data beside the other one's."""
+        with self._session() as session:
+            session.merge(m.DataStanding(id=1, **vars(standing)))
 
     # -- maintenance and events -------------------------------------------------------------------------------
 

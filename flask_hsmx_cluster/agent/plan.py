@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..decision.model import Path, Plan, Timing
+from ..decision.model import NEVER, Path, Plan, Timing
 from ..network.virtual_mac import virtual_mac
 from ..settings import Interface, Settings
 from .datagram import Challenges, Codec, path_tag
@@ -103,6 +103,7 @@ def core_plan(
             burst_probes=advanced.ping_pongs,
             lease_s=float(advanced.lease_s),
             boot_hold_s=float(advanced.boot_hold_s),
+            stale_wait_s=NEVER if advanced.stale_wait_s is None else float(advanced.stale_wait_s),
             refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,

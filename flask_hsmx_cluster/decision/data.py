@@ -43,7 +43,7 @@ class Data:
         #: what the database said last: commits wait for the other gateway
         self.synchronous = False
         #: since when they do not although there is a cluster of two, boot time in s; None if they do
-        self.degraded_since: float | None = None
+        self.degraded_since = core.start.degraded_since
         self.writable = False
         self._due = NEVER
         self._lost_since: float | None = None
@@ -70,10 +70,10 @@ class Data:
         core = self.core
         if event.ok:
             self.writable = core.term == event.term and core.leading()
-            if self.writable and core.peer_synchronous is False:
+            if self.writable and core.behind:
                 core.note("data_stale", "critical" if core.plan.synchronous else "warning",
-                          "The data may be older than the other gateway's",
-                          (f"{core.plan.peer_name} had gone on without waiting for this one",))
+                          f"The data may be older than that of {core.plan.peer_name}",
+                          (f"{core.plan.peer_name} may have gone on without waiting for this gateway",))
         else:
             core.note("data_not_writable", "critical", f"The database could not be made writable: {event.text}")
         if self.claiming is not None and event.term == self.claiming:
@@ -108,6 +108,7 @@ class Data:
         if self._refused:  # not asked again at once: a full disk refuses for a while
             self._asked, self._refused = None, False
         if not core.plan.synchronous:
+            core.behind = core.behind and not event.caught_up
             if self.synchronous or not self._released:  # an earlier agent's wish may be in force
                 self._set(False)
             return
@@ -132,6 +133,7 @@ class Data:
             return
         self.synchronous = on
         if on:
+            core.behind = False  # the other one follows: what it alone had is in its quarantine
             since, self.degraded_since = self.degraded_since, None
             core.note("synchronous", "info", "Every write is confirmed by both gateways",
                       () if since is None else (f"it was not for {core.now - since:.0f} s",))

@@ -85,6 +85,19 @@ class _Peer:
             raise StopValidation(str(error)) from None
 
 
+class _StaleWait:
+    """Checks how long a gateway with older data waits; what the command line has set is offered, too."""
+
+    def __call__(self, form: Form, field: ChoiceField) -> None:
+        low, _default, high = settings.STALE_WAIT_S
+        try:
+            value = fields.stale_wait(field.data or "")
+        except ValueError as error:
+            raise StopValidation(str(error)) from None
+        if value is not None and not low <= value <= high:
+            raise StopValidation(_("A whole number from %(low)s to %(high)s.", low=low, high=high))
+
+
 class _Within:
     """Checks a whole number."""
 
@@ -107,9 +120,10 @@ class _Select:
     """Draws a choice."""
 
     def __call__(self, field: ChoiceField, **attributes: Any) -> Markup:
+        kept = [] if not field.data or field.data in dict(field.choices) else [(field.data, field.data)]
         options = Markup().join(
             Markup("<option {}>{}</option>").format(_attributes(value=value, selected=value == field.data), label)
-            for value, label in field.choices
+            for value, label in (*field.choices, *kept)
         )
         own = _attributes(**{"id": field.id, "name": field.name, **attributes})
         return Markup("<select {}>{}</select>").format(own, options)
@@ -257,6 +271,10 @@ class SettingsForm(ClusterForm):
     lease_s = _number(settings.LEASE_S)
     boot_hold_s = _number(settings.BOOT_HOLD_S)
     announce_refresh_s = _number(settings.ANNOUNCE_REFRESH_S)
+    stale_wait = ChoiceField(default=str(settings.STALE_WAIT_S[1]), validators=[_StaleWait()], choices=[
+        ("0", _("none: serve at once")), ("60", "1 min"), ("300", "5 min"), ("900", "15 min"), ("3600", "1 h"),
+        ("never", _("for ever: until somebody says so")),
+    ])
     references = TextAreaField(validators=[_References()])
 
     #: This gateway's node id, and the other one's; empty where there is none.
@@ -336,6 +354,7 @@ class SettingsForm(ClusterForm):
             "links": links,
             "advanced": {
                 **{name: self[name].data for name in NUMBERS},
+                "stale_wait_s": fields.stale_wait(self.stale_wait.data),
                 "references": [str(fields.reference(item)) for item in reference_list(self.references.data)],
             },
         }
@@ -362,6 +381,8 @@ class SettingsForm(ClusterForm):
             case ["links", kind, *rest] if kind in LINK_KINDS:
                 column = "mine" if not rest or rest[0] in ("", "self", self.own_id) else "other"
                 return _part(self[kind][column].form, rest[1:])
+            case ["advanced", "stale_wait_s"]:
+                return self.stale_wait
             case ["advanced", name, *_rest] if name in NUMBERS or name == "references":
                 return self[name]
         return None
@@ -434,6 +455,8 @@ class ConflictForm(_Form):
 def form_data(current: Mapping[str, Any], node_id: str, revision: int) -> dict[str, Any]:
     """Return settings as data of a :class:`SettingsForm`."""
     data: dict[str, Any] = {"base_revision": str(revision), "node": node_id, **current["advanced"]}
+    wait = current["advanced"].get("stale_wait_s", settings.STALE_WAIT_S[1])
+    data["stale_wait"] = "never" if wait is None else str(wait)
     data["references"] = "\n".join(current["advanced"]["references"])
     data |= {f"vip{number}": vip for number, vip in enumerate(current["virtual_ips"][:2])}
     for link in current["links"]:

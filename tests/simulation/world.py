@@ -10,7 +10,9 @@ import random
 from collections import deque
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
+from flask_hsmx_cluster.agent.standing import DataStanding, standing
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Term, Timing
@@ -26,6 +28,7 @@ PATHS = (
 ALL_PATHS = frozenset(path.name for path in PATHS)
 MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
 TIMING = Timing()
+WALL = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Machine:
     reserved: int = 0
     reign: tuple[int, int] | None = None
     boots: int = 1
+    standing: DataStanding = field(default_factory=DataStanding)  #: what its disk says of its data
     inbox: deque[tuple[float, events.Event, int]] = field(default_factory=deque)
     sent: int = 0
     newest: int = 0
@@ -123,6 +127,8 @@ class World:
                 adopt=adopt,
                 adopt_until=machine.lease_until,
                 claim=claim,
+                followed=machine.standing.followed,
+                behind=machine.standing.followed or machine.standing.behind,
             ),
             self.now,
         )
@@ -188,6 +194,8 @@ class World:
             self.now += STEP_S
             for machine in self.machines.values():
                 self._step(machine)
+                if self.data and machine.core is not None and round(self.now / STEP_S) % 100 == 0:
+                    machine.standing = standing(machine.standing, machine.core, None, self.now, WALL)
             self._clients()
             self._watch()
 

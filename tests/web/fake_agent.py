@@ -254,5 +254,5 @@ def cluster_settings(paired: bool = True) -> Json:
         "links": [{"kind": "sync", "ends": ends("sync0", "192.168.254")},
                   {"kind": "backup", "ends": ends("back0", "172.31.0")}],
         "advanced": {"heartbeat_ms": 100, "ping_pongs": 5, "lease_s": 2, "boot_hold_s": 3, "announce_refresh_s": 100,
-                     "references": ["10.0.0.254"]},
+                     "stale_wait_s": 60, "references": ["10.0.0.254"]},
     }

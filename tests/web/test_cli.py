@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from flask_hsmx_cluster import Finding, joined
 from flask_hsmx_cluster.agent.config import AgentConfig
-from flask_hsmx_cluster.cli import CONFIG_FD
+from flask_hsmx_cluster.cli.agent import CONFIG_FD
 
 from .fake_agent import CODE, OWN_ID, PEER_ID, FakeAgent, cluster_settings, data_status, following_status
 
@@ -199,14 +199,15 @@ def test_settings(app: Flask, formed: FakeAgent) -> None:
 
 def test_edits(app: Flask, formed: FakeAgent) -> None:
     formed.ports[0]["addresses"].append("10.9.0.1/24")
-    edits = ["heartbeat_ms=200", "references=10.0.0.254 10.0.0.253", "virtual_ip.2=10.0.0.101/24@lan0",
+    edits = ["heartbeat_ms=200", "stale_wait_s=never", "references=10.0.0.254 10.0.0.253",
+             "virtual_ip.2=10.0.0.101/24@lan0",
              "backup.gateway-a=", "backup.gateway-b=", "service.gateway-a=10.9.0.1/24@lan0",
              "service.gateway-b=10.9.0.2/24@lan0"]
     found = answer(app, "settings", *(part for edit in edits for part in ("--set", edit)))
     assert found == {"revision": 2, "delivered": True}
     saved = formed.settings
     assert saved is not None
-    assert saved["advanced"]["heartbeat_ms"] == 200
+    assert saved["advanced"]["heartbeat_ms"] == 200 and saved["advanced"]["stale_wait_s"] is None
     assert saved["advanced"]["references"] == ["10.0.0.254", "10.0.0.253"]
     assert len(saved["virtual_ips"]) == 2
     assert {link["kind"]: link["ends"] for link in saved["links"]}["service"] == {
