@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Literal
 
+from . import shared_networks
 from .errors import ChecksFailed, Finding
+from .shared_networks import Alias, Network, Route
 
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
@@ -25,6 +27,8 @@ BOOT_HOLD_S = (1, 3, 120)
 ANNOUNCE_REFRESH_S = (10, 100, 100)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
+#: Longest dict form as JSON, bytes: an offer to the other gateway holds two of them.
+MAX_SIZE = 256 * 1024
 #: No number of the settings is larger than this, sensible or not: the rules calculate with floats.
 _MOST = 2**31
 
@@ -103,6 +107,14 @@ class Settings:
     virtual_ips: tuple[VirtualIP, ...]
     links: tuple[Link, ...]
     advanced: Advanced = field(default_factory=Advanced)
+    networks: tuple[Network, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def protocol(self) -> int:
+        """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
+        return 2 if self.networks or self.aliases or self.routes else 1
 
     def link(self, kind: LinkKind) -> Link | None:
         """Return the link of a kind, or None."""
@@ -136,6 +148,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
             "announce_refresh_s": settings.advanced.announce_refresh_s,
             "references": [str(address) for address in settings.advanced.references],
         },
+        **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
     }
 
 
@@ -160,6 +173,7 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
                 for link in _few(data["links"], 3)
             ),
             advanced=_advanced(data.get("advanced", {})),
+            **shared_networks.from_dict(data),
         )
     except ChecksFailed:
         raise
