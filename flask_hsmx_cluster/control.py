@@ -28,8 +28,10 @@ from .errors import (
     RequestRefused,
 )
 
-#: Longest request or answer, bytes.
-MAX_LINE = 512 * 1024
+#: Longest message between the two gateways, bytes: it holds up to two revisions of the settings.
+MAX_MESSAGE = 640 * 1024
+#: Longest request or answer, bytes: it holds such a message in base64.
+MAX_LINE = 1024 * 1024
 
 _ERRORS: dict[str, type[ClusterError]] = {
     kind.code: kind for kind in (NotAllowed, RequestRefused, PairingFailed, PeerUnavailable, NetworkError)

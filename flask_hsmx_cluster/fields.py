@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from . import rules
+from .addressing import address_fault
 from .settings import Address, Interface
 from .translate import gettext as _
 
@@ -116,5 +116,5 @@ def _bare(text: str) -> Address:
 
 
 def _refuse_faulty(found: Interface) -> None:
-    if fault := rules.address_fault(found):
+    if fault := address_fault(found):
         raise ValueError(f"{found.ip} {fault}.")

@@ -9,8 +9,10 @@ from __future__ import annotations
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-#: Version of this schema, kept in SQLite's ``user_version``.
+#: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
 SCHEMA_VERSION = 2
+#: By version: what brings a store to the next one, besides the making of new tables.
+UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
 #: Events beyond this number are forgotten, oldest first.
 MAX_EVENTS = 5000
@@ -87,6 +89,11 @@ class SettingsRevision(Base):
     references: Mapped[list[RevisionReference]] = relationship(
         cascade="all, delete-orphan", order_by="RevisionReference.position"
     )
+    networks: Mapped[list[RevisionNetwork]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionNetwork.position"
+    )
+    aliases: Mapped[list[RevisionAlias]] = relationship(cascade="all, delete-orphan", order_by="RevisionAlias.position")
+    routes: Mapped[list[RevisionRoute]] = relationship(cascade="all, delete-orphan", order_by="RevisionRoute.position")
 
 
 def _of_revision() -> Mapped[str]:
@@ -152,6 +159,42 @@ class RevisionReference(Base):
     revision: Mapped[str] = _of_revision()
     position: Mapped[int] = mapped_column(primary_key=True)
     address: Mapped[str] = mapped_column(String(64))
+
+
+class RevisionNetwork(Base):
+    """A subscriber network of a revision."""
+
+    __tablename__ = "revision_network"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    port: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(String(128))
+
+
+class RevisionAlias(Base):
+    """An IP alias of a revision."""
+
+    __tablename__ = "revision_alias"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    port: Mapped[str] = mapped_column(String(128))
+    note: Mapped[str] = mapped_column(String(128))
+
+
+class RevisionRoute(Base):
+    """A route of a revision."""
+
+    __tablename__ = "revision_route"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    destination: Mapped[str] = mapped_column(String(64))
+    via: Mapped[str] = mapped_column(String(64))
+    port: Mapped[str | None] = mapped_column(String(128))
 
 
 class RevisionHead(_One, Base):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import ip_interface
 from itertools import combinations
-from typing import Any
 
+from . import shared_network_rules
+from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .errors import Finding
 from .settings import (
     ANNOUNCE_REFRESH_S,
@@ -19,14 +20,10 @@ from .settings import (
     PING_PONGS,
     STALE_WAIT_S,
     Address,
-    Interface,
     Link,
     LinkEnd,
     Settings,
 )
-
-#: A network port as the verb ``ports`` describes it.
-Port = Mapping[str, Any]
 
 NETWORK_SETTINGS = "Configure it in Network settings on that gateway first."
 
@@ -38,8 +35,6 @@ _BOUNDS = {
     "announce_refresh_s": (ANNOUNCE_REFRESH_S, "The announcement refresh", "s"),
     "stale_wait_s": (STALE_WAIT_S, "The wait of a gateway with older data", "s"),
 }
-#: What Linux accepts as a port name, and what is safe to show and to pass on.
-_PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}")
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _LINK_NAMES = {"sync": "synchronisation", "backup": "backup", "service": "service"}
 
@@ -61,47 +56,13 @@ def check(settings: Settings, ports_by_node: Mapping[str, Sequence[Port]] | None
         *_check_own_addresses(settings, known),
         *_check_timing(settings),
         *_check_references(settings, known),
+        *shared_network_rules.check(settings, known),
     ]
 
 
 def detection_ms(settings: Settings) -> float:
     """Return how long it takes at most to find the other gateway dead: 1.25 intervals, then a burst 10 ms apart."""
     return 1.25 * settings.advanced.heartbeat_ms + settings.advanced.ping_pongs * 10
-
-
-def address_fault(interface: Interface) -> str:
-    """Return why an address with prefix cannot be a gateway's own or virtual address; '' if it can.
-
-    The network and broadcast addresses of point-to-point and host prefixes (/31, /32, /127, /128) are ordinary.
-    """
-    address, network = interface.ip, interface.network
-    if address.is_unspecified:
-        return "is the unspecified address"
-    if address.is_loopback:
-        return "is a loopback address"
-    if address.is_multicast:
-        return "is a multicast address"
-    if isinstance(address, IPv6Address):
-        if isinstance(interface, IPv6Interface) and interface.scope_id is not None:
-            return "names a port"
-        if address.ipv4_mapped is not None:
-            return "is an IPv4 address written as IPv6"
-        if address.is_link_local:
-            return "is a link-local address, which means nothing without its port"
-    elif address.is_reserved or address in _THIS_NETWORK:
-        return "is a reserved address"
-    if network.prefixlen == 0:
-        return "has no prefix length that could be a network's"
-    if network.max_prefixlen - network.prefixlen > 1:
-        if address == network.network_address:
-            return "is the address of its network, not of a host"
-        if isinstance(interface, IPv4Interface) and address == network.broadcast_address:
-            return "is the broadcast address of its network"
-    return ""
-
-
-_THIS_NETWORK = IPv4Interface("0.0.0.0/8").network
-_ADDRESS_REMEDY = "Enter the address of a host with its prefix length, for example 192.0.2.10/24."
 
 
 def _check_nodes(settings: Settings) -> Iterator[Finding]:
@@ -138,8 +99,8 @@ def _check_virtual_ips(settings: Settings) -> Iterator[Finding]:
         yield Finding("virtual_ip_count", f"There are more than {MAX_VIRTUAL_IPS} virtual IPs.", field="virtual_ips")
     for at, vip in enumerate(settings.virtual_ips):
         if fault := address_fault(vip.address):
-            yield Finding("address", f"{vip.address} {fault}.", _ADDRESS_REMEDY, f"virtual_ips.{at}.address")
-        if not _PORT_NAME.fullmatch(vip.port):
+            yield Finding("address", f"{vip.address} {fault}.", ADDRESS_REMEDY, f"virtual_ips.{at}.address")
+        if not PORT_NAME.fullmatch(vip.port):
             yield _no_port(f"virtual_ips.{at}.port")
         for earlier in settings.virtual_ips[:at]:
             if earlier.address.ip == vip.address.ip:
@@ -168,7 +129,7 @@ def _no_port(field: str) -> Finding:
 def _check_virtual_ip_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> Iterator[Finding]:
     for at, vip in enumerate(settings.virtual_ips):
         for node in settings.nodes:
-            if node.node_id not in known or not _PORT_NAME.fullmatch(vip.port):
+            if node.node_id not in known or not PORT_NAME.fullmatch(vip.port):
                 continue
             port = known[node.node_id].get(vip.port)
             if port is None:
@@ -218,10 +179,10 @@ def _check_links(settings: Settings) -> Iterator[Finding]:
 
 def _check_end(link: Link, node_id: str, end: LinkEnd) -> Iterator[Finding]:
     where = f"links.{link.kind}.{node_id}"
-    if not _PORT_NAME.fullmatch(end.port):
+    if not PORT_NAME.fullmatch(end.port):
         yield _no_port(f"{where}.port")
     if fault := address_fault(end.address):
-        yield Finding("address", f"{end.address} {fault}.", _ADDRESS_REMEDY, f"{where}.address")
+        yield Finding("address", f"{end.address} {fault}.", ADDRESS_REMEDY, f"{where}.address")
 
 
 def _check_ends_together(link: Link) -> Iterator[Finding]:
@@ -257,7 +218,7 @@ def _check_link_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]
     names = {node.node_id: node.name for node in settings.nodes}
     for link in settings.links:
         for node_id, end in link.ends.items():
-            if node_id in known and _PORT_NAME.fullmatch(end.port):
+            if node_id in known and PORT_NAME.fullmatch(end.port):
                 where, name = f"links.{link.kind}.{node_id}", names.get(node_id, "The gateway")
                 yield from _check_end_port(known[node_id], name, end, where)
 
@@ -269,10 +230,10 @@ def check_end(ports: Sequence[Port], name: str, kind: str, end: LinkEnd) -> list
     :param kind: of link; the fields of the findings are ``ends.<kind>.port`` and ``ends.<kind>.address``.
     """
     where = f"ends.{kind}"
-    if not _PORT_NAME.fullmatch(end.port):
+    if not PORT_NAME.fullmatch(end.port):
         return [_no_port(f"{where}.port")]
     if fault := address_fault(end.address):
-        return [Finding("address", f"{end.address} {fault}.", _ADDRESS_REMEDY, f"{where}.address")]
+        return [Finding("address", f"{end.address} {fault}.", ADDRESS_REMEDY, f"{where}.address")]
     return list(_check_end_port({str(port["name"]): port for port in ports}, name, end, where))
 
 
@@ -304,20 +265,13 @@ def _check_link_pairs(settings: Settings) -> Iterator[Finding]:
                     "Choose another port.",
                     f"{where}.port",
                 )
-            if _overlap(first.address, second.address):
+            if overlap(first.address, second.address):
                 yield Finding(
                     "same_subnet",
                     f"{names} are both in {first.address.network}: packets of both would take one port.",
                     "Use networks that do not overlap.",
                     f"{where}.address",
                 )
-
-
-def _overlap(one: Interface, other: Interface) -> bool:
-    # ip addresses of both families compare as unequal but networks of two families refuse to
-    return one.version == other.version and (
-        one.network.network_address in other.network or other.network.network_address in one.network
-    )
 
 
 def _check_own_addresses(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> Iterator[Finding]:
@@ -335,9 +289,9 @@ def _check_own_addresses(settings: Settings, known: Mapping[str, Mapping[str, Po
                 "Choose an address that no machine has.",
                 f"virtual_ips.{at}.address",
             )
-        for link in settings.links if _PORT_NAME.fullmatch(vip.port) else ():
+        for link in settings.links if PORT_NAME.fullmatch(vip.port) else ():
             for end in link.ends.values():
-                if end.port != vip.port and _overlap(end.address, vip.address) and vip.address.ip not in own:
+                if end.port != vip.port and overlap(end.address, vip.address) and vip.address.ip not in own:
                     yield Finding(
                         "subnet_overlap",
                         f"{vip.address} on {vip.port} lies in the network of the {_LINK_NAMES[link.kind]} link "
@@ -415,14 +369,3 @@ def _check_on_link(
                 "Enter the address of a machine that both gateways reach without a router.",
                 where,
             )
-
-
-def own_addresses(port: Port) -> list[Interface]:
-    """Return a port's own addresses; what cannot be read is left out."""
-    found: list[Interface] = []
-    for text in port.get("addresses", ()):
-        try:
-            found.append(ip_interface(str(text)))
-        except ValueError:
-            continue
-    return found

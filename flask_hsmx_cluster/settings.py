@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Literal
 
+from . import shared_networks
 from .errors import ChecksFailed, Finding
+from .shared_networks import Alias, Network, Route
 
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
@@ -26,6 +28,8 @@ ANNOUNCE_REFRESH_S = (10, 100, 100)
 STALE_WAIT_S = (0, 60, 86400)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
+#: Longest dict form as JSON, bytes: an offer to the other gateway holds two of them.
+MAX_SIZE = 256 * 1024
 #: No number of the settings is larger than this, sensible or not: the rules calculate with floats.
 _MOST = 2**31
 
@@ -107,6 +111,15 @@ class Settings:
     virtual_ips: tuple[VirtualIP, ...]
     links: tuple[Link, ...]
     advanced: Advanced = field(default_factory=Advanced)
+    networks: tuple[Network, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def protocol(self) -> int:
+        """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
+        waits_otherwise = self.advanced.stale_wait_s != STALE_WAIT_S[1]
+        return 2 if self.networks or self.aliases or self.routes or waits_otherwise else 1
 
     def link(self, kind: LinkKind) -> Link | None:
         """Return the link of a kind, or None."""
@@ -138,9 +151,12 @@ def to_dict(settings: Settings) -> dict[str, Any]:
             "lease_s": settings.advanced.lease_s,
             "boot_hold_s": settings.advanced.boot_hold_s,
             "announce_refresh_s": settings.advanced.announce_refresh_s,
-            "stale_wait_s": settings.advanced.stale_wait_s,
             "references": [str(address) for address in settings.advanced.references],
+            # Left out where protocol 1, which does not know it, needs nothing of it: digests stay what they were.
+            **({} if settings.advanced.stale_wait_s == STALE_WAIT_S[1]
+               else {"stale_wait_s": settings.advanced.stale_wait_s}),
         },
+        **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
     }
 
 
@@ -165,6 +181,7 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
                 for link in _few(data["links"], 3)
             ),
             advanced=_advanced(data.get("advanced", {})),
+            **shared_networks.from_dict(data),
         )
     except ChecksFailed:
         raise

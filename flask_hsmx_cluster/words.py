@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .settings import STALE_WAIT_S
 from .translate import gettext as _
 
 #: The one sentence that this version owes every operator.
@@ -297,7 +298,7 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
         _("Lease"): f"{advanced['lease_s']} s",
         _("Boot hold"): f"{advanced['boot_hold_s']} s",
         _("Announcement refresh"): f"{advanced['announce_refresh_s']} s",
-        _("Wait with older data"): stale_wait(advanced["stale_wait_s"]),
+        _("Wait with older data"): stale_wait(advanced.get("stale_wait_s", STALE_WAIT_S[1])),
         _("References"): ", ".join(advanced["references"]) or _("none"),
     }
     return lines

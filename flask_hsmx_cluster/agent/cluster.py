@@ -229,7 +229,7 @@ class Cluster:
             firmware=self.config.firmware_version,
             version=__version__,
             protocol=PROTOCOL,
-            protocol_least=PROTOCOL_LEAST,
+            protocol_least=max(PROTOCOL_LEAST, heads.applied.settings.protocol if heads else 0),
             http_port=self.config.http_port,
             heartbeat_port=self.config.heartbeat_port,
             wall_s=time.time(),

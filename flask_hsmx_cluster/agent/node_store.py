@@ -161,11 +161,6 @@ class NodeStore:
                     f"The node store {self.path} was written by a later version of the extension.",
                     "Install that version again, or move the file away and form the cluster anew.",
                 )
-            if 0 < found < m.SCHEMA_VERSION:
-                raise StoreError(
-                    f"The node store {self.path} was written before the first release of the extension.",
-                    "Move the file away and form the cluster anew.",
-                )
             if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
                 raise _damaged(self.path, "its consistency check failed")
             tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
@@ -175,6 +170,9 @@ class NodeStore:
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
                 )
             if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
+                for version in range(found or m.SCHEMA_VERSION, m.SCHEMA_VERSION):
+                    for statement in m.UPGRADES.get(version, ()):
+                        connection.exec_driver_sql(statement)
                 m.Base.metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 

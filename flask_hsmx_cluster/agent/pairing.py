@@ -34,14 +34,13 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ..control import MAX_MESSAGE
 from ..errors import PairingFailed
 
 #: How long a code lives, s.
 LIFETIME_S = 600
 #: Wrong codes before it dies.
 ATTEMPTS = 5
-#: Longest message, bytes: what the blueprint's endpoint accepts.
-MAX_MESSAGE = 256 * 1024
 #: Joiners that proved the code at the same time (one that starts over counts anew).
 MAX_SESSIONS = 4
 #: Requests of one joiner.

@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from ..control import MAX_MESSAGE
 from ..errors import PeerUnavailable, RequestRefused
 
-#: Longest body, bytes, in either direction.
-MAX_BODY = 256 * 1024
 CONNECT_TIMEOUT_S = 1.0
 
 _WHAT_TO_DO = "Is the other gateway on, its web app running, and its port open in the firewall?"
@@ -150,8 +149,8 @@ def _answer(response: http.client.HTTPResponse) -> bytes:
             f"The other gateway's web app answered {response.status}.",
             "Is its agent running, and its cluster extension at the same URL?",
         )
-    body = response.read(MAX_BODY + 1)
-    if len(body) > MAX_BODY:
+    body = response.read(MAX_MESSAGE + 1)
+    if len(body) > MAX_MESSAGE:
         raise PeerUnavailable("The other gateway's answer is too long.", _WHAT_TO_DO)
     if response.length:
         raise PeerUnavailable("The other gateway's answer was cut off.", _WHAT_TO_DO)

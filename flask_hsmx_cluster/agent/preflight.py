@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import rules
+from ..addressing import Port
 from ..errors import Finding, NetworkError
-from ..rules import Port
 from ..settings import Settings, VirtualIP
 from .peer_client import Route, reachable
 

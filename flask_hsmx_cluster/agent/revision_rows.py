@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 from .. import models as m
 from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
+from ..shared_networks import Alias, Network, Route
 from .revisions import Revision
 
 
@@ -56,6 +57,18 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
         references=[
             m.RevisionReference(position=at, address=str(address)) for at, address in enumerate(advanced.references)
         ],
+        networks=[
+            m.RevisionNetwork(position=at, address=str(one.address), port=one.port, name=one.name)
+            for at, one in enumerate(settings.networks)
+        ],
+        aliases=[
+            m.RevisionAlias(position=at, address=str(one.address), port=one.port, note=one.note)
+            for at, one in enumerate(settings.aliases)
+        ],
+        routes=[
+            m.RevisionRoute(position=at, destination=str(one.destination), via=str(one.via), port=one.port)
+            for at, one in enumerate(settings.routes)
+        ],
     )
 
 
@@ -86,6 +99,9 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             stale_wait_s=row.stale_wait_s,
             references=tuple(ip_address(item.address) for item in row.references),
         ),
+        networks=tuple(Network(ip_interface(one.address), one.port, one.name) for one in row.networks),
+        aliases=tuple(Alias(ip_interface(one.address), one.port, one.note) for one in row.aliases),
+        routes=tuple(Route(ip_network(one.destination), ip_address(one.via), one.port) for one in row.routes),
     )
     return Revision(
         number=row.number,

@@ -28,12 +28,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ..control import MAX_MESSAGE
 from .membership import Key
 
 #: Version of the layout.
 VERSION = 1
-#: Longest message, bytes: what the blueprint's endpoint accepts.
-MAX_MESSAGE = 256 * 1024
 #: Requests remembered per incarnation; when they are full, a new incarnation begins.
 MAX_REMEMBERED = 4096
 

@@ -21,8 +21,8 @@ from ..extension import Action, state
 from .access import needs
 from .answers import json_error
 
-#: Longest request, bytes.
-MAX_BODY = 64 * 1024
+#: Longest request, bytes: settings, and what is said of them.
+MAX_BODY = settings.MAX_SIZE + 64 * 1024
 
 #: Path under ``/api``: the verb asked with GET.
 _READ = {

@@ -11,13 +11,11 @@ import binascii
 
 from flask import Blueprint, Response, request
 
+from ..control import MAX_MESSAGE
 from ..errors import ClusterError
 from ..extension import state
 from .access import relay
 from .answers import http_status
-
-#: Longest message, bytes.
-MAX_MESSAGE = 256 * 1024
 
 _TYPE = "application/octet-stream"
 

@@ -362,14 +362,6 @@ def test_later_schema(path: Path) -> None:
     assert "later version" in refused(path).message
 
 
-def test_earlier_schema(path: Path) -> None:
-    path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert "before the first release" in refused(path).message
-
-
 def test_a_link_instead_of_a_file(path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to("/dev/null")

@@ -12,6 +12,7 @@ import pytest
 
 from flask_hsmx_cluster.agent import peer_client
 from flask_hsmx_cluster.agent.peer_client import Route, parse_address, post, reachable
+from flask_hsmx_cluster.control import MAX_MESSAGE
 from flask_hsmx_cluster.errors import PeerUnavailable, RequestRefused
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -105,7 +106,7 @@ def test_but_a_route_that_cannot_be_connected_is_passed_over(server: Server) -> 
         b"garbage\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_MESSAGE + 1) + bytes(MAX_MESSAGE + 1),
     ],
 )
 def test_unusable_answers_are_refused(server: Server, answer: bytes) -> None:

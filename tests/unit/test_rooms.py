@@ -16,9 +16,10 @@ ALLOWED = {
     "decision": set(),
     "network": {"errors"},
     "replication": {"errors"},
-    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication"},
+    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication",
+              "addressing", "shared_networks", "shared_network_rules"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words", "fields",
-            "translate", "extension", "replication"},
+            "translate", "extension", "replication", "addressing", "shared_networks"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import ChecksFailed, rules
+from flask_hsmx_cluster import ChecksFailed, addressing, rules
 from flask_hsmx_cluster.settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP, from_dict, to_dict
 
 from .gateways import port
@@ -95,13 +95,13 @@ def test_addresses_that_no_host_can_have(text: str) -> None:
     ],
 )
 def test_point_to_point_and_host_prefixes_are_ordinary(text: str) -> None:
-    assert rules.address_fault(ip_interface(text)) == ""
+    assert addressing.address_fault(ip_interface(text)) == ""
 
 
 @given(st.ip_addresses(), st.integers(0, 128))
 def test_every_address_gets_an_answer(address: object, length: int) -> None:
     interface = ip_interface(f"{address}/{min(length, 32) if ':' not in str(address) else length}")
-    assert isinstance(rules.address_fault(interface), str)
+    assert isinstance(addressing.address_fault(interface), str)
     rules.check(vip(str(interface)), PORTS)
 
 
@@ -232,8 +232,8 @@ def test_names_and_ids() -> None:
 
 
 def test_unreadable_addresses_of_a_port_are_left_out() -> None:
-    assert rules.own_addresses({"addresses": ["junk", "10.0.0.1/24"]}) == [ip_interface("10.0.0.1/24")]
-    assert rules.own_addresses({}) == []
+    assert addressing.own_addresses({"addresses": ["junk", "10.0.0.1/24"]}) == [ip_interface("10.0.0.1/24")]
+    assert addressing.own_addresses({}) == []
 
 
 def test_one_end_before_joining() -> None:

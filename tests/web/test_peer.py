@@ -15,7 +15,7 @@ from .fake_agent import FakeAgent
 
 TYPE = "application/octet-stream"
 BOTH = pytest.mark.parametrize("verb", ["pair", "peer"])
-MOST = 256 * 1024
+MOST = 640 * 1024
 
 
 @BOTH
