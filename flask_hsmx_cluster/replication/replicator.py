@@ -222,13 +222,17 @@ class Replicator:
         """
         until = time.monotonic() + within_s
         self._given_up = promotion.give_up(self.connection(), patience_s)
-        return {"orderly": self._given_up, **self.confirm(until - time.monotonic())}
+        return {"orderly": self._given_up, "confirmed": self._confirmed(until - time.monotonic())}
 
     def confirm(self, patience_s: float) -> dict[str, Any]:
         """Wait until the other gateway has what was written until now, and tell how long that took."""
         began = time.monotonic()
-        ok = promotion.confirmed(self.connection(), channel.slot_of(SUBSCRIPTION, self.setup.peer_id), patience_s)
-        return {"confirmed": ok, "took_s": time.monotonic() - began}
+        ok = self._confirmed(patience_s)
+        took_s = time.monotonic() - began
+        return {"confirmed": ok, "took_s": took_s, "writable": one(self.connection(), "SELECT hsmx_cluster.writable()")}
+
+    def _confirmed(self, patience_s: float) -> bool:
+        return promotion.confirmed(self.connection(), channel.slot_of(SUBSCRIPTION, self.setup.peer_id), patience_s)
 
     def demote(self) -> dict[str, Any]:
         """Let nobody write shared data here any more."""

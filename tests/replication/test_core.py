@@ -326,7 +326,7 @@ def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     fork = b.promote(2)
     assert b.promote(2).lsn == fork.lsn
     b.tend_active()
-    kept = rows(b, "SELECT term, fork_lsn FROM hsmx_cluster.node WHERE fork_lsn >= %s::pg_lsn" % repr(fork.lsn))
+    kept = rows(b, f"SELECT term, fork_lsn FROM hsmx_cluster.node WHERE fork_lsn >= '{fork.lsn}'::pg_lsn")
     b.tend_active()
     b.promote(2)
     assert kept and rows(b, "SELECT term, fork_lsn FROM hsmx_cluster.node") == kept
