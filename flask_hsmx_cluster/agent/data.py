@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 CHECK_EVERY_S = 60.0
 COMPARE_EVERY_S = 10.0
+#: A hand-over refuses writes only after the other gateway has confirmed one within this time, s.
+REHEARSED_S = 0.1
+#: It is given this long to do so, s; each single write is waited for this long.
+REHEARSE_MOST_S, REHEARSAL_MOST_S = 5.0, 1.0
+REHEARSE_EVERY_S = 0.1
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -346,6 +352,35 @@ class DataSide:
         if not isinstance(request, dict):
             raise RequestRefused("The change cannot be read.", "Are both gateways up to date?")
         return self._link.ask("make", request=request, overwrite=arguments.get("overwrite") is True)
+
+    def rehearse_handover(self) -> None:
+        """On the active gateway, before a hand-over that an operator wants: see whether the other one keeps up.
+
+        Writes go on meanwhile. Where the database itself is in no order, a hand-over needs no confirmation.
+
+        :raises RequestRefused: it does not.
+        """
+        if self._in_force is None or self._cluster.role() != "active":
+            return
+        deadline = time.monotonic() + REHEARSE_MOST_S
+        while True:
+            try:
+                told = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
+            except ClusterError as error:
+                log.warning("The hand-over is not rehearsed: %s", error.message)
+                return
+            if not told["writable"] or (told["confirmed"] and told["took_s"] < REHEARSED_S):
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(REHEARSE_EVERY_S)
+        peer = self._cluster.require_heads().applied.settings.peer_of(self._cluster.node_id)
+        took = "took" if told["confirmed"] else "was waited for in vain for"
+        raise RequestRefused(
+            f"{peer.name if peer else 'The other gateway'} confirms writes too slowly for a hand-over: the last one "
+            f"{took} {told['took_s']:.2f} s, and for {REHEARSE_MOST_S:.0f} s none took less than {REHEARSED_S} s.",
+            "No write was refused. See whether its database follows, and repeat when it is less busy.",
+        )
 
     # -- what is told -----------------------------------------------------------------------------------------
 

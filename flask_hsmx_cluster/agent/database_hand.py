@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from ..decision import events
+from ..decision.data import YIELD_MOST_S
 from ..decision.model import Term
 from ..network.clock import boot_time_s
 from .replicator import ReplicatorLink
@@ -50,7 +51,7 @@ class DatabaseHand:
 
     def give_up(self) -> bool:
         """Ask to refuse writes and to wait until the other gateway has the last one."""
-        return self._send("yield", patience_s=PATIENCE_S)
+        return self._send("yield", patience_s=PATIENCE_S, within_s=YIELD_MOST_S)
 
     def demote(self) -> bool:
         """Ask to make the database read-only."""

@@ -69,11 +69,12 @@ class AgentService:
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
+        self._rehearse: Callable[[], None] = self._data.rehearse_handover if self._data else lambda: None
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
-        self._exchange.handle("failover", lambda _sender, _arguments: hot.request("failover"))
+        self._exchange.handle("failover", lambda _sender, _arguments: self._hand_over())
         self._exchange.handle("left", self._on_left)
 
     # -- start and jobs ---------------------------------------------------------------------------------------
@@ -213,14 +214,9 @@ class AgentService:
                 )
             )
         if self._cluster.foreign:
-            found.append(
-                (
-                    "foreign_machine",
-                    "critical",
-                    "The node store was written on another machine: this gateway stays out of the cluster.",
-                    "A copied disk? Join the cluster anew on the copy; the original is not concerned.",
-                )
-            )
+            what = "The node store was written on another machine: this gateway stays out of the cluster."
+            remedy = "A copied disk? Join the cluster anew on the copy; the original is not concerned."
+            found.append(("foreign_machine", "critical", what, remedy))
         if heads is not None and heads.conflict is not None:
             found.append(
                 (
@@ -405,7 +401,7 @@ class AgentService:
             ) from None
         if self._cluster.role() == "active":
             try:
-                self._hot.request("failover")
+                self._hand_over()
             except RequestRefused as error:
                 if not force:
                     raise RequestRefused(
@@ -439,13 +435,19 @@ class AgentService:
     def failover(self) -> dict[str, Any]:
         heads = self._cluster.require_heads()
         if self._cluster.role() == "active":
-            return self._hot.request("failover")
+            return self._hand_over()
         if not self._cluster.has_peer(heads):
             raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
         return self._exchange.ask("failover", timeout_s=8.0, repeatable=False)
 
+    def _hand_over(self) -> dict[str, Any]:
+        self._rehearse()
+        return self._hot.request("failover")
+
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()
+        if on:
+            self._rehearse()
         result = self._hot.request("maintenance", on=on, duration_s=duration_s)
         until = datetime.now(UTC) + timedelta(seconds=duration_s)
         self._store.set_maintenance_until(until.isoformat(timespec="seconds") if on else None)

@@ -170,6 +170,10 @@ class Data:
             self.synchronous = False
             self.core.active.data_yielded(event.ok, event.text)
 
+    def renews(self) -> bool:
+        """Return whether the right to write is renewed with the addresses: not once it is being given up."""
+        return self.core.plan.data and not self.yielding
+
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""
         self.core.do(PromoteData(self.core.term))

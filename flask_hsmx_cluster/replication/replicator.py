@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,6 +90,7 @@ class Replicator:
         self._promoter: Connection | None = None
         self._seen_lsn = "0/0"
         self._incarnated = False
+        self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
@@ -233,7 +235,7 @@ class Replicator:
             connection = self.connection() if ready is None or ready.closed else ready
             sequences = self._sequences or Sequences(connection, self.setup.scope)
             fork = promotion.promote(connection, sequences, term, until_s, self._applied)
-            self._applied = {}
+            self._applied, self._given_up = {}, False
         return {"term": term, "lsn": fork.lsn, "synchronous": synchrony.name(connection) == SUBSCRIPTION}
 
     def _rehearse(self, sequences: Sequences) -> None:
@@ -248,19 +250,36 @@ class Replicator:
         server was down, this gateway is promoted now.
         """
         if guard.renew(self.connection(), term, until_s):
+            promotion.rehearse_giving_up(self.connection())
             return {"renewed": True}
         return {"renewed": False, **self.promote(term, until_s)}
 
-    def yield_data(self, patience_s: float) -> dict[str, Any]:
-        """Refuse writes, and wait until the other gateway has the last one."""
-        connection, setup = self.connection(), self.setup
-        orderly = promotion.demote(connection, patience_s)
-        ok = promotion.confirmed(connection, channel.slot_of(SUBSCRIPTION, setup.peer_id), patience_s)
-        return {"orderly": orderly, "confirmed": ok}
+    def yield_data(self, patience_s: float, within_s: float) -> dict[str, Any]:
+        """Refuse writes, and wait until the other gateway has the last one.
+
+        :param patience_s: for transactions that are under way; then their sessions end.
+        :param within_s: for all together.
+        """
+        until = time.monotonic() + within_s
+        self._given_up = promotion.give_up(self.connection(), patience_s)
+        return {"orderly": self._given_up, "confirmed": self._confirmed(until - time.monotonic())}
+
+    def confirm(self, patience_s: float) -> dict[str, Any]:
+        """Wait until the other gateway has what was written until now, and tell how long that took."""
+        began = time.monotonic()
+        ok = self._confirmed(patience_s)
+        took_s = time.monotonic() - began
+        return {"confirmed": ok, "took_s": took_s, "writable": one(self.connection(), "SELECT hsmx_cluster.writable()")}
+
+    def _confirmed(self, patience_s: float) -> bool:
+        return promotion.confirmed(self.connection(), channel.slot_of(SUBSCRIPTION, self.setup.peer_id), patience_s)
 
     def demote(self) -> dict[str, Any]:
         """Let nobody write shared data here any more."""
-        promotion.demote(self.connection(), DEMOTE_PATIENCE_S)
+        if self._given_up:
+            synchrony.set_name(self.connection(), "")
+        else:
+            promotion.demote(self.connection(), DEMOTE_PATIENCE_S)
         return {}
 
     def set_synchronous(self, on: bool) -> dict[str, Any]:
@@ -439,6 +458,7 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "promote": replicator.promote,
         "renew": replicator.renew,
         "yield": replicator.yield_data,
+        "confirm": replicator.confirm,
         "demote": replicator.demote,
         "set_synchronous": replicator.set_synchronous,
         "tend_active": replicator.tend_active,

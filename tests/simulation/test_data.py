@@ -71,6 +71,21 @@ def test_a_hand_over_refuses_writes_first(world: World) -> None:
     assert world.both == 0 and world.none_longest < 0.05
 
 
+def test_what_is_being_given_up_is_not_renewed(world: World) -> None:
+    """The addresses are renewed while the last writes are being confirmed; no further one may be accepted then."""
+    world.machines["a"].database.delay_s = 0.19
+    for part in range(10):  # of the time between two renewals
+        world.run(0.05 * part)
+        world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+        world.run(0.15)
+        assert writable(world) == [] and world.holders() == ["a"]
+        world.run(0.2)
+        assert writable(world) == ["b"]
+        follow(world, 1.2)
+        world._tell(world.machines["b"], events.FailoverRequested(Motive.REQUEST))
+        world.run(1.2)
+
+
 def test_an_unconfirmed_write_keeps_an_operators_hand_over_from_happening(world: World) -> None:
     world.machines["a"].database.confirms = False
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))

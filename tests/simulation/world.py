@@ -259,6 +259,8 @@ class World:
                 case events.Renew():
                     machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
                     self._tell(machine, events.Renewed(self.now))
+                    if core.data.renews() and machine.database.term is None:  # what was lost is granted anew
+                        self._database(machine, events.PromoteData(core.term))
                 case events.Release():
                     machine.lease_until = float("-inf")
                     machine.reign = None
