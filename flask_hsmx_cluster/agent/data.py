@@ -137,6 +137,7 @@ class DataSide:
             keep = self._cluster.role() == "active" or self._in_force is None
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
             self._in_force = wanted
+            self._link.ask("check", passive=self._cluster.role() == "passive")
         self._problem = None
         return "in force"
 
