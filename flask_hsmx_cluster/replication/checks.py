@@ -220,7 +220,7 @@ def wal_finding(status: str, left: int | None, most: int, peer_name: str) -> Fin
     """
     if status == "lost":
         return Finding(
-            "wal_lost", f"The changes kept for {peer_name} have grown past the bound and are gone.",
+            "wal_kept", f"The changes kept for {peer_name} have grown past the bound and are gone.",
             f"Bring {peer_name} back: its tables are then compared and filled anew by themselves.")
     if left is None or most <= 0:
         return None
@@ -228,7 +228,7 @@ def wal_finding(status: str, left: int | None, most: int, peer_name: str) -> Fin
     if used < WAL_WARNING:
         return None
     return Finding(
-        "wal_kept_long", f"{used:.0%} of the {most // 10**6} MB of changes that may be kept for {peer_name} are used.",
+        "wal_kept", f"{used:.0%} of the {most // 10**6} MB of changes that may be kept for {peer_name} are used.",
         f"Bring {peer_name} back soon: past the bound it must be filled anew. max_slot_wal_keep_size is the bound.",
         blocking=used >= WAL_CRITICAL)
 

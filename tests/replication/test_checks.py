@@ -227,7 +227,7 @@ def test_the_log_kept_for_an_absent_gateway_is_told_long_before_its_bound() -> N
     critical = checks.wal_finding("extended", int(most * 0.1), most, "gw-a")
     assert critical is not None and critical.blocking
     lost = checks.wal_finding("lost", None, most, "gw-a")
-    assert lost is not None and lost.key == "wal_lost" and lost.blocking
+    assert lost is not None and lost.key == "wal_kept" and lost.blocking
     assert checks.wal_finding("extended", None, -MB, "gw-a") is None, "no bound"
 
 
@@ -238,11 +238,11 @@ def test_the_log_kept_for_an_absent_gateway_is_measured(gateways: TwoGateways) -
     gateways.b.execute("ALTER SUBSCRIPTION hsmx_cluster DISABLE")
     looking = checks.Gateway(SCOPE, SCOPE, "gw-a", "gw-b", gateways.b.id)
     wait_for(lambda: one(here.connection, "SHOW max_slot_wal_keep_size") == "64MB")
-    assert not {"wal_kept_long", "wal_lost"} & keys(checks.look(here.connection, looking, None).findings)
+    assert not {"wal_kept"} & keys(checks.look(here.connection, looking, None).findings)
     for _ in range(3):
         here.execute("INSERT INTO log SELECT coalesce(max(id), 0) + 1, 'x' FROM log")
         here.execute("SELECT pg_switch_wal()")
-    assert "wal_kept_long" in keys(checks.look(here.connection, looking, None).findings)
+    assert "wal_kept" in keys(checks.look(here.connection, looking, None).findings)
 
 
 def test_a_disk_that_is_nearly_full(parts: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
