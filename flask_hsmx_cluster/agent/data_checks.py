@@ -134,6 +134,10 @@ class DataChecks:
             for one in facts["alarms"]
         ]
 
+    def peer_silent(self) -> None:
+        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is."""
+        self._told = []
+
     # -- what is shown ----------------------------------------------------------------------------------------
 
     def update(self, problem: tuple[str, str] | None) -> None:

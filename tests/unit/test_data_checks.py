@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flask_hsmx_cluster.agent import data_checks
 from flask_hsmx_cluster.agent.data import CREDENTIALS, DataSide, checked_facts
 from flask_hsmx_cluster.agent.data_checks import CALM_S, FOLLOW_ALARM_S, GONE_S, PROBLEM_ALARM_S, ApplyWatch
-from flask_hsmx_cluster.errors import ClusterError, RequestRefused
+from flask_hsmx_cluster.errors import ClusterError, PeerUnavailable, RequestRefused
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 SCOPE = Scope((TableScope("public", "voucher", "shared"),))
@@ -137,11 +137,16 @@ class Gateway:
         self.handlers: dict[str, Any] = {}
         exchange: Any = SimpleNamespace(
             handle=lambda verb, handler: self.handlers.update({verb: handler}),
-            ask=lambda verb, *_words, **_named: self.told,
+            ask=self.ask_peer,
         )
         link: Any = self.link
         self.side = DataSide(cluster, exchange, link)
         self.side.set_up()
+
+    def ask_peer(self, verb: str, timeout_s: float) -> dict[str, Any]:
+        if not self.told:
+            raise PeerUnavailable("It did not answer.")
+        return self.told
 
     def tend(self, seconds: int = 1) -> None:
         for _ in range(seconds):
@@ -226,10 +231,7 @@ def test_tables_that_were_made_are_published_and_guarded(gateway: Gateway) -> No
     assert gateway.side.check() == "the guard is put on public.part_2"
     verb, arguments = gateway.link.asked[-1]
     assert verb == "configure" and gateway.link.verbs().count("configure") == before + 1
-    assert arguments["keep_lease"] is False
-    gateway.role = "active"
-    gateway.side.check()
-    assert gateway.link.asked[-1][1]["keep_lease"] is True, "an active gateway stays writable"
+    assert arguments["keep_lease"] is True, "whoever may write at this moment may go on"
 
 
 def test_a_check_that_failed_is_the_jobs_result(gateway: Gateway) -> None:
@@ -266,6 +268,10 @@ def test_what_troubles_the_other_gateway_is_shown_here_too_but_not_sent_back(gat
     gateway.tend()
     assert gateway.alarms()["peer_apply_stopped"]["text"] == "gw-a tells: It fell behind."
     assert gateway.handlers["data_facts"]("", {})["alarms"] == []
+    gateway.told = {}
+    assert gateway.side.compare() == "not yet: It did not answer."
+    gateway.tend()
+    assert gateway.alarms() == {}, "that it is not heard is an alarm of its own"
 
 
 def test_what_is_told_can_be_read_by_the_other_gateway(gateway: Gateway) -> None:

@@ -159,9 +159,9 @@ def test_what_prepare_would_change_refuses_the_creation(world: World, databases:
     "key", ["database_version", "database_setting", "table_missing", "table_identity", "table_trigger"]
 )
 def test_what_one_database_lacks_refuses_the_join(world: World, databases: dict[str, Database], key: str) -> None:
-    databases["B"].findings = [Finding(key, "It is not as it has to be.", "Mend it.")]
-    found = findings_of_join(world)
-    assert [(one.key, one.text) for one in found] == [(key, "B: It is not as it has to be.")]
+    databases["B"].findings = [Finding(key, "It is not as it has to be.", "Mend it on this gateway.")]
+    (found,) = findings_of_join(world)
+    assert (found.key, found.text, found.remedy) == (key, "B: It is not as it has to be.", "Mend it on B.")
 
 
 def test_what_the_creators_database_lacks_by_now_refuses_the_join(
