@@ -191,6 +191,14 @@ def test_a_stopped_worker_is_looked_into_at_once_and_told_with_its_reason(gatewa
     assert gateway.recorded.count(("alarm_apply_stopped", "info")) == 1
 
 
+def test_a_worker_that_is_gone_is_no_difference_of_tables(gateway: Gateway) -> None:
+    gateway.link.checks["findings"] = [{**MISSING, "key": "table_identity"}]
+    gateway.link.streams = [stream(pid=None)]
+    gateway.tend(int(GONE_S) + 1)
+    alarm = gateway.alarms()["apply_stopped"]
+    assert "gets no changes from gw-a" in alarm["text"] and "PostgreSQL runs on gw-a" in alarm["remedy"]
+
+
 def test_a_gateway_that_cannot_begin_to_follow_says_why(gateway: Gateway) -> None:
     gateway.link.following = {"under_way": False, "error": MISSING["text"], "remedy": MISSING["remedy"], "step": ""}
     gateway.tend()
