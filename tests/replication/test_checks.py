@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
 from flask_hsmx_cluster.errors import Finding
 from flask_hsmx_cluster.replication import catalogue, channel, checks, guard, schema
 from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
+from flask_hsmx_cluster.replication.replicator import Replicator, Setup
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 from flask_hsmx_cluster.replication.survey import survey
 from flask_hsmx_cluster.replication.tables import SchemaMismatch
@@ -304,3 +306,33 @@ def test_a_schema_of_a_newer_firmware_is_refused(pair: Pair, monkeypatch: pytest
         with pytest.raises(DatabaseFailure, match="this firmware knows") as refused:
             schema.install(connection, "a" * 32, "")
         assert "newer firmware" in refused.value.remedy
+
+
+# -- all of it, by the replicator ------------------------------------------------------------------------------------
+
+
+def test_a_replicator_shares_what_is_there_and_the_rest_once_it_is_made(pair: Pair) -> None:
+    declared = Scope((TableScope("public", "voucher", "shared"), TableScope("public", "bill", "bulk")))
+    with connect(pair.a.dsn) as connection:
+        connection.execute("CREATE TABLE voucher (id int PRIMARY KEY)")
+        replicator = Replicator()
+        setup = Setup(pair.a.dsn, "a" * 32, None, declared, "gw-a")
+
+        def checked() -> dict[str, Any]:
+            number = replicator.check(passive=False)["number"]
+            wait_for(lambda: replicator.look()["checks"]["number"] >= number)
+            state: dict[str, Any] = replicator.look()["checks"]
+            assert not state["error"]
+            return state
+
+        replicator.configure(setup, keep_lease=False)
+        state = checked()
+        assert not state["renew"] and "table_missing" in {finding["key"] for finding in state["findings"]}
+        connection.execute("CREATE TABLE bill (id int PRIMARY KEY)")
+        assert checked()["renew"]
+        replicator.configure(setup, keep_lease=True)
+        state = checked()
+        assert not state["renew"] and "table_missing" not in {finding["key"] for finding in state["findings"]}
+        assert {one.table for one in catalogue.published(connection, channel.TAKES["hsmx_cluster_bulk"])} == {"bill"}
+        assert checks.unguarded(connection, declared) == []
+        replicator.close()
