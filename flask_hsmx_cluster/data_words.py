@@ -104,7 +104,8 @@ def _passive(data: dict[str, Any], peer: str) -> DataWords:
     if following.get("error"):
         return DataWords(
             "bad", _("This gateway does not follow %(peer)s: %(why)s", peer=peer, why=following["error"]),
-            _("It is tried again by itself. If this stays, check PostgreSQL on both gateways, then the sync cable."),
+            following.get("remedy")
+            or _("It is tried again by itself. If this stays, check PostgreSQL on both gateways, then the sync cable."),
             facts=facts)
     if streams and all(stream["enabled"] and stream["worker_pid"] for stream in streams):
         return DataWords("ok", _("This gateway follows %(peer)s.", peer=peer), facts=facts)

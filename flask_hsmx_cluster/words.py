@@ -218,10 +218,16 @@ def _alarm_subject(key: str) -> str:
     }
     if name and subject in about:
         return about[subject]
+    if subject in ("schema", "table", "column"):
+        return _("shared tables")
+    if subject == "peer" and name:
+        return _("other gateway, %(what)s", what=_alarm_subject(name))
     return {
         "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
         "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
         "degraded": _("writes confirmed by one gateway only"), "wal_kept": _("WAL kept for the other gateway"),
+        "apply_stopped": _("changes that cannot be stored"), "not_following": _("the other gateway is not followed"),
+        "scopes_differ": _("what is shared"), "data_problem": _("database"), "database_disk": _("disk"),
     }.get(key, key.replace("_", " "))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError, RequestRefused
+from ..errors import ClusterError, PeerUnavailable, RequestRefused
 from ..replication.credentials import Credentials
 from ..replication.layout import Layout
 from ..replication.scope import MAX_TABLES, Scope
@@ -143,6 +143,7 @@ class DataSide:
             keep = self._cluster.role() == "active" or self._in_force is None
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
             self._in_force = wanted
+            self._link.ask("check", passive=self._cluster.role() == "passive")
         self._problem = None
         return "in force"
 
@@ -255,12 +256,11 @@ class DataSide:
         """Have the database looked at again: what a migration, an operator or a full disk may have done."""
         if self._in_force is None:
             return "not set up yet"
-        role = self._cluster.role()
-        found = self._checks.run(role)
+        found = self._checks.run(self._cluster.role())
         if found["renew"]:  # tables were made, or lost their guard
             with self._lock:
                 if (wanted := self._in_force) is not None:
-                    self._link.ask("configure", 60.0, setup=wanted, keep_lease=role == "active")
+                    self._link.ask("configure", 60.0, setup=wanted, keep_lease=True)
         if found["error"]:
             raise RequestRefused(found["error"])
         words = [*found["done"], f"{len(found['findings'])} findings" if found["findings"] else ""]
@@ -270,7 +270,11 @@ class DataSide:
         """Ask the other gateway what it shares and what troubles it; its database may be another one by now, too."""
         if self._in_force is None or self._in_force["peer"] is None:
             return "no other gateway"
-        facts = checked_facts(self._exchange.ask("data_facts", 3.0))
+        try:
+            facts = checked_facts(self._exchange.ask("data_facts", 3.0))
+        except PeerUnavailable as error:
+            self._checks.peer_silent()
+            return f"not yet: {error.message}"
         self._checks.peer_told(facts)
         with self._lock:
             if self._peer_facts is not None:

@@ -40,6 +40,11 @@ class ApplyWatch:
         self._rose_at = self._well_at = float("-inf")
         self.stopped = False
 
+    @property
+    def failing(self) -> bool:
+        """Whether there are errors; else the worker is gone."""
+        return self._rises > 0
+
     def look(self, streams: Iterable[Mapping[str, Any]], now: float, expected: bool) -> bool:
         """Take note of the streams, and return whether they have just been found stopped.
 
@@ -134,6 +139,10 @@ class DataChecks:
             for one in facts["alarms"]
         ]
 
+    def peer_silent(self) -> None:
+        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is."""
+        self._told = []
+
     # -- what is shown ----------------------------------------------------------------------------------------
 
     def update(self, problem: tuple[str, str] | None) -> None:
@@ -184,6 +193,10 @@ class DataChecks:
 
     def _stopped(self, own: str, peer: str, findings: list[dict[str, Any]]) -> Showing:
         """Say why nothing is applied: PostgreSQL's own words, and the difference that explains them."""
+        if not self._watch.failing:
+            return Showing(
+                "apply_stopped", "critical", f"{own} gets no changes from {peer}: no worker of PostgreSQL follows it.",
+                f"See whether PostgreSQL runs on {peer}, then the cables of the links; {peer} keeps the changes.")
         words = str(self._shown.get("checks", {}).get("failure", ""))
         because = [one for one in findings if one["key"].startswith("schema_")]
         because.sort(key=lambda one: not one["blocking"])

@@ -159,8 +159,9 @@ class Joining:
     ) -> Iterator[Finding]:
         """Tell each other of the databases, and yield what keeps them from being kept as one."""
         here = self._data.survey(addresses_for_data(settings, own.node_id)) if self._data else None
-        told = talk.ask("survey", database=None if here is None else here.to_dict())["database"]
+        answer = talk.ask("survey", database=None if here is None else here.to_dict())
         try:
+            told = answer["database"]
             there = None if told is None else DatabaseFacts.from_dict(told)
             joiner, other = Side(own.name, here), Side(creator.name, there)
             yield from preflight_data.check_own(joiner)

@@ -96,7 +96,8 @@ class Side:
 def check_own(side: Side) -> Iterator[Finding]:
     """Is this database as it has to be?"""
     for finding in side.database.findings if side.database else ():
-        yield replace(finding, text=f"{side.name}: {finding.text}")
+        text, remedy = (words.replace("this gateway", side.name) for words in (finding.text, finding.remedy))
+        yield replace(finding, text=f"{side.name}: {text}", remedy=remedy)
 
 
 def check_both(joiner: Side, creator: Side) -> Iterator[Finding]:

@@ -166,7 +166,7 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
 
 
 def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
-    core, follower = session.core, session.database.follower
+    core = session.core
     since = degraded_since(core)
     if since is not None and now - since > DEGRADED_ALARM_S:
         yield Showing(
@@ -176,23 +176,6 @@ def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
             f"Nothing, if {core.plan.peer_name} is just being filled or comes back: this ends by itself. Else open the "
             f"cluster settings of {core.plan.peer_name} and look at its data.",
         )
-    if core.role is not Role.ACTIVE:
-        return
-    match follower.get("wal_status"):
-        case "extended" | "unreserved":
-            yield Showing(
-                "wal_kept",
-                "warning",
-                f"Much WAL is kept for {core.plan.peer_name}, and the disk fills.",
-                f"Bring {core.plan.peer_name} back soon: when this gateway keeps no more, it has to be filled anew.",
-            )
-        case "lost":
-            yield Showing(
-                "wal_kept",
-                "critical",
-                f"The WAL that {core.plan.peer_name} still needed is gone: it cannot catch up.",
-                f"Leave the cluster on {core.plan.peer_name} and join it again: its data is then copied anew.",
-            )
 
 
 def _stale_alarms(core: Core, known: DataStanding) -> Iterator[Showing]:

@@ -83,13 +83,16 @@ def layouts(connection: Connection, tables: Sequence[Wanted]) -> dict[str, Layou
         keys: dict[str, list[str]] = dict(connection.execute(_KEYS.encode(), names).fetchall())
         constraints = connection.execute(_CONSTRAINTS.encode(), names).fetchall()
     travel = {f"{each.schema}.{each.table}": each.columns for each in tables}
+    demands: dict[str, list[str]] = {}
+    for name, text in constraints:
+        demands.setdefault(name, []).append(text)
     found: dict[str, list[Column]] = {}
     for name, column, type_name, required, filled, generated in columns:
         chosen = travel[name]
         travels = not generated and (chosen is None or column in chosen)
         found.setdefault(name, []).append(Column(column, type_name, travels, required, filled, generated))
     return {
-        name: Layout(name, tuple(its), tuple(keys.get(name, ())), tuple(text for of, text in constraints if of == name))
+        name: Layout(name, tuple(its), tuple(keys.get(name, ())), tuple(demands.get(name, ())))
         for name, its in found.items()
     }
 

@@ -18,6 +18,7 @@ from .database import Connection, failures, one, table
 from .forming import ASIDE
 from .guard import TRIGGER
 from .layout import differences
+from .names import SCHEMA
 from .scope import Scope
 from .tables import SchemaMismatch
 
@@ -25,6 +26,8 @@ from .tables import SchemaMismatch
 WAL_WARNING, WAL_CRITICAL = 0.4, 0.8
 #: The disk of the database is nearly full with less, bytes and parts of it.
 DISK_LEAST, DISK_PART = 512 * 1024 * 1024, 0.05
+#: More are not told: where many tables lack the same, a few say it.
+MOST_FINDINGS = 60
 #: So much of the server's log is searched for the reason of a worker's end, bytes.
 LOG_READ = 64 * 1024
 
@@ -160,6 +163,8 @@ def take_up(connection: Connection, peer: Connection, scope: Scope) -> list[str]
 
 
 def _shared(scope: Scope, wanted: catalogue.Wanted) -> bool:
+    if wanted.schema == SCHEMA:
+        return True  # a newer version of ours publishes one more
     found = scope.find(wanted.schema, wanted.table)
     return found is not None and found.kind != "local"
 
@@ -220,7 +225,7 @@ def wal_finding(status: str, left: int | None, most: int, peer_name: str) -> Fin
     """
     if status == "lost":
         return Finding(
-            "wal_lost", f"The changes kept for {peer_name} have grown past the bound and are gone.",
+            "wal_kept", f"The changes kept for {peer_name} have grown past the bound and are gone.",
             f"Bring {peer_name} back: its tables are then compared and filled anew by themselves.")
     if left is None or most <= 0:
         return None
@@ -228,7 +233,7 @@ def wal_finding(status: str, left: int | None, most: int, peer_name: str) -> Fin
     if used < WAL_WARNING:
         return None
     return Finding(
-        "wal_kept_long", f"{used:.0%} of the {most // 10**6} MB of changes that may be kept for {peer_name} are used.",
+        "wal_kept", f"{used:.0%} of the {most // 10**6} MB of changes that may be kept for {peer_name} are used.",
         f"Bring {peer_name} back soon: past the bound it must be filled anew. max_slot_wal_keep_size is the bound.",
         blocking=used >= WAL_CRITICAL)
 
@@ -266,4 +271,4 @@ def failure_in(log: str) -> str:
 def as_dict(result: Result) -> dict[str, object]:
     """Return the form that travels to the agent."""
     findings: Sequence[Finding] = result.findings
-    return {"findings": [one.as_dict() for one in findings], "done": result.done, "renew": result.renew}
+    return {"findings": [one.as_dict() for one in findings[:MOST_FINDINGS]], "done": result.done, "renew": result.renew}

@@ -10,6 +10,9 @@ from .access import checked_addresses
 from .database import Connection, failures, one
 from .scope import Scope
 
+#: More are not told: what is told travels in one message of the pairing.
+MOST_FINDINGS = 60
+
 
 def survey(connection: Connection, scope: Scope, listen: Sequence[str]) -> dict[str, Any]:
     """Return what this gateway's database is, what it shares, and what keeps it from being half of two.
@@ -30,7 +33,7 @@ def survey(connection: Connection, scope: Scope, listen: Sequence[str]) -> dict[
     findings = requirements.check(connection, names, checked_addresses(listen))
     return {
         **_identity(connection), "tables": tables, "shared_bytes": size, "free_bytes": free,
-        "findings": [finding.as_dict() for finding in findings],
+        "findings": [finding.as_dict() for finding in findings[:MOST_FINDINGS]],
     }  # fmt: skip
 
 

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import preflight_data
+from flask_hsmx_cluster.agent import pairing, preflight_data
 from flask_hsmx_cluster.agent.data import CREDENTIALS
 from flask_hsmx_cluster.agent.peer_client import Route
 from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, Finding, RequestRefused
+from flask_hsmx_cluster.replication import survey
 from flask_hsmx_cluster.replication.layout import Column, Layout
-from flask_hsmx_cluster.replication.scope import Scope, TableScope
+from flask_hsmx_cluster.replication.scope import MAX_TABLES, Scope, TableScope
 
 from .gateways import ENDS_OF_B, World, in_memory, settings_of_one, without_real_links
 
@@ -159,9 +160,9 @@ def test_what_prepare_would_change_refuses_the_creation(world: World, databases:
     "key", ["database_version", "database_setting", "table_missing", "table_identity", "table_trigger"]
 )
 def test_what_one_database_lacks_refuses_the_join(world: World, databases: dict[str, Database], key: str) -> None:
-    databases["B"].findings = [Finding(key, "It is not as it has to be.", "Mend it.")]
-    found = findings_of_join(world)
-    assert [(one.key, one.text) for one in found] == [(key, "B: It is not as it has to be.")]
+    databases["B"].findings = [Finding(key, "It is not as it has to be.", "Mend it on this gateway.")]
+    (found,) = findings_of_join(world)
+    assert (found.key, found.text, found.remedy) == (key, "B: It is not as it has to be.", "Mend it on B.")
 
 
 def test_what_the_creators_database_lacks_by_now_refuses_the_join(
@@ -313,6 +314,14 @@ def test_hostile_facts_are_malformed_or_harmless(changes: dict[str, Any]) -> Non
         return
     assert 0 < facts.port < 65536 and facts.system.isdecimal()
     assert all(len(finding.text) <= 1000 and finding.text.isprintable() for finding in facts.findings)
+
+
+def test_the_largest_scope_fits_into_a_message_of_the_pairing() -> None:
+    tables = tuple(TableScope("public", f"{'x' * 50}{number:04d}", "shared") for number in range(MAX_TABLES))
+    findings = survey.MOST_FINDINGS * [Finding("table_missing", "x" * 150, "y" * 80).as_dict()]
+    told = Database(0).told(Scope(tables)) | {"findings": findings}
+    assert len(json.dumps(told)) < pairing.MAX_MESSAGE - 1000
+    assert len(DatabaseFacts.from_dict(told).tables) == MAX_TABLES
 
 
 def test_facts_travel_unchanged() -> None:

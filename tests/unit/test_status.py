@@ -32,10 +32,10 @@ def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = Tr
     return core
 
 
-def session_of(core: Core, wal_status: str = "reserved") -> Any:
-    follower = {**FOLLOWER, "wal_status": wal_status}
+def session_of(core: Core) -> Any:
     return SimpleNamespace(
-        core=core, clone_at=float("-inf"), database=SimpleNamespace(follower=follower), mended=0,
+        core=core, clone_at=float("-inf"), mended=0,
+        database=SimpleNamespace(follower={**FOLLOWER, "wal_status": "reserved"}),
         membership=SimpleNamespace(settings=SimpleNamespace(virtual_ips=[])), codec=SimpleNamespace(counters={}),
         renewal_slowest_s=0.0, udp={},
     )  # fmt: skip
@@ -45,7 +45,7 @@ def data_alarms(session: Any, now: float) -> dict[str, str]:
     showing: dict[str, Showing] = {}
     alarms(session, showing, now, DataStanding())
     assert all(one.remedy for one in showing.values())
-    return {key: one.severity for key, one in showing.items() if key in ("degraded", "wal_kept")}
+    return {key: one.severity for key, one in showing.items() if key == "degraded"}
 
 
 def data_at(session: Any, now: float, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -105,16 +105,6 @@ def test_asynchronous_by_configuration_is_not_degraded(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("peer", "data"), [("", True), ("b" * 32, False)])
 def test_no_alarm_without_another_gateway_or_without_shared_data(peer: str, data: bool) -> None:
     assert "degraded" not in data_alarms(session_of(writing_core(peer, data)), NOW + 60)
-
-
-@pytest.mark.parametrize(
-    ("status", "severity"),
-    [("reserved", None), ("extended", "warning"), ("unreserved", "warning"), ("lost", "critical"), ("", None)],
-)
-def test_wal_that_is_kept_for_the_other_gateway(status: str, severity: str | None) -> None:
-    core = writing_core()
-    core.handle(events.SynchronousSet(True), NOW)
-    assert data_alarms(session_of(core, status), NOW + 60).get("wal_kept") == severity
 
 
 def test_a_gateway_outside_a_cluster_has_the_same_keys() -> None:

@@ -105,6 +105,12 @@ def test_progress_is_what_was_told(
     assert re.search(rf'<progress aria-label="First copy"{element}></progress> <span>{text}', part)
 
 
+def test_a_reason_that_has_a_remedy_is_shown_with_it(client: Any, formed: FakeAgent) -> None:
+    scene(formed, "passive", following_status(error="No column colour.", remedy="Migrate gateway-a.", step=""))
+    assert "No column colour." in shown(client) and "Migrate gateway-a." in shown(client)
+    assert "check PostgreSQL on both" not in shown(client)
+
+
 def test_wal_kept_for_the_other_gateway(client: Any, formed: FakeAgent) -> None:
     formed.data = data_status()
     assert "<dt>WAL kept for gateway-b:</dt><dd>16 MB</dd>" in shown(client)

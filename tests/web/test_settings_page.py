@@ -439,7 +439,9 @@ def test_every_kind_of_event_has_words_of_its_own(app: Flask) -> None:
         unnamed = [kind for kind in kinds if "_" in kind and words.event_kind(kind) == words.event_kind(f"{kind}_")]
         assert not unnamed
         for key in ("path_sync", "loss_lan0 (Ethernet)", "carrier_lan0", "unseen_lan0", "conflict_br_lan0", "peer",
-                    "clone", "reference", "disk", "database", "hold", "of_a_later_version"):
+                    "clone", "reference", "disk", "database", "hold", "of_a_later_version", "apply_stopped",
+                    "not_following", "scopes_differ", "schema_key_differs", "table_identity", "wal_kept",
+                    "peer_apply_stopped"):
             assert "_" not in words.event_kind(f"alarm_{key}").replace("br_lan0", "")
         assert words.event_kind("alarm_conflict_br_lan0") == "Alarm: address conflict on br_lan0"
         assert words.event_kind("") == words.event_kind("_") == "Event"
