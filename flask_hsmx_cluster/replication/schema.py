@@ -193,6 +193,11 @@ def install(connection: Connection, node_id: str, peer_id: str) -> None:
         )
 
 
+def peer_id(connection: Connection) -> str:
+    """Return the node id of the other gateway for which our schema was made; "" if there is none."""
+    return str(one(connection, "SELECT peer_id FROM hsmx_cluster.node") or "") if installed(connection) else ""
+
+
 def installed(connection: Connection) -> bool:
     """Return whether our schema is there."""
     return bool(one(connection, "SELECT to_regnamespace(%s) IS NOT NULL", SCHEMA))
