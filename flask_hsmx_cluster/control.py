@@ -67,7 +67,7 @@ VERBS: dict[str, Verb] = {
         Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=10),
         Verb("maintenance", changes=True, timeout_s=10),
-        Verb("verify", changes=False, timeout_s=30),
+        Verb("verify", changes=True, timeout_s=30),
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),
         Verb("quarantine_row", changes=False, timeout_s=30),

@@ -57,12 +57,34 @@ def describe(status: dict[str, Any]) -> DataWords | None:
                          data["remedy"], facts=_facts(data, peer))
     if not data["set_up"]:
         return DataWords("info", _("The database is being made ready. This takes a few seconds."))
+    if data.get("stale") is not None:
+        return _stale(data["stale"], data, peer)
     if status["node"]["role"] == "active":
         return _active(status, data, peer)
     if status["node"]["role"] == "passive":
         return _passive(data, peer)
     return DataWords("warn", _("The data is not shared while the cluster settings are not in force here."),
                      facts=_facts(data, peer))
+
+
+def _stale(stale: dict[str, Any], data: dict[str, Any], peer: str) -> DataWords:
+    """Return what to say of a gateway that serves, or waits to, although the other one's data may be newer."""
+    facts = _facts(data, peer)
+    known = stale["in_step_at"]
+    since = _("as of %(at)s UTC", at=known[:16].replace("T", " ")) if known else _("of which time is not known")
+    if not stale["waits"]:
+        return DataWords("bad", _("This gateway serves data %(since)s: that of %(peer)s may be newer.", since=since,
+                                  peer=peer),
+                         _("Switch %(peer)s on: what it alone has is then kept in quarantine.", peer=peer), facts=facts)
+    text = _("This gateway has started alone, with data %(since)s: that of %(peer)s may be newer.", since=since,
+             peer=peer)
+    if stale["left_s"] is None:
+        return DataWords("bad", f"{text} {_('It does not serve.')}",
+                         _("Switch %(peer)s on. If it is gone, choose a shorter wait in the advanced settings, or "
+                           "replace it.", peer=peer), facts=facts)
+    return DataWords(
+        "bad", f"{text} {_('It waits for %(time)s more, then it serves.', time=words.duration(stale['left_s']))}",
+        _("Switch %(peer)s on if you can: then nothing is missing.", peer=peer), facts=facts)
 
 
 def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWords:

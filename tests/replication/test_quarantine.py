@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from datetime import UTC
@@ -16,7 +15,7 @@ from flask_hsmx_cluster.replication.database import DatabaseFailure, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.pgoutput import MalformedMessage
 from flask_hsmx_cluster.replication.promotion import Fork
-from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard, export
+from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard
 from flask_hsmx_cluster.replication.reapply import ReapplyConflict, make, reapply, request
 
 from .conftest import Pair
@@ -161,16 +160,6 @@ def test_a_row_that_was_changed_after_it_was_shown_is_not_overwritten(two: TwoGa
     assert caught.value.present is not None and caught.value.present["minutes"] == "6"
     make(two.b.connection, wanted, two.scope, active_id=two.b.id, overwrite=True, seen=caught.value.seen)
     assert two.b.execute("SELECT minutes FROM voucher WHERE id = 1") == [(999,)]
-
-
-def test_export(two: TwoGateways) -> None:
-    kept = rejoined(two, LOST + ";\nINSERT INTO voucher VALUES (103, '=1+1', 5)")
-    lines = [json.loads(line) for line in export(two.a.connection, "json")]
-    assert [line["id"] for line in lines] == [row.id for row in kept]
-    assert lines[0]["new_row"]["code"] == "lost" and lines[0]["committed_at"].endswith("+00:00")
-    table = list(csv.DictReader(export(two.a.connection, "csv")))
-    assert [line["id"] for line in table] == [str(row.id) for row in kept]
-    assert json.loads(table[0]["new_row"])["code"] == "lost"
 
 
 # Again on the active gateway

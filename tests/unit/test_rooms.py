@@ -17,7 +17,8 @@ ALLOWED = {
     "network": {"errors"},
     "replication": {"errors"},
     "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication"},
-    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words", "fields",
+    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
+            "quarantine_words", "fields",
             "translate", "extension", "replication"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
