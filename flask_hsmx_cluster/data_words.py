@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ class DataWords:
     :param done: of ``total`` rows while the data is copied, else None.
     :param total: 0 while it is not known.
     :param facts: labels and values of what is known besides.
+    :param more: what else is known of how far the copy is: tables, bytes, time.
     """
 
     kind: Literal["ok", "warn", "bad", "info"]
@@ -31,6 +33,7 @@ class DataWords:
     done: int | None = None
     total: int = 0
     facts: tuple[tuple[str, str], ...] = ()
+    more: tuple[str, ...] = ()
 
     @property
     def sign(self) -> str:
@@ -38,12 +41,11 @@ class DataWords:
 
     @property
     def progress(self) -> str:
-        """Return how many rows are copied; empty while that is not known."""
+        """Return how far the copy is; empty while that is not known."""
         if self.done is None or not (self.done or self.total):
             return ""
-        if not self.total:
-            return _("%(done)s rows so far", done=f"{self.done:,}")
-        return _("%(done)s of %(total)s rows", done=f"{self.done:,}", total=f"{self.total:,}")
+        rows = _("%(done)s of %(total)s rows", done=f"{self.done:,}", total=f"{self.total:,}")
+        return " · ".join((rows if self.total else _("%(done)s rows so far", done=f"{self.done:,}"), *self.more))
 
 
 def describe(status: dict[str, Any]) -> DataWords | None:
@@ -135,7 +137,17 @@ def _under_way(following: dict[str, Any], peer: str, facts: tuple[tuple[str, str
     return DataWords(
         "info", _("The first copy is under way: this gateway %(does)s.", does=_(step)),
         _("Until it is complete, this gateway has only a part of the data."),
-        max(0, following["done"]), max(0, following["total"]), facts)
+        max(0, following["done"]), max(0, following["total"]), facts, tuple(_how_far(following)))
+
+
+def _how_far(following: dict[str, Any]) -> Iterator[str]:
+    """Yield what is known of a copy besides its rows."""
+    if tables := following.get("tables"):
+        yield _("%(done)s of %(total)s tables", done=following["tables_done"], total=tables)
+    if size := following.get("total_bytes"):
+        yield _("%(done)s of %(total)s", done=words.size(following["done_bytes"]), total=words.size(size))
+    if (left_s := following.get("left_s")) is not None:
+        yield _("about %(time)s left", time=words.duration(left_s))
 
 
 def _facts(data: dict[str, Any], peer: str) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 
 from .. import quarantine_words, words
 from ..errors import AgentUnavailable, ClusterError, DataConflict, RequestRefused
+from ..extension import state as extension
 from ..translate import gettext as _
 from . import forms
 from .access import needs
@@ -202,7 +203,7 @@ def _row_ids(texts: list[str]) -> list[int]:
 @needs("view")
 def verify_page() -> Answer:
     """Show how far a comparison of both gateways is, or what came of the last one."""
-    return page("verify", status=call("status"), form=forms.ActionForm(formdata=None), **_comparison())
+    return page("verify", status=call("status"), **_comparison())
 
 
 @needs("administer")
@@ -228,4 +229,5 @@ def _comparison() -> dict[str, Any]:
     except ClusterError as error:  # the passive gateway compares; it may be away
         problem = error
     going = quarantine_words.progress(state) if state and state["under_way"] else None
-    return {"compared": state, "going": going, "problem": problem, "say": quarantine_words}
+    return {"compared": state, "going": going, "problem": problem, "say": quarantine_words,
+            "may": extension().allows("administer"), "form": forms.ActionForm(formdata=None)}
