@@ -188,8 +188,14 @@ def event_kind(kind: str) -> str:
         "handover_failed": _("Failed hand-over"), "late": _("Late agent"), "stall": _("Stall"),
         "peer_lost": _("Other gateway lost"), "peer_back": _("Other gateway back"),
         "peer_stopped": _("Other gateway stopped"), "maintenance": _("Maintenance"), "conflict": _("Address conflict"),
-        "data_late": _("Data"), "data_not_writable": _("Data"), "data_stale": _("Data"),
-        "degraded": _("Data"), "synchronous": _("Data"),
+        "data_late": _("Late database"), "data_not_writable": _("Database not writable"),
+        "data_stale": _("Data may be older"), "degraded": _("Writes confirmed by one gateway"),
+        "synchronous": _("Writes confirmed by both"), "copy_begun": _("First copy begun"),
+        "copy_done": _("First copy complete"), "follow_failed": _("Data not followed"), "rejoined": _("Caught up"),
+        "quarantined": _("Quarantine"), "reapplied": _("Made again from quarantine"),
+        "discarded": _("Discarded from quarantine"), "verified": _("Data compared: equal"),
+        "verify_differs": _("Data compared: differs"), "verify_failed": _("Data not compared"),
+        "replaced": _("Other gateway replaced"),
         "clone": _("Copied identity"), "clone_alive": _("Copied identity"), "foreign_machine": _("Copied identity"),
         "created": _("Cluster created"), "joined": _("Joined"), "left": _("Left"),
         "pairing_attempt": _("Failed pairing"), "settings": _("Settings"), "settings_pending": _("Settings"),
@@ -225,6 +231,7 @@ def _alarm_subject(key: str) -> str:
     return {
         "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
         "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
+        "stale": _("data may be older"), "stale_wait": _("waits: data may be older"),
         "degraded": _("writes confirmed by one gateway only"), "wal_kept": _("WAL kept for the other gateway"),
         "apply_stopped": _("changes that cannot be stored"), "not_following": _("the other gateway is not followed"),
         "scopes_differ": _("what is shared"), "data_problem": _("database"), "database_disk": _("disk"),
@@ -281,6 +288,19 @@ def leave_plan(status: dict[str, Any]) -> list[str]:
         _("The cluster settings and the cluster's key are removed from this gateway."),
         _("From then on nothing stands by for %(peer)s. To come back, join again with a new code.",
           peer=peer["name"]),
+    ]
+
+
+def replace_plan(status: dict[str, Any]) -> list[str]:
+    """Return what replacing the other gateway will do."""
+    peer = status["peer"]["name"]
+    return [
+        _("This gateway forgets %(peer)s, and the cluster gets a new key: %(peer)s cannot come back by itself, even if "
+          "somebody switches it on.", peer=peer),
+        _("This gateway keeps its settings, the virtual IPs and the data, and goes on serving alone."),
+        _("What only %(peer)s had is gone with it.", peer=peer),
+        _("You are shown a pairing code. On the new machine choose “Join a cluster” and enter it; its data is then "
+          "copied from here."),
     ]
 
 

@@ -69,9 +69,6 @@ class DataSide:
         self._checks = DataChecks(cluster, link, lambda: self._scope)
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
-        exchange.handle("data_verify", lambda _sender, _arguments: self._link.ask("verify"))
-        exchange.handle("data_look", lambda _sender, _arguments: self._link.ask("look"))
-        exchange.handle("data_make", self._make)
         exchange.handle("data_fork", lambda _sender, _arguments: self._fork())
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -314,48 +311,7 @@ class DataSide:
             self._run_replicator()
             return self._link.ask(verb, dsn=self._credentials().dsn, scope=self._scope.to_json(), **arguments)
 
-    # -- what people ask for ------------------------------------------------------------------------------
-
-    def verify(self) -> dict[str, Any]:
-        """Begin to compare the shared tables of both gateways, on the passive one; return how far it is."""
-        if self._cluster.role() == "active":
-            return self._exchange.ask("data_verify")
-        return self._link.ask("verify")
-
-    def verified(self) -> dict[str, Any]:
-        """Return how far the comparison is, or what came of it."""
-        shown = self._exchange.ask("data_look") if self._cluster.role() == "active" else self._link.ask("look")
-        found: dict[str, Any] = shown["verify"]
-        return found
-
-    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        """Return a page of what this gateway wrote and the other one never had."""
-        nodes = self._cluster.require_heads().applied.settings.nodes
-        return self._link.ask("quarantine", after=after, limit=limit, names={one.node_id: one.name for one in nodes})
-
-    def discard(self, ids: list[int]) -> dict[str, Any]:
-        """Drop rows of the quarantine from the list of what waits."""
-        return self._link.ask("discard", ids=ids)
-
-    def reapply(self, row_id: int, overwrite: bool) -> dict[str, Any]:
-        """Make one quarantined change on the active gateway, whichever that is.
-
-        :raises ClusterError: it does not fit any more; the message shows both values.
-        """
-        request = self._link.ask("reapply_request", row_id=row_id)
-        if self._cluster.role() == "active":
-            self._link.ask("make", request=request, overwrite=overwrite)
-        else:
-            self._exchange.ask("data_make", repeatable=False, request=request, overwrite=overwrite)
-        return self._link.ask("mark", row_id=row_id)
-
-    def _make(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self._cluster.role() != "active":
-            raise RequestRefused("This gateway is not the active one.", "Try again when the roles are settled.")
-        request = arguments.get("request")
-        if not isinstance(request, dict):
-            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?")
-        return self._link.ask("make", request=request, overwrite=arguments.get("overwrite") is True)
+    # -- before a hand-over ---------------------------------------------------------------------------------
 
     def rehearse_handover(self) -> None:
         """On the active gateway, before a hand-over that an operator wants: see whether the other one keeps up.
@@ -387,6 +343,10 @@ class DataSide:
         )
 
     # -- what is told -----------------------------------------------------------------------------------------
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was seen last of the database; empty as long as nothing was."""
+        return self._shown
 
     def status(self) -> dict[str, Any]:
         """Return what the verb ``status`` shows of the data."""

@@ -19,10 +19,13 @@ from . import peer_client, preflight, preflight_data, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
+from .data_desk import DataDesk
+from .data_verbs import DataVerbs
 from .exchange import Exchange
-from .forming import Creator, addresses_for_data, ends_from, without
+from .forming import Creator, addresses_for_data, ends_from
 from .hot import HotSide
 from .joining import Joining
+from .leaving import Leaving
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .preflight import Report
@@ -42,7 +45,7 @@ IN_FORCE_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService:
+class AgentService(DataVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
@@ -67,15 +70,16 @@ class AgentService:
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
+        self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
+        self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
         self._rehearse: Callable[[], None] = self._data.rehearse_handover if self._data else lambda: None
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
         self._exchange.handle("failover", lambda _sender, _arguments: self._hand_over())
-        self._exchange.handle("left", self._on_left)
 
     # -- start and jobs ---------------------------------------------------------------------------------------
 
@@ -129,6 +133,7 @@ class AgentService:
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.periodic_jobs() if self._data else {}),
+            **(self._desk.periodic_jobs() if self._desk else {}),
         }
 
     def _housekeep(self) -> str:
@@ -175,10 +180,14 @@ class AgentService:
                 *self._alarms(heads, not_in_force),
                 *(self._data.alarms() if self._data else ()),
             ],
-            "data": {**self._data.status(), **snapshot["data"]} if self._data and self._data.shared else None,
+            "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
+
+    def _data_status(self, fast: dict[str, Any]) -> dict[str, Any]:
+        slow = self._data.status() if self._data else {}
+        return {**slow, **fast, "quarantine": self._desk.quarantine_status() if self._desk else []}
 
     def _cluster_status(self, heads: Heads) -> dict[str, Any]:
         return {
@@ -235,6 +244,7 @@ class AgentService:
                     "It is asked again by itself; see whether it can be reached.",
                 )
             )
+        found += self._desk.alarms() if self._desk else []
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
         return [{**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found]
@@ -314,30 +324,6 @@ class AgentService:
         ours = self._hot.peer_macs().get(port)
         return [mac for mac in self._hot.probe_address(port, address, timeout_s) if mac != ours]
 
-    # -- verbs of the data ------------------------------------------------------------------------------------
-
-    def _data_side(self) -> DataSide:
-        if self._data is None or not self._data.shared:
-            raise RequestRefused(
-                "This gateway's database is not shared.", "Make it ready: flask cluster database prepare"
-            )
-        return self._data
-
-    def verify(self) -> dict[str, Any]:
-        return self._data_side().verify()
-
-    def verified(self) -> dict[str, Any]:
-        return self._data_side().verified()
-
-    def quarantine(self, after: int = 0, limit: int = 50) -> dict[str, Any]:
-        return self._data_side().quarantine(after, limit)
-
-    def discard(self, ids: list[int]) -> dict[str, Any]:
-        return self._data_side().discard(ids)
-
-    def reapply(self, row_id: int, overwrite: bool = False) -> dict[str, Any]:
-        return self._data_side().reapply(row_id, overwrite)
-
     # -- verbs that change ------------------------------------------------------------------------------------
 
     def propose(self, settings: dict[str, Any], base_revision: int) -> dict[str, Any]:
@@ -374,63 +360,10 @@ class AgentService:
         return self._joining.join(address, code, ends_from(ends))
 
     def leave(self, force: bool = False) -> dict[str, Any]:
-        """Leave the cluster. The other gateway goes on alone; it is told, or, with ``force``, may be absent."""
-        cluster = self._cluster
-        with cluster.change():
-            heads = cluster.require_heads()
-            informed = False
-            if cluster.has_peer(heads):
-                informed = self._take_leave(force)
-            with cluster.state_lock:
-                cluster.dissolve()
-            self._store.record(
-                "left", "info", "This gateway has left the cluster.", [] if informed else ["the other one was not told"]
-            )
-            return {"left": True, "peer_informed": informed}
+        return self._leaving.leave(force)
 
-    def _take_leave(self, force: bool) -> bool:
-        """Hand over and tell the other gateway; return whether it knows."""
-        try:
-            self._exchange.ask("hello", timeout_s=3.0)
-        except ClusterError as error:
-            if force:
-                return False
-            raise PeerUnavailable(
-                f"The other gateway would not know that this one has left: {error.message}",
-                "Repeat when it can be reached, or leave by force.",
-            ) from None
-        if self._cluster.role() == "active":
-            try:
-                self._hand_over()
-            except RequestRefused as error:
-                if not force:
-                    raise RequestRefused(
-                        f"The other gateway cannot take over: {error.message}", "Mend that, or leave by force."
-                    ) from None
-        self._hot.apply(None)
-        try:
-            self._exchange.ask("left")
-        except ClusterError as error:
-            log.warning("The other gateway was not told that this one has left: %s", error.message)
-            return False
-        return True
-
-    def _on_left(self, sender: str, _arguments: dict[str, Any]) -> dict[str, Any]:
-        """Go on alone, with a new key: the one who left knows the old one."""
-        cluster = self._cluster
-        with cluster.state_lock:
-            heads = cluster.require_heads()
-            key = new_key(self._store.keys())
-            settings = without(heads.applied.settings, sender)
-            name = self._config.node_name
-            revision = revisions.draft(heads, settings, cluster.node_id, name, wall_time(), key)
-            lineage = (heads.applied.digest, *heads.lineage)[: revisions.MAX_LINEAGE]
-            peer = self._store.peer()
-            cluster.put_in_force(Heads(revision, lineage), keys=[key])
-            self._store.set_peer(None)
-            self._store.set_pairing(None)
-        self._store.record("left", "info", f"{peer.name if peer else 'The other gateway'} has left the cluster.")
-        return {}
+    def replace(self) -> dict[str, Any]:
+        return self._leaving.replace()
 
     def failover(self) -> dict[str, Any]:
         heads = self._cluster.require_heads()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import click
 
 from .. import data_words
-from ..errors import RequestRefused
 from ..extension import agent_config, state
 from ..translate import gettext as _
 from .base import call, cluster, command, print_finding, print_json
-
-#: How often the state of a comparison is asked for, s.
-VERIFY_LOOK_EVERY_S = 0.5
 
 
 @cluster.group("database")
@@ -73,63 +68,6 @@ def _status(as_json: bool) -> None:
     if found["data"] is None:
         return click.echo(_("The database is not shared. Make it ready: flask cluster database prepare"))
     return print_data(data_words.describe(found))
-
-
-@command
-def verify(as_json: bool) -> None:
-    """Compare the shared tables of both gateways, while writes go on. Ends with 1 if they differ."""
-    found = call("verify")
-    while found["under_way"]:
-        if found["progress"] and not as_json:
-            step = found["progress"]
-            click.echo(f"{step['tables_done'] + 1}/{step['tables']} {step['table']}: {step['rows']}", err=True)
-        time.sleep(VERIFY_LOOK_EVERY_S)
-        found = call("verified")
-    if found["error"]:
-        raise RequestRefused(found["error"], _("See whether both databases run."))
-    result = found["result"]
-    if as_json:
-        print_json(result)
-    else:
-        for one in result["tables"]:
-            keys = "; ".join(",".join(key) for key in one["differing"])
-            click.echo(f"{'=' if one['equal'] else '≠'} {one['table']}: {one['rows']} {keys}".rstrip())
-        click.echo(_("Both gateways have the same data.") if result["equal"] else _("The data differs."))
-    if not result["equal"]:
-        sys.exit(1)
-
-
-@partial(command, group=database)
-@click.option("--after", type=int, default=0, help="Begin after this row.")
-def quarantine(after: int, as_json: bool) -> None:
-    """List what this gateway wrote and the other one never had."""
-    found = call("quarantine", after=after)
-    if as_json:
-        return print_json(found)
-    for row in found["rows"]:
-        click.echo(f"{row['id']}: {row['text']}")
-    click.echo(_("%(n)s rows wait.", n=found["total"]) if found["total"] else _("Nothing is in quarantine."))
-
-
-@partial(command, group=database)
-@click.argument("row_id", type=click.IntRange(min=1))
-@click.option("--overwrite", is_flag=True, help="Also where the row has been changed meanwhile.")
-def reapply(row_id: int, overwrite: bool, as_json: bool) -> None:
-    """Make one change of the quarantine on the active gateway."""
-    found = call("reapply", row_id=row_id, overwrite=overwrite)
-    if as_json:
-        return print_json(found)
-    click.echo(_("It is made."))
-
-
-@partial(command, group=database)
-@click.argument("row_ids", type=click.IntRange(min=1), nargs=-1, required=True)
-def discard(row_ids: tuple[int, ...], as_json: bool) -> None:
-    """Take rows of the quarantine off the list; they stay in the table, marked."""
-    found = call("discard", ids=list(row_ids))
-    if as_json:
-        return print_json(found)
-    click.echo(_("%(n)s rows are discarded.", n=found["discarded"]))
 
 
 def print_data(said: data_words.DataWords | None) -> None:

@@ -109,6 +109,22 @@ def leave(force: bool, yes: bool, as_json: bool) -> None:
 
 
 @command
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replace(yes: bool, as_json: bool) -> None:
+    """Forget the other gateway, which is gone for good, and print the pairing code for a new one."""
+    before = call("status")
+    if not yes and not as_json and sys.stdin.isatty() and before["peer"] is not None:
+        for line in words.replace_plan(before):
+            click.echo(f"- {line}")
+        click.confirm(_("Replace %(name)s?", name=before["peer"]["name"]), abort=True)
+    answer = call("replace")
+    if as_json:
+        return print_json(answer)
+    click.echo(_("%(name)s is forgotten. This gateway goes on alone.", name=answer["replaced"]))
+    return _print_code(answer, _("ADDRESS"))
+
+
+@command
 def preflight(as_json: bool) -> None:
     """Check whether this gateway is fit for a cluster. Nothing is changed."""
     answer = call("preflight", settings=call("settings")["settings"])

@@ -466,6 +466,7 @@ class Core:
             self._next_term = max(self._next_term, self.peer.term.counter + 1)
         self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
         self.peer_synchronous, self.behind = None, False
+        self.data.forget_peer()
         self.paths.clear()
         for port in self.ports.values():
             port.forget_peer()

@@ -153,6 +153,12 @@ class Data:
             self._asked = on
             self.core.do(SetSynchronous(on))
 
+    def forget_peer(self) -> None:
+        """The other gateway has left the cluster: nobody is waited for any more."""
+        self._lost_since = self.degraded_since = None
+        if self.synchronous:
+            self._set(False)
+
     # It ends ------------------------------------------------------------------------------------------------
 
     def begin_yield(self) -> bool:

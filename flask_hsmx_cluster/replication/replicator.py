@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, catalogue, channel, checks, guard, promotion, quarantine, reapply, schema, synchrony
+from . import access, catalogue, channel, checks, guard, promotion, quarantine, reapply, schema, showing, synchrony
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
@@ -111,6 +111,8 @@ class Replicator:
         self._generation += 1
         self._forget_promoter()
         connection = self.connection()
+        if schema.peer_id(connection) not in ("", setup.peer_id):
+            self._part(connection)
         schema.install(connection, setup.node_id, setup.peer_id)
         self._declared = setup.scope
         setup = self._setup = replace(setup, scope=catalogue.present(connection, setup.scope))
@@ -141,6 +143,14 @@ class Replicator:
             where = (peer.addresses, peer.port, peer.database, peer.password)
             self._peer_dsn = access.peer_dsn(*where, path)
             self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+
+    def _part(self, connection: Connection) -> None:
+        """The former other gateway is one no longer: nothing is kept for it, and it comes in no more."""
+        synchrony.set_name(connection, "")
+        channel.forget_subscriptions(connection)
+        channel.drop_all_slots(connection)
+        access.drop_access(connection)
+        self._peer_dsn = self._peer_here = ""
 
     def forget(self) -> dict[str, Any]:
         """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays."""
@@ -383,14 +393,16 @@ class Replicator:
             lambda: connect(where, "hsmx_cluster verify"), self._open, setup.scope, setup.node_id
         )
 
-    def quarantined(self, after: int, limit: int, names: dict[str, str]) -> dict[str, Any]:
-        """Return a page of what waits in quarantine, each row also in words.
+    def quarantined(
+        self, after: int, limit: int, names: dict[str, str], table: str = "", state: str = "kept", whole: bool = False
+    ) -> dict[str, Any]:
+        """Return a page of the quarantine, see :func:`.showing.page`."""
+        only = quarantine.Filter(state=state, table=table)
+        return showing.page(self.connection(), only, after=after, limit=limit, names=names, whole=whole)
 
-        :param names: what gateways are called, by node id.
-        """
-        page = quarantine.rows(self.connection(), quarantine.Filter(state="kept"), after=after, limit=limit)
-        rows = [{**row.as_dict(), "text": quarantine.describe(row, names)} for row in page.rows]
-        return {"total": page.total, "after": page.after, "rows": rows}
+    def quarantined_row(self, row_id: int, names: dict[str, str]) -> dict[str, Any]:
+        """Return one row of the quarantine."""
+        return showing.single(self.connection(), row_id, names)
 
     def discard(self, ids: list[int]) -> dict[str, Any]:
         """Drop rows from the list of what waits; they stay in the table, marked."""
@@ -400,10 +412,13 @@ class Replicator:
         """Return what the active gateway must know to make a quarantined change."""
         return reapply.request(self.connection(), row_id).as_dict()
 
-    def make(self, request: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    def make(self, request: dict[str, Any], overwrite: bool, seen: str = "") -> dict[str, Any]:
         """On the active gateway: make a change that the other one has in quarantine."""
         wanted = reapply.Request.from_dict(request)
-        reapply.make(self.connection(), wanted, self.setup.scope, active_id=self.setup.node_id, overwrite=overwrite)
+        setup = self.setup
+        reapply.make(
+            self.connection(), wanted, setup.scope, active_id=setup.node_id, overwrite=overwrite, seen=seen
+        )  # fmt: skip
         return {"made": True}
 
     def mark(self, row_id: int) -> dict[str, Any]:
@@ -468,6 +483,7 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "follow": replicator.follow,
         "verify": replicator.verify,
         "quarantine": replicator.quarantined,
+        "quarantine_row": replicator.quarantined_row,
         "discard": replicator.discard,
         "reapply_request": replicator.reapply_request,
         "make": replicator.make,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flask_hsmx_cluster.decision import events
@@ -144,6 +146,16 @@ def test_asynchronous_by_configuration_waits_for_nobody() -> None:
     world.run(0.5)
     assert active(world) == ["b"]
     assert [note.severity for note in world.machines["b"].notes if note.kind == "data_stale"] == ["warning"]
+
+
+def test_nobody_waits_for_a_gateway_that_has_left_the_cluster(world: World) -> None:
+    """Commits would have waited for it for ever: who is no member is never missed."""
+    core = world.machines["a"].core
+    assert core is not None and world.machines["a"].database.synchronous
+    world.power_off("b")
+    core.replan(replace(core.plan, peer="", peer_name="", paths=(), peer_macs=()), world.now)
+    world.run(0.5)
+    assert not world.machines["a"].database.synchronous and active(world) == ["a"]
 
 
 def test_a_short_silence_degrades_nothing(world: World) -> None:

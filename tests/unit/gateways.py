@@ -88,7 +88,7 @@ class FakeHot:
         return {
             "node": {"role": self.role, "maintenance_left_s": None},
             "peer": {"id": peer.node_id, "name": peer.name, "role": "unknown", "revision": 0} if peer else None,
-            "paths": [{"kind": kind, "state": state} for kind, state in self.path_states.items()],
+            "paths": [{"name": kind, "kind": kind, "state": state} for kind, state in self.path_states.items()],
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": True, "reasons": []},

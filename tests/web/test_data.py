@@ -111,6 +111,34 @@ def test_a_reason_that_has_a_remedy_is_shown_with_it(client: Any, formed: FakeAg
     assert "check PostgreSQL on both" not in shown(client)
 
 
+def test_a_copy_tells_tables_bytes_and_time_where_they_are_known(client: Any, formed: FakeAgent) -> None:
+    known = {"tables_done": 3, "tables": 9, "done_bytes": 3 << 29, "total_bytes": 3 << 30, "left_s": 95.0}
+    going = following_status(step=COPIES, copying=True, done=1200, total=50000, under_way=True, **known)
+    scene(formed, "passive", going)
+    assert "1,200 of 50,000 rows · 3 of 9 tables · 1.5 GB of 3.0 GB · about 1 min 35 s left" in shown(client)
+
+
+WAITS = {"in_step_at": "2030-05-06T07:08:09+00:00", "waits": True, "left_s": 47.2}
+
+
+@pytest.mark.parametrize(
+    ("role", "stale", "text"),
+    [
+        ("passive", WAITS, "data as of 2030-05-06 07:08 UTC: that of gateway-b may be newer. It waits for 47 s more"),
+        ("passive", {**WAITS, "left_s": None}, "may be newer. It does not serve."),
+        ("passive", {**WAITS, "in_step_at": ""}, "data of which time is not known"),
+        ("active", {**WAITS, "waits": False}, "This gateway serves data as of 2030-05-06 07:08 UTC"),
+    ],
+)
+def test_data_that_may_be_older_is_said_to_be(
+    client: Any, formed: FakeAgent, role: str, stale: Any, text: str
+) -> None:
+    formed.role = role
+    formed.data = data_status(synchronous=False, stale=stale)
+    part = shown(client)
+    assert text in part and "hsmx-bad" in part and describe(formed.verb_status()).remedy  # type: ignore[union-attr]
+
+
 def test_wal_kept_for_the_other_gateway(client: Any, formed: FakeAgent) -> None:
     formed.data = data_status()
     assert "<dt>WAL kept for gateway-b:</dt><dd>16 MB</dd>" in shown(client)
