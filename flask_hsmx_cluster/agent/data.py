@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ClusterError, RequestRefused
+from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
 from ..replication.scope import Scope
 from .cluster import Cluster
+from .data_links import DataLinks
 from .exchange import Exchange
 from .replicator import ReplicatorLink
 
@@ -24,6 +26,7 @@ CREDENTIALS = "database.json"
 SET_UP_EVERY_S = 2.0
 TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
+LINK_EVERY_S = 0.5
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -51,6 +54,7 @@ class DataSide:
         self._shown: dict[str, Any] = {}
         self._problem: ClusterError | None = None
         self._unseen: ClusterError | None = None
+        self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
         exchange.handle("data_verify", lambda _sender, _arguments: self._link.ask("verify"))
         exchange.handle("data_look", lambda _sender, _arguments: self._link.ask("look"))
@@ -65,6 +69,7 @@ class DataSide:
             "replication: set-up": (SET_UP_EVERY_S, self.set_up),
             "replication: positions": (TEND_EVERY_S, self.tend),
             "replication: follow": (FOLLOW_EVERY_S, self.follow),
+            "replication: link": (LINK_EVERY_S, self.choose_link),
         }
 
     def begin(self) -> None:
@@ -193,6 +198,18 @@ class DataSide:
         self._link.ask("follow", fork={key: fork[key] for key in ("term", "lsn", "bulk_lsn", "own_lsn", "system")})
         self._shown = self._link.ask("look")
         return "begins to follow"
+
+    def choose_link(self) -> str:
+        """On the passive gateway: let the data come over a link over which heartbeats come."""
+        peer = self._in_force["peer"] if self._in_force else None
+        if peer is None:
+            return "no other gateway"
+        states = {path["remote"]: path["state"] for path in self._cluster.hot.snapshot()["paths"]}
+        order = self._links.order(peer["addresses"], {one: states.get(one, "") for one in peer["addresses"]},
+                                  boot_time_s())  # fmt: skip
+        if self._cluster.role() == "passive":
+            self._link.ask("reach", addresses=order)
+        return f"by {order[0]}"
 
     # -- what people ask for ------------------------------------------------------------------------------
 

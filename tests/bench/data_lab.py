@@ -48,8 +48,9 @@ THINK_ASYNCHRONOUS_S = 0.003
 IN_ORDER_WITHIN_S = 60.0
 #: What the survivor must have accepted before the other one comes back.
 ACCEPTED_LEAST = 20
-#: Steps of a rejoin; any other one is a step of a full copy. And its ways; any other one reads all rows.
-REJOIN_STEPS, REJOIN_WAYS = {"", "begins", "rejoins"}, {"resume", "replace"}
+#: Steps of a full copy; and the ways of a rejoin that do not read all rows.
+FULL_COPY_STEPS = {"keeps this gateway's own data aside", "copies the other gateway's data"}
+REJOIN_WAYS = {"resume", "replace"}
 
 
 @dataclass
@@ -123,7 +124,7 @@ class _Hotel:
         with _server(active).connect() as connection:
             while not self._in_order(connection, active):
                 following = _following(rejoining) if rejoining is not None else {}
-                if following.get("step", "") not in REJOIN_STEPS or following.get("total"):
+                if following.get("step") in FULL_COPY_STEPS or following.get("total"):
                     raise LabError(f"{rejoining} rejoins with a full copy: {following}")
                 if time.monotonic() > deadline:
                     log = _server(rejoining or active).log()[-1500:]
