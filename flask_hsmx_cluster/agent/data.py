@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
 from ..replication.layout import Layout
 from ..replication.scope import MAX_TABLES, Scope
 from . import preflight_data
 from .cluster import Cluster
 from .data_checks import DataChecks
+from .data_links import DataLinks
 from .exchange import Exchange
 from .preflight_data import DatabaseFacts
 from .replicator import ReplicatorLink
@@ -36,6 +38,7 @@ REHEARSED_S = 0.1
 #: It is given this long to do so, s; each single write is waited for this long.
 REHEARSE_MOST_S, REHEARSAL_MOST_S = 5.0, 1.0
 REHEARSE_EVERY_S = 0.1
+LINK_EVERY_S = 0.5
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -68,6 +71,7 @@ class DataSide:
         self._scope = Scope.from_json(cluster.config.scope) if cluster.config.scope else Scope(())
         self._checks = DataChecks(cluster, link, lambda: self._scope)
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
+        self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
         exchange.handle("data_fork", lambda _sender, _arguments: self._fork())
 
@@ -81,6 +85,7 @@ class DataSide:
             "replication: follow": (FOLLOW_EVERY_S, self.follow),
             "replication: checks": (CHECK_EVERY_S, self.check),
             "replication: compare declarations": (COMPARE_EVERY_S, self.compare),
+            "replication: link": (LINK_EVERY_S, self.choose_link),
         }
 
     @property
@@ -262,6 +267,18 @@ class DataSide:
             raise RequestRefused(found["error"])
         words = [*found["done"], f"{len(found['findings'])} findings" if found["findings"] else ""]
         return "; ".join(filter(None, words)) or "in order"
+
+    def choose_link(self) -> str:
+        """On the passive gateway: let the data come over a link over which heartbeats come."""
+        peer = self._in_force["peer"] if self._in_force else None
+        if peer is None:
+            return "no other gateway"
+        states = {path["remote"]: path["state"] for path in self._cluster.hot.snapshot()["paths"]}
+        order = self._links.order(peer["addresses"], {one: states.get(one, "") for one in peer["addresses"]},
+                                  boot_time_s())  # fmt: skip
+        if self._cluster.role() == "passive":
+            self._link.ask("reach", addresses=order)
+        return f"by {order[0]}"
 
     def compare(self) -> str:
         """Ask the other gateway what it shares and what troubles it; its database may be another one by now, too."""

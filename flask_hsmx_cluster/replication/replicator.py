@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from ..errors import RequestRefused
@@ -92,6 +93,7 @@ class Replicator:
         self._incarnated = False
         self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
+        self._pinned = ""  #: where the server finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
         self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
@@ -139,10 +141,21 @@ class Replicator:
         access.set_access(connection, peer.addresses, password=peer.own_password)
         access.grant_shared(connection)
         if peer.certificate:
-            path = access.pin_certificate(connection, peer.certificate)
-            where = (peer.addresses, peer.port, peer.database, peer.password)
-            self._peer_dsn = access.peer_dsn(*where, path)
-            self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+            self._pinned = access.pin_certificate(connection, peer.certificate)
+            self._reach_by(peer, peer.addresses)
+
+    def _reach_by(self, peer: Peer, addresses: Sequence[str]) -> None:
+        where = (addresses, peer.port, peer.database, peer.password)
+        self._peer_dsn = access.peer_dsn(*where, self._pinned)
+        self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+
+    def reach(self, addresses: Sequence[str]) -> dict[str, Any]:
+        """On the passive gateway: reach the other one's database by its addresses in this order from now on."""
+        peer = self.setup.peer
+        if peer is None or not self._peer_dsn or set(addresses) != set(peer.addresses) or self.following.under_way():
+            return {"changed": []}
+        self._reach_by(peer, addresses)
+        return {"changed": channel.reach_by(self.connection(), addresses)}
 
     def _part(self, connection: Connection) -> None:
         """The former other gateway is one no longer: nothing is kept for it, and it comes in no more."""
@@ -442,6 +455,7 @@ class Replicator:
                 "checks": self.checking.state()}  # fmt: skip
 
 
+@lru_cache(maxsize=4)  # each is kept open for good: a certificate changes seldom
 def _pinned_here(pem: str) -> str:
     """Return a path by which this process, and nobody else, reads a certificate."""
     descriptor = os.memfd_create("peer-certificate", 0)
@@ -478,6 +492,7 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "set_synchronous": replicator.set_synchronous,
         "tend_active": replicator.tend_active,
         "tend_passive": replicator.tend_passive,
+        "reach": replicator.reach,
         "fork": replicator.fork,
         "look": replicator.look,
         "follow": replicator.follow,
