@@ -49,6 +49,8 @@ class Ours:
     """Two gateways with our agent, formed with the command line."""
 
     prefix = ""
+    #: How many networks with clients its lab has.
+    lans = 1
 
     def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
         self.lab = lab
@@ -91,6 +93,7 @@ class Keepalived:
     """
 
     prefix = "keepalived_"
+    lans = 1
 
     def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
         if shutil.which("keepalived") is None:
@@ -174,8 +177,13 @@ class Keepalived:
                 virtual_ipaddress {{
                     {self.lab.virtual_ip}/24 dev lan0
                 }}
+                {self._more()}
             }}
         """
+
+    def _more(self) -> str:
+        """Return more lines of its instance."""
+        return ""
 
 
 @contextlib.contextmanager
@@ -184,5 +192,5 @@ def running(contender: type[Ours] | type[Keepalived], sync: CableKind, heartbeat
 
     Both cables run the same way: a direct backup cable would tell of a power-off by its carrier at once.
     """
-    with Lab(sync=sync, backup=sync) as lab:
+    with Lab(sync=sync, backup=sync, lans=contender.lans) as lab:
         yield contender(lab, heartbeat_ms)

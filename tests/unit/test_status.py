@@ -33,7 +33,8 @@ def writing_core(peer: str = "b" * 32, data: bool = True) -> Core:
 def session_of(core: Core, wal_status: str = "reserved") -> Any:
     follower = {**FOLLOWER, "wal_status": wal_status}
     return SimpleNamespace(
-        core=core, clone_at=float("-inf"), database=SimpleNamespace(follower=follower), mended=0,
+        core=core, clone_at=float("-inf"), missing=(),
+        lease=SimpleNamespace(route_problem=""), database=SimpleNamespace(follower=follower), mended=0,
         membership=SimpleNamespace(settings=SimpleNamespace(virtual_ips=[])), codec=SimpleNamespace(counters={}),
         renewal_slowest_s=0.0, udp={},
     )  # fmt: skip
