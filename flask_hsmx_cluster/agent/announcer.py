@@ -14,8 +14,9 @@ from typing import Protocol
 from ..decision.model import NEVER
 from .frames import PortFrames
 
-#: Frames of a portion, and the time between two portions, s: after a take-over, and for repetitions.
-AT_ONCE, AT_ONCE_S = 125, 0.001
+#: Frames of a portion, and the time between two portions, s: after a take-over (a portion takes 2 ms), and for
+#: repetitions.
+AT_ONCE, AT_ONCE_S = 250, 0.001
 AGAIN, AGAIN_S = 20, 0.02
 #: A full queue is asked again after this time, s.
 FULL_S = 0.005
