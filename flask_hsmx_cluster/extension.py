@@ -138,6 +138,7 @@ class HSMXCluster:
 
         :raises ConfigError: a configuration key is wrong, or nobody was said to guard the pages.
         """
+        from . import cli_network  # noqa: F401  # adds its commands
         from .cli import cluster
         from .web import refusal
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_words, fields, rules, settings, words
+from .. import data_words, fields, network_lists, rules, settings, words
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
 from ..extension import state
 from ..translate import gettext as _
@@ -105,7 +105,7 @@ def save() -> Answer:
         return redirect(url_for(".leave_page"))
     if form.base_revision.data != str(held["revision"]):
         return _settings_page(form, status, held, code=409, overtaken=_overtaken(form, held))
-    wanted = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    wanted = _typed_settings(form, held)
     try:
         if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
             return _settings_page(form, status, held, code=422)
@@ -139,8 +139,14 @@ def _overtaken(form: forms.SettingsForm, held: dict[str, Any]) -> list[tuple[str
     The form is then based on the present revision: saving again is a decision made with open eyes.
     """
     form.base_revision.data = str(held["revision"])
-    typed = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    typed = _typed_settings(form, held)
     return words.compare(typed, held["settings"])
+
+
+def _typed_settings(form: forms.SettingsForm, held: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed, with what stands on another page."""
+    present = held["settings"]
+    return {**form.to_settings(present["cluster_id"], present["nodes"]), **network_lists.kept(present)}
 
 
 def _say_saved(answer: dict[str, Any], paired: bool) -> None:
