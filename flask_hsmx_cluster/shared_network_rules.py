@@ -13,7 +13,18 @@ from ipaddress import ip_interface
 from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .errors import Finding
 from .settings import MAX_SIZE, Settings, VirtualIP, to_dict
-from .shared_networks import MAX_ALIASES, MAX_NETWORKS, MAX_ROUTES, MAX_WORDS, Address, Alias, Interface, Network, Route
+from .shared_networks import (
+    MAX_ALIASES,
+    MAX_ALIASES6,
+    MAX_NETWORKS,
+    MAX_ROUTES,
+    MAX_WORDS,
+    Address,
+    Alias,
+    Interface,
+    Network,
+    Route,
+)
 
 #: Findings of one kind that are told.
 TOLD = 10
@@ -68,6 +79,13 @@ def _check_counts(settings: Settings) -> Iterator[Finding]:
     ):
         if len(getattr(settings, key)) > most:
             yield Finding("count", f"There are more than {most} {words}.", "Remove some.", key)
+    if sum(alias.address.version == 6 for alias in settings.aliases) > MAX_ALIASES6:
+        yield Finding(
+            "count",
+            f"There are more than {MAX_ALIASES6} IPv6 aliases: Linux renews many of them too slowly.",
+            "Remove some, or route a prefix to the virtual IP.",
+            "aliases",
+        )
     if len(json.dumps(to_dict(settings))) > MAX_SIZE:
         yield Finding(
             "too_large", f"The settings are longer than {MAX_SIZE // 1024} KB.", "Shorten the notes.", "aliases"

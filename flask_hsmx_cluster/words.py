@@ -317,6 +317,13 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
         for node_id, end in link["ends"].items():
             label = f"{link_name(link['kind'])}, {names.get(node_id) or _('this gateway')}"
             lines[label] = _("%(address)s on %(port)s", address=end["address"], port=end["port"])
+    for network in settings.get("networks", []):
+        lines[_("Network %(name)s", name=network.get("name") or network["address"])] = _(
+            "%(address)s on %(port)s", address=network["address"], port=network["port"])
+    if aliases := settings.get("aliases"):
+        lines[_("IP aliases")] = str(len(aliases))
+    for route in settings.get("routes", []):
+        lines[_("Route to %(network)s", network=route["destination"])] = _("via %(router)s", router=route["via"])
     advanced = settings["advanced"]
     lines |= {
         _("Heartbeat interval"): f"{advanced['heartbeat_ms']} ms",
@@ -335,6 +342,13 @@ def stale_wait(seconds: int | None) -> str:
     return _("does not serve by itself") if seconds is None else duration(seconds) if seconds else _("none")
 
 
+def _aliases(settings: dict[str, Any]) -> dict[str, str]:
+    return {
+        _("IP alias %(address)s", address=alias["address"]): ", ".join(filter(None, (alias["port"], alias.get("note"))))
+        for alias in settings.get("aliases", [])
+    }
+
+
 def link_name(kind: str) -> str:
     """Return what people call a kind of link."""
     return {"sync": _("Synchronisation"), "backup": _("Backup"), "service": _("Service network")}.get(kind, kind)
@@ -342,5 +356,8 @@ def link_name(kind: str) -> str:
 
 def compare(mine: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return label, mine and theirs of every line of two revisions; ``–`` where one has no such line."""
-    left, right = rows(mine), rows(theirs)
+    left, right = ({**rows(each), **_aliases(each)} for each in (mine, theirs))
+    alike = [label for label in _aliases(mine) if left[label] == right.get(label)]
+    for label in alike:  # a thousand that both have would hide the few that differ
+        del left[label], right[label]
     return [(label, left.get(label, "–"), right.get(label, "–")) for label in {**left, **right}]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import select
 import time
 
+from ..network.addresses import AddressLease, SharedRoute, placed
 from ..network.netlink import RequestSocket
 from ..network.ports import Port, read_ports
 from ..network.virtual_mac import ensure_device, is_virtual, remove_device
 from ..network.wire import AddressClaim, PortSocket
+from ..shared_network_rules import router_of
 from . import plan
 from .membership import Membership
 
@@ -30,11 +32,32 @@ def mac_of(port: Port) -> bytes:
 def virtual_devices(membership: Membership, found: dict[str, Port]) -> dict[str, Port]:
     """Return the devices of virtual MACs, by port; they are made where they are missing."""
     macs = {name: plan.virtual_mac_of(membership.settings, name) for name in plan.ports_of(membership.settings)}
+    macs = {name: mac for name, mac in macs.items() if name in found}
     requests = RequestSocket()
     try:
         return {name: ensure_device(requests, found[name], mac) for name, mac in macs.items() if mac}
     finally:
         requests.close()
+
+
+def lease_of(
+    membership: Membership, requests: RequestSocket, found: dict[str, Port], devices: dict[str, Port]
+) -> AddressLease:
+    """Return the lease of all shared addresses and routes whose ports this machine has."""
+    settings = membership.settings
+    shared = [
+        placed(one.address, found[one.port], devices[one.port] if one.virtual_mac else None, one.alias)
+        for one in plan.shared_of(settings)
+        if one.port in found
+    ]
+    index = {str(address.interface.ip): address.index for address in shared}
+    routes = []
+    for route in settings.routes:
+        through = router_of(settings, route)
+        if through is not None and str(through[1].ip) in index:
+            source = through[1].ip
+            routes.append(SharedRoute(route.destination, route.via, source, index[str(source)]))
+    return AddressLease(requests, shared, settings.advanced.lease_s, routes)
 
 
 def remove_virtual_devices(keep: set[str]) -> None:

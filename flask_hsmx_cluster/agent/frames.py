@@ -12,14 +12,22 @@ from .membership import Membership
 
 @dataclass(frozen=True)
 class PortFrames:
-    """What is sent on one port: for each virtual IP its frames, and probes of the reference addresses."""
+    """What is sent on one port.
+
+    :param addresses: for each virtual IP and network its frames.
+    :param probes: ask for the addresses by which the port is watched.
+    :param references: ask for the reference addresses.
+    :param aliases: for each IP alias its frames.
+    """
 
     addresses: list[Frames] = field(default_factory=list)
+    probes: list[bytes] = field(default_factory=list)
     references: list[bytes] = field(default_factory=list)
+    aliases: list[Frames] = field(default_factory=list)
 
 
 class FrameBook:
-    """Builds frames and remembers them. Building takes 0.5 s, so never on the loop's thread."""
+    """Builds frames and remembers them. Building takes 0.5 s and more, so never on the loop's thread."""
 
     def __init__(self) -> None:
         self._known: dict[FrameRequest, Frames] = {}
@@ -34,40 +42,55 @@ class FrameBook:
             self._known.update(zip(new, build_frames(new), strict=True))
         return [self._known[one] for one in requests]
 
-    def build(self, membership: Membership, ports: dict[str, Port]) -> dict[str, PortFrames]:
-        """Return the frames of every virtual-IP port.
+    def build(self, membership: Membership, ports: dict[str, Port], aliases: bool = True) -> dict[str, PortFrames]:
+        """Return the frames of every port with a shared address.
 
+        :param aliases: those of the aliases, too: a thousand take seconds.
         :raises NetworkError: scapy could not build them.
         """
-        addresses = {name: _address_requests(membership, ports[name]) for name in plan.ports_of(membership.settings)}
-        references = {name: _reference_requests(membership, ports[name]) for name in addresses}
-        self.frames([one for name in addresses for one in (*addresses[name], *references[name])])
+        by_port = plan.shared_by_port(membership.settings)
+        watched = plan.watched_of(membership.settings)
+        wanted: dict[str, tuple[list[FrameRequest], ...]] = {}
+        for name in by_port:
+            if name not in ports:
+                continue
+            ask = _Requests(membership, ports[name])
+            few = [ask.frames(one) for one in by_port[name] if not one.alias]
+            many = [ask.frames(one) for one in by_port[name] if one.alias and aliases]
+            probes = [ask.frames(one) for one in watched.get(name, ())]
+            wanted[name] = (few, probes, ask.references(), many)
+        self.frames([one for groups in wanted.values() for group in groups for one in group])
         return {
-            name: PortFrames(self.frames(addresses[name]), [one.probe for one in self.frames(references[name])])
-            for name in addresses
+            name: PortFrames(
+                self.frames(few),
+                [one.probe for one in self.frames(probes)],
+                [one.probe for one in self.frames(references)],
+                self.frames(many),
+            )
+            for name, (few, probes, references, many) in wanted.items()
         }
 
 
-def _address_requests(membership: Membership, port: Port) -> list[FrameRequest]:
-    virtual = plan.virtual_mac_of(membership.settings, port.name)
-    return [
-        FrameRequest(
-            str(vip.address.ip),
-            virtual if vip.virtual_mac else port.mac,
-            vip.address.version == 6 and forwards_ipv6(port.name),
-            port.mac,
-        )
-        for vip in membership.settings.virtual_ips
-        if vip.port == port.name
-    ]
+class _Requests:
+    """Asks for the frames of one port."""
 
+    def __init__(self, membership: Membership, port: Port) -> None:
+        self._membership, self._port = membership, port
+        self._virtual = plan.virtual_mac_of(membership.settings, port.name)
+        self._router = forwards_ipv6(port.name)
 
-def _reference_requests(membership: Membership, port: Port) -> list[FrameRequest]:
-    """Ask for the references that lie in a subnet of the port."""
-    networks = [address.network for address in plan.addresses_of(membership.settings)[port.name]]
-    networks += [held.interface.network for held in port.addresses]
-    return [
-        FrameRequest(str(one), port.mac)
-        for one in membership.settings.advanced.references
-        if any(one in network for network in networks)
-    ]
+    def frames(self, one: plan.Shared) -> FrameRequest:
+        mac = self._virtual if one.virtual_mac else self._port.mac
+        router = one.address.version == 6 and self._router
+        return FrameRequest(str(one.address.ip), mac, router, self._port.mac)
+
+    def references(self) -> list[FrameRequest]:
+        """Ask for the references that lie in a subnet of the port."""
+        settings = self._membership.settings
+        networks = [one.address.network for one in plan.shared_by_port(settings)[self._port.name] if not one.alias]
+        networks += [held.interface.network for held in self._port.addresses if held.valid_s is None]
+        return [
+            FrameRequest(str(one), self._port.mac)
+            for one in settings.advanced.references
+            if any(one in network for network in networks)
+        ]

@@ -22,17 +22,18 @@ from ..decision import events
 from ..decision.core import TERM_BLOCK, Core
 from ..decision.model import Cause, Kind, Motive, Role, Start, Term
 from ..errors import ClusterError, NetworkError, RequestRefused
-from ..network.addresses import AddressLease, placed
+from ..network.addresses import AddressLease
 from ..network.announce import FrameRequest
 from ..network.clock import boot_time_s, machine_boot_id
 from ..network.netlink import MonitorSocket, RequestSocket
-from ..network.ports import Port, prepare_port, read_ports
+from ..network.ports import Port, prepare_port
 from ..network.virtual_mac import is_virtual
-from ..network.wire import PortSocket
+from ..network.wire import FrameSender, PortSocket
 from . import plan
+from .announcer import Announcer
 from .clerk import Clerk
 from .database_hand import DatabaseHand
-from .devices import mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
+from .devices import lease_of, mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
 from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .replicator import ReplicatorLink
@@ -156,27 +157,32 @@ class HeartbeatLoop:
 
     def _apply(self, membership: Membership) -> None:
         found = {port.name: port for port in ports_now()}
-        wanted = plan.ports_of(membership.settings)
-        missing = [name for name in wanted if name not in found]
+        virtual = {vip.port for vip in membership.settings.virtual_ips}
+        missing = sorted(virtual - found.keys())  # networks and aliases of a port that is missing can wait for it
         if missing:
             raise NetworkError(
                 f"There is no port {', '.join(missing)} on this gateway.",
                 "Choose a port that exists, or plug it in.",
             )
-        for name in wanted:
-            prepare_port(name)
+        for name in plan.shared_by_port(membership.settings):
+            if name in found:
+                prepare_port(name)
         first = self.call(lambda: self._session is None)
         if first:
             self._stock_terms()
         self._peer_macs = self.clerk.ledger.peer_macs()
         devices = virtual_devices(membership, found)
+        lease = lease_of(membership, self._requests, found, devices)
         if first and not membership.claim:
-            self.call(lambda: self._install(membership, found, devices))  # frames may come a little later
-            frames = self._book.build(membership, found)
+            self.call(lambda: self._install(membership, found, devices, lease))  # frames may come a little later
+            frames = self._book.build(membership, found, aliases=False)
         else:
-            frames = self._book.build(membership, found)
-            self.call(lambda: self._install(membership, found, devices))
+            frames = self._book.build(membership, found, aliases=False)
+            self.call(lambda: self._install(membership, found, devices, lease))
         self.call(lambda: self._hand_frames(membership, frames))
+        if membership.settings.aliases:
+            frames = self._book.build(membership, found)
+            self.call(lambda: self._hand_frames(membership, frames))
         remove_virtual_devices(keep={device.name for device in devices.values()})
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
@@ -224,7 +230,7 @@ class HeartbeatLoop:
         wall_offset = time.time() - boot_time_s()
         while not self._stopping.is_set():
             session = self._session
-            due = min(session.core.deadline(), slow_at) if session else slow_at
+            due = min(session.deadline(), slow_at) if session else slow_at
             before = boot_time_s()
             ready = self._wait(max(0.0, min(due - before, LONGEST_SLEEP_S)))
             now = boot_time_s()
@@ -259,6 +265,7 @@ class HeartbeatLoop:
                 reader()
         if self._session:
             self._session.perform(self._session.core.wake(boot_time_s()))
+            self._session.announcer.step(boot_time_s())
         for _ in range(min(len(self._calls), CALLS_PER_TURN)):
             work, future = self._calls.popleft()
             if future.set_running_or_notify_cancel():
@@ -310,27 +317,25 @@ class HeartbeatLoop:
 
     # On the loop's thread -------------------------------------------------------------------------------
 
-    def _install(self, membership: Membership, found: dict[str, Port], devices: dict[str, Port]) -> None:
+    def _install(
+        self, membership: Membership, found: dict[str, Port], devices: dict[str, Port], lease: AddressLease
+    ) -> None:
         old = self._session
         core_plan = plan.core_plan(
             membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous
         )
-        by_port = plan.addresses_of(membership.settings)
-        shared = [
-            placed(vip.address, found[vip.port], devices[vip.port] if vip.virtual_mac else None)
-            for vip in membership.settings.virtual_ips
-        ]
-        lease = AddressLease(self._requests, shared, membership.settings.advanced.lease_s)
+        by_port = plan.shared_by_port(membership.settings)
         watched = {
-            name: _watch(found[name], frozenset(str(a.ip) for a in by_port[name]), devices.get(name))
-            for name in core_plan.ports
+            name: _watch(found[name], shared, by_port[name], devices.get(name))
+            for name, shared in plan.watched_of(membership.settings).items()
+            if name in found
         }
         udp = {one.name: UdpPath(one.name, one.tag, one.ends) for one in plan.udp_paths(membership, self._udp_port)}
         ethernet: dict[str, EthernetPath] = {}
-        for one in plan.ethernet_paths(membership):
+        for one in (path for path in plan.ethernet_paths(membership) if path.port in watched):
             ethernet[one.port] = EthernetPath(one.name, one.tag, one.port)
             ethernet[one.port].wire = watched[one.port].wire
-        names = {*core_plan.ports, *(path.ends.device for path in udp.values())}
+        names = {*by_port, *(path.ends.device for path in udp.values())}
         codec = plan.codec_for(membership, secrets.token_bytes(8))  # a codec counts from 0: never twice as the same
         if old is not None:
             same_peer = old.core.plan.peer == core_plan.peer and old.codec.keys == codec.keys
@@ -354,7 +359,11 @@ class HeartbeatLoop:
             frozenset(str(address) for address in membership.settings.advanced.references),
             self._handover_ended,
             self._database,
+            Announcer(FrameSender()),
+            self._monitor.hear_additions,
+            tuple(sorted(by_port.keys() - found.keys())),
         )
+        self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
             session.tell(events.Carrier(name, name in found and found[name].carrier))
         if old is not None:
@@ -366,9 +375,11 @@ class HeartbeatLoop:
 
     def _carry_over(self, old: Session, new: Session) -> None:
         """Addresses that are shared no more go, those that stay are renewed, new ones come: without a gap."""
-        gone = [address for address in old.lease.addresses if address not in new.lease.addresses]
-        if gone:
-            AddressLease(self._requests, gone, 2).release()
+        kept, routes = set(new.lease.addresses), set(new.lease.routes)
+        gone = [address for address in old.lease.addresses if address not in kept]
+        gone_routes = [route for route in old.lease.routes if route not in routes]
+        if gone or gone_routes:
+            AddressLease(self._requests, gone, 2, gone_routes).release()
         if new.core.role is Role.ACTIVE:
             new.perform([events.Renew(), events.Announce()])
 
@@ -408,13 +419,10 @@ class HeartbeatLoop:
         )
 
     def _leased_for(self, lease: AddressLease) -> float:
-        """Return how long the kernel keeps every shared address still, s; 0 if one is missing or not leased."""
-        held = {
-            (port.index, str(address.interface.ip)): address.valid_s
-            for port in read_ports(self._requests)
-            for address in port.addresses
-        }
-        left = [held.get((address.index, str(address.interface.ip))) for address in lease.addresses]
+        """Return how long the kernel keeps virtual IPs and networks still, s; 0 if one is missing or not leased."""
+        held = {(address.device, address.address): address.valid_s for address in self._requests.addresses()}
+        few = [address for address in lease.addresses if not address.alias]  # the others are renewed less often
+        left = [held.get((address.index, str(address.interface.ip))) for address in few]
         return float(min((one or 0 for one in left), default=0))
 
     def _hand_frames(self, membership: Membership, frames: dict[str, PortFrames]) -> None:
@@ -535,6 +543,8 @@ class HeartbeatLoop:
             self._session.stale = True
 
 
-def _watch(port: Port, addresses: frozenset[str], device: Port | None) -> WatchedPort:
+def _watch(port: Port, watched: list[plan.Shared], shared: list[plan.Shared], device: Port | None) -> WatchedPort:
     wire = PortSocket(port.name, port.index, mac_of(port))
-    return WatchedPort(port.name, port.index, mac_of(port), wire, addresses, mac_of(device) if device else b"")
+    asked, all_of_it = (frozenset(str(one.address.ip) for one in some) for some in (watched, shared))
+    virtual_mac = mac_of(device) if device else b""
+    return WatchedPort(port.name, port.index, mac_of(port), wire, asked, all_of_it, virtual_mac)

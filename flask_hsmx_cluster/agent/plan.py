@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..decision.model import NEVER, Path, Plan, Timing
 from ..network.virtual_mac import virtual_mac
 from ..settings import Interface, Settings
-from .datagram import Challenges, Codec, path_tag
+from .datagram import MOST_PORTS, Challenges, Codec, path_tag
 from .membership import Membership
 from .transport import UdpEnds
 
@@ -25,24 +25,60 @@ class UdpPlan:
 
 @dataclass(frozen=True)
 class EthernetPlan:
-    """An Ethernet path on a virtual-IP port."""
+    """An Ethernet path on a watched port."""
 
     name: str
     tag: int
     port: str
 
 
-def ports_of(settings: Settings) -> tuple[str, ...]:
-    """Return the virtual-IP ports, in the order of the settings: the same on both gateways."""
-    return tuple(dict.fromkeys(vip.port for vip in settings.virtual_ips))
+@dataclass(frozen=True)
+class Shared:
+    """An address that is on the active gateway only, with where it comes from.
+
+    :param alias: one of many: an IP alias.
+    :param virtual_mac: it goes on the port's virtual MAC. Where one virtual IP of a port does, networks and aliases
+        of the port do, too.
+    """
+
+    address: Interface
+    port: str
+    alias: bool
+    virtual_mac: bool
 
 
-def addresses_of(settings: Settings) -> dict[str, list[Interface]]:
-    """Return the virtual IPs by port."""
-    found: dict[str, list[Interface]] = {}
-    for vip in settings.virtual_ips:
-        found.setdefault(vip.port, []).append(vip.address)
+def shared_of(settings: Settings) -> list[Shared]:
+    """Return all shared addresses: virtual IPs, then networks, then aliases."""
+    virtual = {vip.port for vip in settings.virtual_ips if vip.virtual_mac}
+    return [
+        *(Shared(vip.address, vip.port, False, vip.virtual_mac) for vip in settings.virtual_ips),
+        *(Shared(one.address, one.port, False, one.port in virtual) for one in settings.networks),
+        *(Shared(one.address, one.port, True, one.port in virtual) for one in settings.aliases),
+    ]
+
+
+def shared_by_port(settings: Settings) -> dict[str, list[Shared]]:
+    """Return all shared addresses by port: those of virtual IPs first, then of networks, then of aliases."""
+    found: dict[str, list[Shared]] = {}
+    for one in shared_of(settings):
+        found.setdefault(one.port, []).append(one)
     return found
+
+
+def watched_of(settings: Settings) -> dict[str, list[Shared]]:
+    """Return by which addresses each port is watched, in an order that is the same on both gateways.
+
+    The virtual IPs of a port, else its first network, else its first alias; and so many ports as a heartbeat has room
+    for. What the brain weighs does not grow with a thousand aliases.
+    """
+    virtual = {vip.address for vip in settings.virtual_ips}
+    ports = list(shared_by_port(settings).items())[:MOST_PORTS]
+    return {name: [one for one in shared if one.address in virtual] or shared[:1] for name, shared in ports}
+
+
+def ports_of(settings: Settings) -> tuple[str, ...]:
+    """Return the ports that are watched."""
+    return tuple(watched_of(settings))
 
 
 def virtual_mac_of(settings: Settings, port: str) -> str:
@@ -65,7 +101,7 @@ def udp_paths(membership: Membership, udp_port: int) -> list[UdpPlan]:
 
 
 def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
-    """Return the Ethernet paths: one on each virtual-IP port, once there is a peer."""
+    """Return the Ethernet paths: one on each watched port, once there is a peer."""
     if membership.settings.peer_of(membership.node_id) is None:
         return []
     return [
@@ -83,8 +119,8 @@ def core_plan(
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
-    by_port = addresses_of(settings)
-    ports = ports_of(settings)
+    watched = watched_of(settings)
+    ports = tuple(watched)
     return Plan(
         node=membership.node_id,
         peer=peer.node_id if peer else "",
@@ -97,7 +133,7 @@ def core_plan(
             *(Path(path.name, "ethernet", path.port) for path in ethernet_paths(membership)),
         ),
         ports=ports,
-        addresses=tuple(", ".join(str(address.ip) for address in by_port[port]) for port in ports),
+        addresses=tuple(", ".join(str(one.address.ip) for one in shared) for shared in watched.values()),
         timing=Timing(
             interval_s=advanced.heartbeat_ms / 1000,
             burst_probes=advanced.ping_pongs,

@@ -247,7 +247,7 @@ class RevisionExchange:
 
     def _merge(self, data: Any, peer_role: str) -> Verdict:
         cluster = self._cluster
-        theirs = Offer.from_dict(data, cluster.store.keys())
+        theirs = Offer.from_dict(data, cluster.store.keys(), known=cluster.require_heads().applied)
         if cluster.node_id not in _ids(theirs.applied.settings):
             raise RevisionRefused("malformed", "The other gateway's settings do not know this gateway.")
         own_role = cluster.role()

@@ -6,21 +6,20 @@ import contextlib
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..decision import events
 from ..decision.core import Core
 from ..decision.model import Beat, Cause, CauseKind, Kind, Motive, Role
 from ..errors import NetworkError
 from ..network.addresses import AddressLease
-from ..network.announce import Frames
 from ..network.clock import boot_time_s, machine_boot_id
 from ..network.messages import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
-from ..network.netlink import RequestSocket
+from ..network.netlink import RequestSocket, attributes, kernel_address
 from ..network.ports import carrier_of
 from ..network.wire import AddressClaim, HeartbeatFrame, PortSocket
+from .announcer import Announcer
 from .clerk import Clerk
 from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
@@ -29,10 +28,7 @@ from .membership import Membership
 from .transport import EthernetPath, UdpPath
 
 _LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 #: A stranger on a port is told to the core at most this often, s: a busy network must not cost processor time.
 STRANGER_EVERY_S = 0.2
 #: An unproven incarnation is answered at most this often on a path, s.
@@ -51,8 +47,10 @@ SEEN_EVERY_S = 0.004
 
 @dataclass
 class WatchedPort:
-    """A virtual-IP port: its packet socket and the frames of its addresses.
+    """A port by which the peer is watched: its packet socket and the frames of its addresses.
 
+    :param addresses: those that are asked for, and whose answers are evidence.
+    :param shared: all shared ones: whoever else uses one of them is in conflict with it.
     :param virtual_mac: the MAC of its addresses, alike on both gateways, or b"" where they have the port's.
     """
 
@@ -61,9 +59,9 @@ class WatchedPort:
     mac: bytes
     wire: PortSocket
     addresses: frozenset[str]
+    shared: frozenset[str] = frozenset()
     virtual_mac: bytes = b""
-    frames: list[Frames] = field(default_factory=list)
-    reference_probes: list[bytes] = field(default_factory=list)
+    frames: PortFrames = field(default_factory=PortFrames)
     stranger_told: float = float("-inf")
     neighbours: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
@@ -80,9 +78,11 @@ class WatchedPort:
 class Session:
     """Everything of one membership that the loop works with.
 
-    :param watched: the virtual-IP ports, by name.
+    :param watched: the ports of the core's plan that this machine has, by name.
     :param link_index: index of every port under a path or an address, by name.
     :param ended: takes the result of a hand-over.
+    :param hear_additions: hear from the kernel of added addresses, or not.
+    :param missing: ports with networks or aliases that this machine does not have.
     """
 
     membership: Membership
@@ -98,6 +98,10 @@ class Session:
     references: frozenset[str]
     ended: Callable[[events.HandoverEnded], None]
     database: DatabaseHand
+    announcer: Announcer
+    hear_additions: Callable[[bool], None]
+    missing: tuple[str, ...] = ()
+    frames: Mapping[str, PortFrames] = field(default_factory=dict)
     announce_waits: bool = False
     stale: bool = False
 
@@ -136,7 +140,8 @@ class Session:
             if isinstance(frame, AddressClaim):
                 if frame.address in self.references:
                     self._reference_at = now
-                if frame.address in port.addresses:
+                asked = frame.address in port.addresses
+                if asked or (frame.address in port.shared and frame.mac not in peers):
                     last = self._seen.get((port.name, frame.mac), float("-inf"))
                     if now - last >= SEEN_EVERY_S:
                         if len(self._seen) > 256:
@@ -190,11 +195,16 @@ class Session:
 
     def netlink(self, messages: list[tuple[int, int, memoryview]]) -> None:
         """Take carrier and address events; mend what is not as it should be."""
+        active = self.core.role is Role.ACTIVE and self.core.renewed_at is not None
+        wrong = False
         for kind, _sequence, body in messages:
             if kind in (RTM_NEWLINK, RTM_DELLINK):
                 self._link_event(kind, body)
-            elif kind in (RTM_NEWADDR, RTM_DELADDR):
-                self._address_event(kind, body)
+            elif kind == (RTM_DELADDR if active else RTM_NEWADDR) and not wrong:
+                found = kernel_address(body)
+                wrong = found is not None and (found.device, found.address) in self.lease.keys
+        if wrong:  # once, however many there are
+            self.reconcile()
 
     def _link_event(self, kind: int, body: memoryview) -> None:
         family, _type, index, flags, _change = _LINK.unpack_from(body)
@@ -205,28 +215,14 @@ class Session:
                 up = kind == RTM_NEWLINK and carrier_of(flags)
                 self.tell(events.Carrier(name, up))
                 port = self.watched.get(name)
-                attributes = _attributes(body[_LINK.size :])
-                if kind == RTM_DELLINK or (port and attributes.get(_IFLA_ADDRESS, port.mac) != port.mac):
+                mac = attributes(body[_LINK.size :]).get(_IFLA_ADDRESS)
+                if kind == RTM_DELLINK or (port and mac not in (None, port.mac)):
                     self.stale = True
                 return
         if kind == RTM_NEWLINK:
-            name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+            name = attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
             if name in self.link_index:
                 self.stale = True
-
-    def _address_event(self, kind: int, body: memoryview) -> None:
-        family, _prefix, _flags, _scope, index = _ADDRESS.unpack_from(body)
-        attributes = _attributes(body[_ADDRESS.size :])
-        raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS) or b""
-        try:
-            text = socket.inet_ntop(family, raw)
-        except (ValueError, OSError):
-            return
-        if not any(a.index == index and str(a.interface.ip) == text for a in self.lease.addresses):
-            return
-        active = self.core.role is Role.ACTIVE and self.core.renewed_at is not None
-        if (kind == RTM_DELADDR) == active:
-            self.reconcile()
 
     def reconcile(self) -> None:
         """Compare the shared addresses in the kernel with what the role demands, and mend the difference."""
@@ -239,11 +235,8 @@ class Session:
     def _reconcile(self) -> None:
         renewed_at = self.core.renewed_at
         active = self.core.role is Role.ACTIVE and renewed_at is not None
-        there = {
-            (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-            for message in self.requests.addresses()
-        }
-        wanted = {(address.index, str(address.interface.ip)) for address in self.lease.addresses}
+        there = {(address.device, address.address) for address in self.requests.addresses()}
+        wanted = self.lease.keys
         now = boot_time_s()
         if active and renewed_at is not None and now - renewed_at > self.core.plan.timing.lease_s - 0.05:
             return  # lapsed, or about to: the core decides, never the reconciler
@@ -259,7 +252,7 @@ class Session:
                 now,
             )
 
-    def _mended(self, text: str, which: set[tuple[int, Any]], now: float) -> None:
+    def _mended(self, text: str, which: Set[tuple[int, str]], now: float) -> None:
         self.mended += 1
         if now - self._mend_noted > 10:
             self._mend_noted = now
@@ -271,6 +264,10 @@ class Session:
             )
 
     # Output ---------------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """Return the boot time at which the loop must turn at the latest, s."""
+        return min(self.core.deadline(), self.announcer.deadline())
 
     def tell(self, event: events.Event) -> None:
         """Hand an event to the core and do what it says."""
@@ -322,16 +319,19 @@ class Session:
         return replace(
             beat,
             ports=tuple(
-                replace(report, mac=port.mac) for report, port in zip(beat.ports, self.watched.values(), strict=True)
+                replace(report, mac=self.watched[name].mac) if name in self.watched else report
+                for name, report in zip(self.core.plan.ports, beat.ports, strict=True)
             ),
         )
 
     def _claim(self, effect: events.Claim) -> None:
+        self.hear_additions(False)
         try:
             self.lease.hold()
         except NetworkError as error:
             with contextlib.suppress(NetworkError):  # the lease ends by itself
                 self.lease.release()
+            self.hear_additions(True)
             self.tell(events.ClaimFailed(error.message))
             return
         self._announce()
@@ -340,6 +340,8 @@ class Session:
         self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
 
     def _release(self) -> None:
+        self.announcer.stop()
+        self.hear_additions(True)
         try:
             self.lease.release()
         except NetworkError as error:
@@ -354,7 +356,7 @@ class Session:
     def _renew(self) -> None:
         before = boot_time_s()
         try:
-            self.lease.hold()
+            self.lease.renew()
         except NetworkError as error:
             self.clerk.record("renew_failed", "critical", f"The lease could not be renewed: {error.message}")
             return
@@ -366,21 +368,15 @@ class Session:
 
     def _ask(self) -> None:
         for port in self.watched.values():
-            sent = [port.wire.send(frames.probe) for frames in port.frames]
+            sent = [port.wire.send(probe) for probe in port.frames.probes]
             if len(sent) < len(port.addresses) or not all(sent):
                 self.tell(events.NotAsked(port.name))
 
     def _announce(self, again: bool = False) -> None:
-        self.announce_waits = False
-        for port in self.watched.values():
-            if not port.frames and port.addresses:
-                self.announce_waits = True
-            for frames in port.frames:
-                for frame in frames.announcements:
-                    port.wire.send(frame)
-                if again:
-                    for mac in list(port.neighbours)[-UNICAST_MOST:]:
-                        port.wire.send(mac + frames.announcements[-1][6:])
+        built = sum(len(frames.addresses) + len(frames.aliases) for frames in self.frames.values())
+        self.announce_waits = built < len(self.lease.addresses)
+        neighbours = {name: list(port.neighbours)[-UNICAST_MOST:] for name, port in self.watched.items() if again}
+        self.announcer.announce(self.frames, neighbours, again, boot_time_s())
 
     def _reserve(self, upto: int) -> None:
         def write() -> None:
@@ -404,14 +400,15 @@ class Session:
         if self.reserved:
             upto, self.reserved = self.reserved, 0
             self.tell(events.TermsReserved(upto))
-        asked = [port.wire.send(probe) for port in self.watched.values() for probe in port.reference_probes]
+        asked = [port.wire.send(probe) for port in self.watched.values() for probe in port.frames.references]
         bad = bool(asked) and now - self._reference_at > REFERENCE_FRESH_S
         self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))
 
     def set_frames(self, frames: dict[str, PortFrames]) -> None:
         """Take the frames that were built meanwhile; announce if that was waiting for them."""
+        self.frames = frames
         for name, port in self.watched.items():
-            port.frames, port.reference_probes = frames[name].addresses, frames[name].references
+            port.frames = frames[name]
         if self.announce_waits and self.core.role is Role.ACTIVE:
             self._announce()
 
@@ -421,15 +418,4 @@ class Session:
             path.close()
         for port in self.watched.values():
             port.wire.close()
-
-
-def _attributes(body: memoryview) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < 4 or offset + length > len(body):
-            break
-        found[kind & 0x3FFF] = bytes(body[offset + 4 : offset + length])
-        offset += (length + 3) & ~3
-    return found
+        self.announcer.close()

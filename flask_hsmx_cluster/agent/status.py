@@ -102,7 +102,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
                 f"Another device ({port.conflict_mac.hex(':')}) uses a virtual IP on {name}.",
                 "Find the device with this MAC and give it another address.",
             )
-        if not port.carrier:
+        if not port.carrier and name not in session.missing:
             yield Showing(f"carrier_{name}", "critical", f"Port {name} has no cable or carrier.", "Check its cable.")
         elif Cause(CauseKind.UNSEEN, index) in core.health.causes:
             yield Showing(
@@ -111,6 +111,17 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
                 f"The virtual IP is not seen on {name} by the other gateway.",
                 "Check the switch and the VLAN of this gateway's port.",
             )
+    for name in session.missing:
+        yield Showing(
+            f"missing_{name}",
+            "critical",
+            f"This gateway has no port {name}: its networks and IP aliases are not there while this one is active.",
+            "Make the port on this gateway, under the same name as on the other one.",
+        )
+    if session.lease.route_problem and core.role is Role.ACTIVE:
+        yield Showing(
+            "routes", "warning", f"Shared routes: {session.lease.route_problem}.", "Look at their routers' addresses."
+        )
     if Cause(CauseKind.NO_REFERENCE) in core.health.causes:
         yield Showing(
             "reference",

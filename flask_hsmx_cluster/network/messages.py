@@ -32,12 +32,13 @@ def _import_messages() -> tuple[Any, ...]:
 def _classes() -> tuple[Any, ...]:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-    return ifaddrmsg, ifinfmsg
+    return ifaddrmsg, ifinfmsg, rtmsg
 
 
-#: The classes of an address and of a link message.
-AddressMessage, LinkMessage = _import_messages()
+#: The classes of an address, of a link and of a route message.
+AddressMessage, LinkMessage, RouteMessage = _import_messages()
 
 # Of linux/netlink.h and linux/rtnetlink.h.
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -45,3 +46,4 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from functools import cached_property
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ Interface = IPv4Interface | IPv6Interface
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 _IFF_LOWER_UP = 0x10000
-_FOREVER = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Port:
     mtu: int
     carrier: bool
     addresses: tuple[HeldAddress, ...]
+
+    @cached_property
+    def own_networks(self) -> frozenset[IPv4Network | IPv6Network]:
+        """The networks of its addresses that are nobody's lease."""
+        return frozenset(held.interface.network for held in self.addresses if held.valid_s is None)
 
     def as_dict(self, shared: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the form of the control verb ``ports``; ``shared`` addresses are left out."""
@@ -69,11 +74,8 @@ def read_ports(requests: RequestSocket) -> list[Port]:
     """
     addresses: dict[int, list[HeldAddress]] = {}
     for message in requests.addresses():
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        cache = message.get_attr("IFA_CACHEINFO") or {}
-        valid = cache.get("ifa_valid", _FOREVER)
-        addresses.setdefault(message["index"], []).append(
-            HeldAddress(ip_interface(f"{text}/{message['prefixlen']}"), None if valid == _FOREVER else valid)
+        addresses.setdefault(message.device, []).append(
+            HeldAddress(ip_interface((message.address, message.prefixlen)), message.valid_s)
         )
     found = []
     for link in requests.links():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -68,6 +69,30 @@ class HeartbeatFrame:
 
 
 Frame = AddressClaim | OtherFrame | HeartbeatFrame
+
+
+class FrameSender:
+    """Sends frames on any port, and hears nothing.
+
+    :raises NetworkError: CAP_NET_RAW is missing.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        except OSError as error:
+            raise NetworkError(f"No packet socket: {error.strerror}", "The agent needs CAP_NET_RAW.") from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, port: str, frame: bytes) -> bool:
+        """Send a complete frame; False if the port's queue is full. A port that is gone or down takes everything."""
+        try:
+            self._socket.sendto(frame, (port, 0))
+        except OSError as error:
+            return error.errno not in (errno.ENOBUFS, errno.EAGAIN)
+        return True
 
 
 class PortSocket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import render_template
+from flask import flash, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import data_words
@@ -52,6 +52,27 @@ def page(template: str, /, **context: Any) -> str:
     context.setdefault("may", state().allows("administer"))
     context.setdefault("actions", _action_forms())
     return render_template(f"hsmx_cluster/{template}.html", **context)
+
+
+def say_saved(answer: dict[str, Any], paired: bool) -> None:
+    """Flash what became of settings that were proposed.
+
+    :param paired: there is another gateway that is to get them.
+    """
+    if not paired:
+        text = _("Saved as revision %(n)s.", n=answer["revision"])
+    elif answer["delivered"]:
+        text = _("Saved as revision %(n)s and in force on both gateways.", n=answer["revision"])
+    else:
+        text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
+                 n=answer["revision"])
+    flash(text, FLASH)
+
+
+def ports() -> list[dict[str, Any]]:
+    """Return this gateway's network ports."""
+    found: list[dict[str, Any]] = call("ports")["ports"]
+    return found
 
 
 def _action_forms() -> dict[str, Any]:

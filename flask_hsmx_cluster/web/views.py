@@ -6,15 +6,15 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
 
-from .. import fields, rules, settings, words
+from .. import fields, network_lists, rules, settings, words
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed
 from ..extension import state
 from ..translate import gettext as _
-from . import forms
+from . import forms, pages
 from .access import needs
 from .answers import http_status, json_error, wants_json
 from .form_fields import Ports
-from .pages import FLASH, Answer, call, demand, page, status_context
+from .pages import FLASH, Answer, call, demand, page, say_saved, status_context
 from .proposal import proposed_port
 
 #: Parts of the status that the page renews every second, each a template in ``parts/``.
@@ -82,7 +82,7 @@ def save() -> Answer:
     held = call("settings")
     if not held["formed"]:
         return redirect(url_for(".index"))
-    status, ports = call("status"), _ports()
+    status, ports = call("status"), pages.ports()
     form = forms.SettingsForm()
     turned = form.turn_to(held["node_id"])
     form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
@@ -101,7 +101,7 @@ def save() -> Answer:
         return redirect(url_for(".leave_page"))
     if form.base_revision.data != str(held["revision"]):
         return _settings_page(form, status, held, code=409, overtaken=_overtaken(form, held))
-    wanted = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    wanted = _typed_settings(form, held)
     try:
         if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
             return _settings_page(form, status, held, code=422)
@@ -116,14 +116,14 @@ def save() -> Answer:
     except ClusterError as error:
         form.attach([Finding(error.code, error.message, error.remedy)])
         return _settings_page(form, status, held, code=http_status(error))
-    _say_saved(answer, bool(form.peer_id))
+    say_saved(answer, bool(form.peer_id))
     return redirect(url_for(".index"), 303)
 
 
 def _settings_page(
     form: forms.SettingsForm, status: dict[str, Any], held: dict[str, Any], code: int = 200, **extra: Any
 ) -> tuple[str, int]:
-    ports = _ports()
+    ports = pages.ports()
     if not form.own_id:
         form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
     return page("settings", form=form, status=status, held=held, ports=ports, proposal=None, **extra), code
@@ -135,19 +135,14 @@ def _overtaken(form: forms.SettingsForm, held: dict[str, Any]) -> list[tuple[str
     The form is then based on the present revision: saving again is a decision made with open eyes.
     """
     form.base_revision.data = str(held["revision"])
-    typed = form.to_settings(held["settings"]["cluster_id"], held["settings"]["nodes"])
+    typed = _typed_settings(form, held)
     return words.compare(typed, held["settings"])
 
 
-def _say_saved(answer: dict[str, Any], paired: bool) -> None:
-    if not paired:
-        text = _("Saved as revision %(n)s.", n=answer["revision"])
-    elif answer["delivered"]:
-        text = _("Saved as revision %(n)s and in force on both gateways.", n=answer["revision"])
-    else:
-        text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
-                 n=answer["revision"])
-    flash(text, FLASH)
+def _typed_settings(form: forms.SettingsForm, held: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed, with what stands on another page."""
+    present = held["settings"]
+    return {**form.to_settings(present["cluster_id"], present["nodes"]), **network_lists.kept(present)}
 
 
 def _fetch_into(form: forms.SettingsForm, ports: Ports) -> list[Finding]:
@@ -200,7 +195,7 @@ def peer_ports() -> Answer:
     The query may name addresses of this gateway by port: those beside which the others are to stand.
     """
     theirs = call("peer_ports")
-    ports = _ports()
+    ports = pages.ports()
     proposals = forms.match_ports(ports, theirs["ports"], request.args)
     names = {port["name"] for port in ports}
     return jsonify(
@@ -235,7 +230,7 @@ def create_page() -> Answer:
     """Ask for the settings of a new cluster."""
     if _formed():
         return redirect(url_for(".index"))
-    ports = _ports()
+    ports = pages.ports()
     proposal = proposed_port(ports)
     data = {"vip0": {"port": proposal.port}} if proposal else {}
     return _create_page(forms.SettingsForm(formdata=None, data=data), ports)
@@ -247,7 +242,7 @@ def create() -> Answer:
     held = call("settings")
     if held["formed"]:
         return redirect(url_for(".index"))
-    ports = _ports()
+    ports = pages.ports()
     form = forms.SettingsForm()
     form.offer(ports, own_id=held["node_id"])
     if not form.validate_on_submit():
@@ -305,13 +300,13 @@ def join_page() -> Answer:
     """Ask for the other gateway's address and code."""
     if _formed():
         return redirect(url_for(".index"))
-    return _join_page(forms.JoinForm(formdata=None), _ports())
+    return _join_page(forms.JoinForm(formdata=None), pages.ports())
 
 
 @needs("administer")
 def join() -> Answer:
     """Join the other gateway's cluster."""
-    ports = _ports()
+    ports = pages.ports()
     form = forms.JoinForm()
     form.offer(ports)
     if not form.validate_on_submit():
@@ -438,11 +433,6 @@ def resolve_conflict() -> Answer:
 
 
 # ---- shared ----
-
-
-def _ports() -> list[dict[str, Any]]:
-    ports: list[dict[str, Any]] = call("ports")["ports"]
-    return ports
 
 
 def _formed() -> bool:

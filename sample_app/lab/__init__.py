@@ -14,7 +14,7 @@ Everything in it is real (kernel addresses, ARP, processes with their own users)
 from .faults import Faults
 from .forming import form, roles, wait_for_roles
 from .gateway import CommandFailed, Gateway
-from .measure import AddressWatch, ArpWatch, Pinger, Seller, neighbour
+from .measure import AddressWatch, ArpWatch, Pinger, Seller, Sweeper, neighbour
 from .namespace import LabError, Namespace
 from .topology import Lab
 
@@ -29,6 +29,7 @@ __all__ = [
     "Namespace",
     "Pinger",
     "Seller",
+    "Sweeper",
     "form",
     "neighbour",
     "roles",

@@ -165,6 +165,43 @@ class Seller(Watcher):
         return [Sale(*record) for record in self.records()]
 
 
+class Sweeper(Watcher):
+    """A client that sends ICMP echoes to many addresses in turn.
+
+    :param interval_s: time between two echoes to one address, s.
+    """
+
+    def __init__(self, client: Namespace, addresses: Sequence[str], interval_s: float = 0.004) -> None:
+        self.addresses = list(addresses)
+        super().__init__("sweep", client.name, ",".join(addresses), str(interval_s))
+
+    def outages_ms(self, at: float, within_s: float = 3600) -> dict[str, float]:
+        """Return the outage of each address that a fault at ``at`` caused, ms (see :func:`longest_gap_ms`)."""
+        answered: list[list[float]] = [[] for _ in self.addresses]
+        for _number, which, _sent, when in self.records():
+            answered[which].append(when)
+        return {
+            address: longest_gap_ms(times, at, at + within_s)
+            for address, times in zip(self.addresses, answered, strict=True)
+        }
+
+    def wait_for_replies(self, after: float, timeout_s: float = 15) -> None:
+        """Wait until each address has answered an echo sent after ``after``.
+
+        :raises LabError: one did not.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = {which for _number, which, sent, _answered in self.records()[-200 * len(self.addresses) :]
+                     if sent > after}
+            if len(found) == len(self.addresses):
+                return
+            if time.monotonic() > deadline:
+                lacking = [one for which, one in enumerate(self.addresses) if which not in found]
+                raise LabError(f"no answer from {', '.join(lacking[:5])} for {timeout_s:.0f} s")
+            time.sleep(0.05)
+
+
 class AddressWatch(Watcher):
     """Which kernel held which address when, from the kernels' own events, on one clock."""
 

@@ -1,4 +1,4 @@
-"""The programs that watch the lab: ``python -m sample_app.lab.probe ping|arp|addresses|sell ...``.
+"""The programs that watch the lab: ``python -m sample_app.lab.probe ping|sweep|arp|addresses|sell ...``.
 
 Each is a process of its own, so that nothing else in the lab's process delays it. It prints JSON lines with times
 of the monotonic clock (which all processes of the machine share), at most 50 ms after the fact, and ends when its
@@ -80,6 +80,22 @@ class Ping:
             if len(data) >= _ECHO.size and data[0] == self._reply:
                 *_, number, sent = _ECHO.unpack_from(data)
                 records.append([number, round(sent, 6), round(time.monotonic(), 6)])
+
+
+class Sweep(Ping):
+    """Echoes to many addresses in turn. Prints ``[number, which, sent, answered]`` for each answer."""
+
+    def __init__(self, namespace: Namespace, addresses: str, interval_s: float) -> None:
+        self._targets = [(address, 0) for address in addresses.split(",")]
+        super().__init__(namespace, self._targets[0][0], interval_s)
+
+    def turn(self, number: int) -> None:
+        for which, target in enumerate(self._targets):
+            self._target = target
+            super().turn(number * len(self._targets) + which)
+
+    def read(self) -> list[list[Any]]:
+        return [[*divmod(number, len(self._targets)), sent, answered] for number, sent, answered in super().read()]
 
 
 class Arp:
@@ -176,6 +192,7 @@ def _flush(lines: list[str]) -> None:
 def main(arguments: list[str]) -> None:
     programs: dict[str, Callable[..., Watch]] = {
         "ping": lambda namespace, address, interval: Ping(Namespace(namespace), address, float(interval)),
+        "sweep": lambda namespace, addresses, interval: Sweep(Namespace(namespace), addresses, float(interval)),
         "arp": lambda namespace, address, interval: Arp(Namespace(namespace), address, float(interval)),
         "sell": lambda namespace, address, prefix: Sales(Namespace(namespace), address, prefix),
         "addresses": lambda *names: Addresses([Namespace(name) for name in names]),

@@ -52,6 +52,8 @@ class Lab:
     :param sync: how the synchronisation cable runs.
     :param backup: how the backup cable runs; None for no such cable.
     :param app: the gateways' application factory, as ``flask --app`` takes it.
+    :param lans: how many networks with clients there are: on lan0, lan1 and so on; the gateways have own addresses on
+        lan0 only, the client has one in 10.<4 + number>.0.0/16 on each.
     :param postgres: give each gateway a PostgreSQL of its own, prepared; the app has to use it.
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
@@ -70,6 +72,7 @@ class Lab:
         app: str = "sample_app.lab.bare_firmware:create_app",
         keep_files: bool = False,
         postgres: bool = False,
+        lans: int = 1,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
@@ -78,12 +81,16 @@ class Lab:
         self.cables: dict[str, CableKind] = {"lan": "switch", "sync": sync}
         if backup:
             self.cables["backup"] = backup
+        #: The networks with clients, by their cables; lan0's is called lan.
+        self.lans = {"lan": "lan0"} | {f"lan{number}": f"lan{number}" for number in range(1, lans)}
+        self.cables |= dict.fromkeys(self.lans, "switch")
         self.switch = Namespace(f"{self.name}-switch")
         self.client = Namespace(f"{self.name}-client")
         self.router = Namespace(f"{self.name}-router")
         ports = {"lan0": ("10.0.0.{}/24", "fd00:0:0:1::{}/64"), "sync0": ("10.99.0.{}/24",)}
         if backup:
             ports["backup0"] = ("10.98.0.{}/24",)
+        ports |= {port: () for port in self.lans.values() if port not in ports}
         self.a, self.b = (
             Gateway(
                 side, Namespace(f"{self.name}-{side}"), self.directory / side, app,
@@ -143,6 +150,8 @@ class Lab:
                 "link set lo up", "link set lan0 up",
                 f"addr add 10.0.0.{number}/24 dev lan0", f"addr add fd00:0:0:1::{number}/64 dev lan0 nodad",
             )
+        for number, port in enumerate(self.lans.values()):
+            self.client.ip(f"link set {port} up", f"addr add 10.{4 + number}.255.50/16 dev {port}")
         self.directory.mkdir(mode=0o755)
         secret_key = secrets.token_hex(32)
         for gateway in self.gateways:
@@ -161,12 +170,14 @@ class Lab:
         near, far = itertools.count(101), itertools.count(11)
         for cable in self.cables:
             machines = {gateway.name: gateway.namespace for gateway in self.gateways}
+            if cable in self.lans:
+                machines["client"] = self.client
             if cable == "lan":
-                machines |= {"client": self.client, "router": self.router}
+                machines["router"] = self.router
             for name, machine in machines.items():
                 yield (
                     f"link add {cable}-{name} index {next(near)} up master br-{cable} "
-                    f"type veth peer name {cable}0 index {next(far)} netns {machine.name}"
+                    f"type veth peer name {self.lans.get(cable, f'{cable}0')} index {next(far)} netns {machine.name}"
                 )
 
 

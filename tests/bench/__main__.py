@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import data, failover
+from . import data, failover, network
 from .results import Results
 
-BENCHES = {"failover": failover, "data": data}
+BENCHES = {"failover": failover, "data": data, "network": network}
 
 
 def main() -> int:

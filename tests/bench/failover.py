@@ -51,7 +51,8 @@ class Scenario:
 
     def cases(self, contender: Contender) -> list[str]:
         """Return its cases; with data, all but the long ones, in which nothing fails over or should."""
-        concerns = not ((self.ours_only and contender is Keepalived) or (self.takes_long and contender.data))
+        left_out = self.ours_only and issubclass(contender, Keepalived)
+        concerns = not (left_out or (self.takes_long and contender.data))
         return [contender.case(case) for case in self.units] if concerns else []
 
 
@@ -60,7 +61,7 @@ class Scenario:
 
 def _power_off(case: str, heartbeat_ms: int) -> Callable[[Pair], Figures]:
     def measure(pair: Pair) -> Figures:
-        active = _ready(pair, heartbeat_ms)
+        active = ready_pair(pair, heartbeat_ms)
         with _pinging(pair) as pinger:
             at = pair.lab.faults.power_off(active)
             outage_ms = _outage_ms(pinger, at, 1 + 5 * heartbeat_ms / 1000)
@@ -71,7 +72,7 @@ def _power_off(case: str, heartbeat_ms: int) -> Callable[[Pair], Figures]:
 
 
 def _request(pair: Pair) -> Figures:
-    active = _ready(pair)
+    active = ready_pair(pair)
     with _pinging(pair) as pinger:
         at = time.monotonic()
         pair.request(active)
@@ -81,7 +82,7 @@ def _request(pair: Pair) -> Figures:
 
 
 def _sigterm(pair: Pair) -> Figures:
-    active = _ready(pair)
+    active = ready_pair(pair)
     with _pinging(pair) as pinger:
         at = time.monotonic()
         pair.terminate(active)
@@ -91,7 +92,7 @@ def _sigterm(pair: Pair) -> Figures:
 
 
 def _lan_cable(pair: Pair) -> Figures:
-    active = _ready(pair)
+    active = ready_pair(pair)
     with _pinging(pair) as pinger:
         at = pair.lab.faults.pull(active, "lan")
         outage_ms = _outage_ms(pinger, at, 1.5)
@@ -100,7 +101,7 @@ def _lan_cable(pair: Pair) -> Figures:
 
 
 def _kill9(pair: Pair) -> Figures:
-    active = _ready(pair)
+    active = ready_pair(pair)
     with _pinging(pair) as pinger, _watching_holders(pair) as two_holders_ms:
         at = time.monotonic()
         pair.kill(active)
@@ -111,7 +112,7 @@ def _kill9(pair: Pair) -> Figures:
 
 
 def _frozen(pair: Pair) -> Figures:
-    active = _ready(pair)
+    active = ready_pair(pair)
     with _pinging(pair) as pinger, _watching_holders(pair) as two_holders_ms:
         at = time.monotonic()
         pair.freeze(active)
@@ -122,7 +123,7 @@ def _frozen(pair: Pair) -> Figures:
 
 
 def _loss(pair: Pair) -> Figures:
-    _ready(pair)
+    ready_pair(pair)
     with _counting_moves(pair) as moves:
         since = pair.lab.faults.loss(20)
         try:
@@ -133,14 +134,14 @@ def _loss(pair: Pair) -> Figures:
 
 
 def _busy(pair: Pair) -> Figures:
-    _ready(pair)
+    ready_pair(pair)
     with _counting_moves(pair) as moves, pair.lab.faults.busy_for(loops=4) as since:
         time.sleep(30)
         return {"busy_failovers": moves(since)}
 
 
-def _agent_load(pair: Pair) -> Figures:
-    _ready(pair)
+def agent_load(pair: Pair) -> Figures:
+    ready_pair(pair)
     time.sleep(5)  # What a fail-over has left to do is not the agent's pace.
     began, before = time.monotonic(), [_processor_s(gateway) for gateway in pair.lab.gateways]
     time.sleep(60)
@@ -160,7 +161,7 @@ SCENARIOS = (
     Scenario({"frozen": "ms", "frozen_two_holders": "ms"}, _frozen),
     Scenario({"loss20_failovers": "count"}, _loss, takes_long=True),
     Scenario({"busy_failovers": "count"}, _busy, takes_long=True),
-    Scenario({"agent_cpu_percent": "%", "agent_rss_mb": "MB"}, _agent_load, takes_long=True, ours_only=True),
+    Scenario({"agent_cpu_percent": "%", "agent_rss_mb": "MB"}, agent_load, takes_long=True, ours_only=True),
     Scenario({"lan_cable": "ms"}, _lan_cable, fresh=True),
     Scenario({"poweroff_direct_100ms": "ms"}, _power_off("poweroff_direct_100ms", 100), sync="direct"),
     Scenario({"poweroff_switch_1s": "ms"}, _power_off("poweroff_switch_1s", 1000), heartbeat_ms=1000),
@@ -168,23 +169,36 @@ SCENARIOS = (
 
 CONTENDERS: tuple[Contender, ...] = (Ours, OursWithData, Keepalived)
 
-#: Every case with its unit, ours first.
-UNITS = {
-    contender.case(case): unit
-    for contender in CONTENDERS for scenario in SCENARIOS for case, unit in scenario.units.items()
-    if contender.case(case) in scenario.cases(contender)
-}
+
+def units_of(contenders: Sequence[Contender], scenarios: Sequence[Scenario]) -> dict[str, str]:
+    """Return every case with its unit, ours first."""
+    return {
+        contender.case(case): unit
+        for contender in contenders for scenario in scenarios for case, unit in scenario.units.items()
+        if contender.case(case) in scenario.cases(contender)
+    }
+
+
+UNITS = units_of(CONTENDERS, SCENARIOS)
 
 
 def measure(results: Results, cases: Sequence[str], runs: int, long_runs: int) -> None:
     """Run what is missing of the wanted cases, the contenders in turn."""
+    measure_each(CONTENDERS, SCENARIOS, results, cases, runs, long_runs)
+
+
+def measure_each(
+    contenders: Sequence[Contender], scenarios: Sequence[Scenario], results: Results, cases: Sequence[str],
+    runs: int, long_runs: int,
+) -> None:
+    """Run what is missing of the wanted cases of some scenarios, the contenders in turn."""
     with contextlib.ExitStack() as stack:
-        stages = {contender: stack.enter_context(contextlib.closing(_Stage(contender))) for contender in CONTENDERS}
-        for scenario in SCENARIOS:
-            wanted = {contender: set(scenario.cases(contender)) & set(cases) for contender in CONTENDERS}
+        stages = {contender: stack.enter_context(contextlib.closing(_Stage(contender))) for contender in contenders}
+        for scenario in scenarios:
+            wanted = {contender: set(scenario.cases(contender)) & set(cases) for contender in contenders}
             for run in range(min(runs, long_runs) if scenario.takes_long else runs):
                 # Whoever goes first in one run goes last in the next.
-                for contender in CONTENDERS if run % 2 == 0 else reversed(CONTENDERS):
+                for contender in contenders if run % 2 == 0 else reversed(contenders):
                     if any(results.count(case) <= run for case in wanted[contender]):
                         stages[contender].run(scenario, results)
 
@@ -227,7 +241,7 @@ class _Stage:
 # What the scenarios share
 
 
-def _ready(pair: Pair, heartbeat_ms: int = 100) -> Gateway:
+def ready_pair(pair: Pair, heartbeat_ms: int = 100) -> Gateway:
     """Wait for a pair in order, then for a random part of a heartbeat: a fault knows no phase."""
     active = pair.ready()
     time.sleep(random.uniform(0, heartbeat_ms / 1000))

@@ -59,6 +59,8 @@ class Ours:
     """Two gateways with our agent, formed with the command line."""
 
     data = False
+    #: How many networks with clients its lab has.
+    lans = 1
 
     def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
         self.lab = lab
@@ -123,6 +125,7 @@ class Keepalived:
     """
 
     data = False
+    lans = 1
 
     def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
         if shutil.which("keepalived") is None:
@@ -210,8 +213,13 @@ class Keepalived:
                 virtual_ipaddress {{
                     {self.lab.virtual_ip}/24 dev lan0
                 }}
+                {self._more()}
             }}
         """
+
+    def _more(self) -> str:
+        """Return more lines of its instance."""
+        return ""
 
 
 Contender = type[Ours] | type[OursWithData] | type[Keepalived]
@@ -224,5 +232,5 @@ def running(contender: Contender, sync: CableKind, heartbeat_ms: int) -> Iterato
     Both cables run the same way: a direct backup cable would tell of a power-off by its carrier at once.
     """
     firmware = {"app": APP, "postgres": True} if contender.data else {}
-    with Lab(sync=sync, backup=sync, **firmware) as lab:  # type: ignore[arg-type]
+    with Lab(sync=sync, backup=sync, lans=contender.lans, **firmware) as lab:  # type: ignore[arg-type]
         yield contender(lab, heartbeat_ms)

@@ -18,6 +18,8 @@ FOLLOWING = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False,
 class Link:
     """A replicator that notes what it is asked."""
 
+    shared = True
+
     def __init__(self, waiting: int) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.waiting = waiting

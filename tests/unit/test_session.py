@@ -10,6 +10,7 @@ import pytest
 
 from flask_hsmx_cluster.agent import session as session_module
 from flask_hsmx_cluster.agent import transport as transport_module
+from flask_hsmx_cluster.agent.announcer import Announcer
 from flask_hsmx_cluster.agent.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
 from flask_hsmx_cluster.agent.frames import PortFrames
@@ -59,18 +60,18 @@ def core_at(now: float) -> Core:
 
 def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     anything: Any = SimpleNamespace(
-        send=lambda frame: True, hold=lambda: None, release=lambda: None, record=lambda *words: None,
-        do=lambda job: None, addresses=[], encode=lambda *words: b"",
+        send=lambda *frame: True, hold=lambda: None, renew=lambda: None, keys=frozenset(), release=lambda: None,
+        record=lambda *words: None, do=lambda job: None, addresses=[], encode=lambda *words: b"",
     )  # fmt: skip
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(
         anything, core, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2}, references,
-        lambda result: None, DatabaseHand(None),
+        lambda result: None, DatabaseHand(None), Announcer(anything), lambda on: None,
     )  # fmt: skip
 
 
 def frames(references: int = 0) -> dict[str, PortFrames]:
-    return {"lan0": PortFrames([Frames((b"announcement",), b"probe")], [b"reference"] * references)}
+    return {"lan0": PortFrames([Frames((b"announcement",), b"probe")], [b"probe"], [b"reference"] * references)}
 
 
 def tick(session: Session, clock: Clock, seconds: int) -> None:

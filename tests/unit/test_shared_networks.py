@@ -110,8 +110,8 @@ def test_good_ones_have_no_findings() -> None:
 
 
 def test_an_address_is_entered_once() -> None:
-    others = (alias("10.0.0.7/24"), alias("10.20.0.1/32", "lan0.100"), alias("10.0.0.100/32"))
-    twice = replace(FULL, aliases=(PRINTER, *others))
+    more = (alias("10.0.0.7/24"), alias("10.20.0.1/32", "lan0.100"), alias("10.0.0.100/32"))
+    twice = replace(FULL, aliases=(PRINTER, *more))
     assert found(twice) == dict.fromkeys((f"aliases.{at}.address" for at in (1, 2, 3)), "duplicate")
 
 

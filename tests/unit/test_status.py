@@ -34,7 +34,7 @@ def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = Tr
 
 def session_of(core: Core) -> Any:
     return SimpleNamespace(
-        core=core, clone_at=float("-inf"), mended=0,
+        core=core, clone_at=float("-inf"), mended=0, missing=(), lease=SimpleNamespace(route_problem=""),
         database=SimpleNamespace(follower={**FOLLOWER, "wal_status": "reserved"}),
         membership=SimpleNamespace(settings=SimpleNamespace(virtual_ips=[])), codec=SimpleNamespace(counters={}),
         renewal_slowest_s=0.0, udp={},

@@ -1,0 +1,108 @@
+"""The forms of *IP aliases and networks*."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wtforms import Field, HiddenField, StringField, TextAreaField
+
+from .. import network_lists
+from ..errors import ChecksFailed, Finding
+from ..translate import gettext as _
+from .form_fields import PortField, Ports, clean
+from .forms import ClusterForm
+
+
+class _NetworkForm(ClusterForm):
+    """Base: the revision that the page showed, and a port."""
+
+    base_revision = HiddenField(default="0")
+    port = PortField()
+
+    #: Key of the settings that it adds to.
+    key = ""
+    #: Name of the field that a finding without a better one is shown beside.
+    first = "address"
+
+    def offer(self, ports: Ports) -> None:
+        """Say which ports there are. One that only the other gateway has is taken, too."""
+        self.port.suggest(ports)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what was typed as rows of the settings.
+
+        :raises ValueError: says in words what is wrong.
+        :raises ChecksFailed: the same, for many lines.
+        """
+        raise NotImplementedError
+
+    def typed(self) -> list[dict[str, Any]] | None:
+        """Return the rows, or None with what is wrong attached."""
+        try:
+            return self.rows()
+        except ChecksFailed as error:
+            self.attach(error.findings)
+        except ValueError as error:
+            self.attach([Finding("malformed", str(error), field=self.first)])
+        return None
+
+    def _field(self, path: list[str]) -> Field | None:
+        if path[0] in self:
+            return self[path[0]]
+        if path[0] == self.key:
+            return self[path[-1]] if path[-1] in self else self[self.first]
+        return None
+
+
+class NetworkForm(_NetworkForm):
+    """Add a subscriber network."""
+
+    address = StringField(filters=[clean])
+    name = StringField(filters=[clean])
+    key = "networks"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [network_lists.network(self.address.data, self.port.data, self.name.data)]
+
+
+class AliasForm(_NetworkForm):
+    """Add an IP alias."""
+
+    address = StringField(filters=[clean])
+    note = StringField(filters=[clean])
+    key = "aliases"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [network_lists.alias(self.address.data, self.port.data, self.note.data)]
+
+
+class AliasListForm(_NetworkForm):
+    """Add many IP aliases."""
+
+    lines = TextAreaField()
+    key, first = "aliases", "lines"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return network_lists.aliases(self.lines.data or "", self.port.data or "")
+
+
+class RouteForm(_NetworkForm):
+    """Add a route."""
+
+    destination = StringField(filters=[clean])
+    via = StringField(filters=[clean])
+    key, first = "routes", "destination"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [network_lists.route(self.destination.data, self.via.data, self.port.data or "")]
+
+
+class RemoveForm(ClusterForm):
+    """Remove what is ticked."""
+
+    base_revision = HiddenField(default="0")
+
+
+def title(key: str) -> str:
+    """Return what people call a kind of entry."""
+    return {"networks": _("Network"), "aliases": _("IP alias"), "routes": _("Route")}[key]
