@@ -58,7 +58,7 @@ def add_network(kind: str) -> Answer:
         return _networks_page(held, 422, **{kind: form})
     try:
         wanted = network_lists.added(held["settings"], form.key, rows)
-        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: pages.ports()()})):
+        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: pages.ports()})):
             return _networks_page(held, 422, **{kind: form})
         answer = call("propose", settings=wanted, base_revision=held["revision"])
     except AgentUnavailable:
