@@ -1,7 +1,7 @@
 """Who may come in: the other gateway from its link addresses, by TLS with pinned certificates; nobody else.
 
 One block at the head of ``pg_hba.conf`` is ours. PostgreSQL takes the first line that matches, so nothing that
-stands below it can open what it closes, and it closes nothing but our two roles.
+stands below it can open what it closes, and it closes nothing but our roles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ..errors import RequestRefused
 from .database import CONNECT_TIMEOUT_S, Connection, DatabaseFailure, failures, one
-from .names import AGENT_ROLE, PEER_ROLE, PUBLICATION, PUBLICATION_BULK, PUBLICATION_ROWS
+from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE, PUBLICATION, PUBLICATION_BULK, PUBLICATION_ROWS
 from .server_files import data_file, read_file, write_file
 
 #: The other gateway's certificate, in the data directory.
@@ -168,7 +168,7 @@ def _rules(database: str, allowed: Sequence[Address]) -> Iterator[_Rule]:
     yield _Rule("local", (database,), AGENT_ROLE, "", "scram-sha-256")
     for address in allowed:
         yield _Rule("hostssl", (database,), PEER_ROLE, str(address), "scram-sha-256")
-    for role in (AGENT_ROLE, PEER_ROLE):
+    for role in (AGENT_ROLE, PEER_ROLE, APPLY_ROLE):
         yield _Rule("local", every, role, "", "reject")
         yield _Rule("host", every, role, "all", "reject")
 
@@ -256,6 +256,30 @@ def grant_shared(connection: Connection) -> None:
                 sql.SQL("") if whole else some, sql.Identifier(schema, table), peer))
 
 
+def give_to_apply_role(connection: Connection, subscription: str) -> None:
+    """Let a subscription, in the transaction that makes it, be of a role that may write shared tables and nothing else.
+
+    PostgreSQL 15 lets only a superuser own one at that moment; nobody sees that the role is one meanwhile.
+
+    :raises DatabaseFailure: there is no such role.
+    """
+    role = sql.Identifier(APPLY_ROLE)
+    with failures("The subscription cannot be given to the role that applies"):
+        _grant_apply(connection)
+        connection.execute(sql.SQL("ALTER ROLE {} SUPERUSER").format(role))
+        connection.execute(sql.SQL("ALTER SUBSCRIPTION {} OWNER TO {}").format(sql.Identifier(subscription), role))
+        connection.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(role))
+
+
+def _grant_apply(connection: Connection) -> None:
+    """Grant what applying needs on shared tables, their partitions, and the sequences of columns that do not travel."""
+    role, publications = sql.Identifier(APPLY_ROLE), [PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK]
+    for kind, schema, name in connection.execute(_APPLIED, (publications, APPLY_ROLE)).fetchall():
+        rights = "USAGE ON SEQUENCE" if kind == "S" else "SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLE"
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
+        connection.execute(sql.SQL("GRANT {} {} TO {}").format(sql.SQL(rights), sql.Identifier(schema, name), role))
+
+
 def pin_certificate(connection: Connection, pem: str) -> str:
     """Keep the other gateway's certificate where the server finds it, and return the path for ``sslrootcert``.
 
@@ -281,6 +305,24 @@ def peer_dsn(addresses: Sequence[str], port: int, database: str, password: str, 
         connect_timeout=CONNECT_TIMEOUT_S, tcp_user_timeout=CONNECT_TIMEOUT_S * 1000,
         sslmode="verify-ca", sslrootcert=certificate, channel_binding="require",
     )
+
+
+#: What an apply worker writes to, or draws numbers from, and has no right to yet.
+_APPLIED = """
+    WITH published AS (
+        SELECT DISTINCT format('%%I.%%I', schemaname, tablename)::regclass AS root
+        FROM pg_publication_tables WHERE pubname = ANY(%s)),
+    tables AS (SELECT root AS oid FROM published UNION SELECT relid FROM published, pg_partition_tree(root)),
+    wanted AS (
+        SELECT oid FROM tables UNION
+        SELECT d.refobjid FROM tables t JOIN pg_attrdef a ON a.adrelid = t.oid
+        JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
+            AND d.refclassid = 'pg_class'::regclass)
+    SELECT c.relkind, n.nspname, c.relname FROM wanted JOIN pg_class c USING (oid)
+    JOIN pg_namespace n ON n.oid = c.relnamespace, (SELECT %s AS name) AS role
+    WHERE CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(role.name, c.oid, 'USAGE')
+        ELSE NOT has_table_privilege(role.name, c.oid, 'TRUNCATE') END AND c.relkind IN ('r', 'p', 'S')
+"""
 
 
 def _one_certificate(pem: str) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from .access import give_to_apply_role
 from .database import Connection, failures, one, table
 from .names import (
     FIRST_COPY,
@@ -160,13 +161,15 @@ def subscribe(
     :param enabled: False: the subscriptions are there, but do not stream yet.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
-    with failures("The other gateway's changes cannot be subscribed to"):
+    # From PostgreSQL 16 on rows are applied with the rights of each table's owner, unless told otherwise.
+    as_owner = ", run_as_owner = true" if connection.info.server_version >= 160000 else ""
+    with failures("The other gateway's changes cannot be subscribed to"), connection.transaction():
         for name in subscriptions(scope):
             connection.execute(
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    "copy_data = {}, enabled = {}, synchronous_commit = {})"
+                    f"copy_data = {{}}, enabled = {{}}, synchronous_commit = {{}}{as_owner})"
                 ).format(
                     sql.Identifier(name),
                     sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
@@ -177,6 +180,7 @@ def subscribe(
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
             )
+            give_to_apply_role(connection, name)
 
 
 def copied(connection: Connection, conninfo: str) -> None:

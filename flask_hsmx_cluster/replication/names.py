@@ -21,6 +21,8 @@ FIRST_COPY = "hsmx_cluster_copy"
 NOBODY = "hsmx_cluster_nobody"
 AGENT_ROLE = "hsmx_cluster_agent"
 PEER_ROLE = "hsmx_cluster_peer"
+#: Owns the subscriptions: apply workers have its rights.
+APPLY_ROLE = "hsmx_cluster_apply"
 
 
 def slot_name(consumer: str, bulk: bool = False) -> str:

@@ -22,7 +22,7 @@ from ..errors import ChecksFailed
 from .access import Address, checked_addresses, checked_database, present_access, set_password, write_access
 from .credentials import Credentials
 from .database import CONNECT_TIMEOUT_S, Connection, DatabaseFailure, failures, one
-from .names import AGENT_ROLE, PEER_ROLE
+from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE
 from .requirements import (
     SERVER_CERTIFICATE,
     SERVER_KEY,
@@ -42,6 +42,8 @@ RELOAD_TIMEOUT_S = 5.0
 _ROLES = {
     AGENT_ROLE: "LOGIN SUPERUSER",
     PEER_ROLE: "LOGIN REPLICATION NOSUPERUSER NOCREATEROLE NOCREATEDB",
+    # A worker has to log in, and refuses tables with row security to whom it applies. Clients are let in by nothing.
+    APPLY_ROLE: "LOGIN BYPASSRLS NOREPLICATION NOSUPERUSER NOCREATEROLE NOCREATEDB",
 }
 
 
@@ -90,7 +92,7 @@ def prepare(
     changes: list[Change] = []
     certificate = _certificate(connection, changes)
     restart = _settings(connection, addresses, changes)
-    _roles(connection, changes)
+    make_roles(connection, changes)
     if write_access(connection, present_access(connection) or ()):
         changes.append(Change("pg_hba.conf", "", f"{AGENT_ROLE} by the Unix socket only, "
                               f"{PEER_ROLE} from no address until the gateways are paired"))
@@ -178,10 +180,13 @@ def _reloaded(connection: Connection, wanted: Sequence[Setting]) -> dict[str, st
 # ---- roles ----
 
 
-def _roles(connection: Connection, changes: list[Change]) -> None:
+def make_roles(connection: Connection, changes: list[Change]) -> None:
+    """Make the cluster's roles, or give them the rights that they need."""
     right = {
         AGENT_ROLE: "rolcanlogin AND rolsuper",
         PEER_ROLE: "rolcanlogin AND rolreplication AND NOT (rolsuper OR rolcreaterole OR rolcreatedb)",
+        APPLY_ROLE: "rolcanlogin AND rolbypassrls "
+        "AND NOT (rolsuper OR rolreplication OR rolcreaterole OR rolcreatedb)",
     }
     for role, attributes in _ROLES.items():
         with failures(f"The role {role} cannot be made"):

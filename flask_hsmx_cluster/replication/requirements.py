@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from ..errors import Finding
 from .access import Address, present_access
 from .database import Connection, failures, one
-from .names import AGENT_ROLE, PEER_ROLE, SCHEMA
+from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE, SCHEMA
 
 LEAST_VERSION = 15
 PREPARE = "Run `flask cluster database prepare` as root on this gateway."
@@ -168,15 +168,19 @@ def _settings(connection: Connection) -> Iterator[Finding]:
 
 def _roles(connection: Connection) -> Iterator[Finding]:
     with failures("PostgreSQL's roles cannot be read"):
-        roles = {name: (superuser, replication, more) for name, superuser, replication, more in connection.execute(
-            "SELECT rolname, rolsuper, rolreplication, rolcreaterole OR rolcreatedb OR rolbypassrls FROM pg_roles "
-            "WHERE rolname = ANY(%s) AND rolcanlogin", ([AGENT_ROLE, PEER_ROLE],))}
-    if not roles.get(AGENT_ROLE, (False,))[0]:
+        roles = {name: rights for name, *rights in connection.execute(
+            "SELECT rolname, rolsuper, rolreplication, rolbypassrls, rolcreaterole OR rolcreatedb FROM pg_roles "
+            "WHERE rolname = ANY(%s) AND rolcanlogin", ([AGENT_ROLE, PEER_ROLE, APPLY_ROLE],))}
+    if not roles.get(AGENT_ROLE, [False])[0]:
         yield Finding("database_role", f"There is no superuser {AGENT_ROLE}.", PREPARE)
-    if PEER_ROLE not in roles:
-        yield Finding("database_role", f"There is no role {PEER_ROLE}.", PREPARE)
-    elif roles[PEER_ROLE] != (False, True, False):
-        yield Finding("database_role", f"The role {PEER_ROLE} may do more, or less, than replicate.", PREPARE)
+    for role, purpose, rights in (
+        (PEER_ROLE, "replicate", [False, True, False, False]),
+        (APPLY_ROLE, "apply what the other gateway has written", [False, False, True, False]),
+    ):
+        if role not in roles:
+            yield Finding("database_role", f"There is no role {role}.", PREPARE)
+        elif roles[role] != rights:
+            yield Finding("database_role", f"The role {role} may do more, or less, than {purpose}.", PREPARE)
 
 
 def _access(connection: Connection) -> Iterator[Finding]:
@@ -234,7 +238,7 @@ def _table(connection: Connection, schema: str, table: str) -> Iterator[Finding]
             yield Finding("table_identity", f"{leaf} has no primary key: once shared, UPDATE and DELETE would fail.",
                           f"Add a primary key, or: ALTER TABLE {leaf} REPLICA IDENTITY FULL")
     for leaf, trigger in connection.execute(_TRIGGERS, (oid, SCHEMA)):
-        yield Finding("table_trigger", f"On the passive gateway {leaf}'s trigger {trigger} would run as a superuser.",
+        yield Finding("table_trigger", f"On the passive gateway {leaf}'s trigger {trigger} would run too.",
                       f"ALTER TABLE {leaf} ENABLE TRIGGER {trigger} makes it run where rows are written only.")
 
 

@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from flask_hsmx_cluster.replication import channel, promotion, schema
 from flask_hsmx_cluster.replication.database import Connection, connect, one
+from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import QuarantinedRow, rows
 from flask_hsmx_cluster.replication.rejoin import Gateways, Rejoined, rejoin
@@ -79,6 +80,7 @@ class TwoGateways:
         self.term = 1
         for own, other in ((self.a, self.b), (self.b, self.a)):
             own.connection.execute(tables.encode())
+            make_roles(own.connection, [])
             schema.install(own.connection, own.id, other.id)
             channel.publish(own.connection, scope)
             for statement in mirror_trigger_sql(scope):

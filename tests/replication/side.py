@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flask_hsmx_cluster.replication import channel, guard, promotion, schema, synchrony
 from flask_hsmx_cluster.replication.database import Connection, connect, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.scope import Scope, mirror_trigger_sql
 from flask_hsmx_cluster.replication.sequences import Sequences
@@ -54,6 +55,7 @@ class Side:
         """Do what a replicator does that is told its set-up, also after the server was restarted."""
         self.connection = connect(self.server.dsn, quiet=True)
         self.promoter = connect(self.server.dsn, quiet=True)
+        make_roles(self.connection, [])
         schema.install(self.connection, self.node_id, self.peer_id)
         channel.publish(self.connection, self.scope)
         for statement in mirror_trigger_sql(self.scope):

@@ -39,7 +39,7 @@ from flask_hsmx_cluster.replication.access import (
 )
 from flask_hsmx_cluster.replication.credentials import Credentials
 from flask_hsmx_cluster.replication.database import DatabaseFailure
-from flask_hsmx_cluster.replication.names import AGENT_ROLE, PEER_ROLE, PUBLICATION
+from flask_hsmx_cluster.replication.names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE, PUBLICATION
 from flask_hsmx_cluster.replication.prepare import Preparation, new_certificate, prepare
 from flask_hsmx_cluster.replication.requirements import check
 from sample_app.lab.postgres import PostgresServer, free_port
@@ -197,13 +197,15 @@ def test_preparing_mends_what_was_broken_and_keeps_the_peers_addresses(
     ready: Ready, open_to_peer: psycopg.Connection[Any]
 ) -> None:
     with ready.server.connect() as connection:
-        connection.execute(f"ALTER ROLE {PEER_ROLE} SUPERUSER")
+        for role in (PEER_ROLE, APPLY_ROLE):
+            connection.execute(f"ALTER ROLE {role} SUPERUSER")
         connection.execute("ALTER SYSTEM SET wal_sender_timeout = 0")
         connection.execute("SELECT pg_reload_conf()")
         assert eventually(lambda: connection.execute("SHOW wal_sender_timeout").fetchone() == ("0",))
         assert {finding.key for finding in check(connection)} == {"database_role", "database_setting"}
         done = prepare(connection, LINKS, ready.credentials)
-        assert {change.what for change in done.changes} == {f"role {PEER_ROLE}", "wal_sender_timeout"}
+        mended = {f"role {PEER_ROLE}", f"role {APPLY_ROLE}", "wal_sender_timeout"}
+        assert {change.what for change in done.changes} == mended
         assert present_access(connection) == checked_addresses(PEER)
         assert check(connection) == []
 
@@ -250,6 +252,12 @@ def test_the_agents_role_comes_in_by_the_unix_socket_only(ready: Ready) -> None:
         assert "pg_hba.conf rejects connection" in why
     assert "pg_hba.conf rejects connection" in refused(ready.credentials.dsn, dbname="postgres")
     assert "password authentication failed" in refused(ready.credentials.dsn, password="guessed")
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_nobody_comes_in_as_the_role_that_applies(ready: Ready, host: str) -> None:
+    where = {"host": host} if host else {}
+    assert "pg_hba.conf rejects connection" in refused(ready.credentials.dsn, user=APPLY_ROLE, **where)
 
 
 def test_the_peer_comes_in_with_tls_from_its_address(
