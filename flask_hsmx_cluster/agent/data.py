@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
 from ..replication.layout import Layout
 from ..replication.scope import MAX_TABLES, Scope
@@ -29,7 +30,9 @@ SET_UP_EVERY_S = 2.0
 TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 CHECK_EVERY_S = 60.0
-COMPARE_EVERY_S = 10.0
+COMPARE_EVERY_S = 1.0
+#: The other gateway is asked for its facts this often, s; alarms are told to it at once.
+FACTS_EVERY_S = 10.0
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -61,8 +64,10 @@ class DataSide:
         self._unseen: ClusterError | None = None
         self._scope = Scope.from_json(cluster.config.scope) if cluster.config.scope else Scope(())
         self._checks = DataChecks(cluster, link, lambda: self._scope)
+        self._facts_at = float("-inf")
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
+        exchange.handle("data_alarms", self._on_alarms)
         exchange.handle("data_verify", lambda _sender, _arguments: self._link.ask("verify"))
         exchange.handle("data_look", lambda _sender, _arguments: self._link.ask("look"))
         exchange.handle("data_make", self._make)
@@ -261,10 +266,16 @@ class DataSide:
         return "; ".join(filter(None, words)) or "in order"
 
     def compare(self) -> str:
-        """Ask the other gateway what it shares and what troubles it; its database may be another one by now, too."""
+        """Tell the other gateway what troubles this one, and ask what it shares: it may be upgraded, or a new one."""
         if self._in_force is None or self._in_force["peer"] is None:
             return "no other gateway"
         try:
+            if (alarms := self._checks.own_alarms()) != self._checks.last_told:
+                self._checks.last_told = alarms
+                self._exchange.ask("data_alarms", 3.0, alarms=alarms)
+            if (now := boot_time_s()) - self._facts_at < FACTS_EVERY_S:
+                return "compared"
+            self._facts_at = now
             facts = checked_facts(self._exchange.ask("data_facts", 3.0))
         except PeerUnavailable as error:
             self._checks.peer_silent()
@@ -379,6 +390,14 @@ class DataSide:
                 "This gateway's database has not been prepared.", "Run `flask cluster database prepare` on it."
             )
         return found
+
+    def _on_alarms(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            told = [_alarm(one) for one in arguments["alarms"][:8]]
+        except (KeyError, TypeError):
+            raise RequestRefused("The alarms cannot be read.", "Are both gateways up to date?") from None
+        self._checks.peer_troubled(told)
+        return {}
 
     def _fork(self) -> dict[str, Any]:
         role = self._cluster.role()
