@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..errors import ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
 from ..replication.layout import Layout
 from ..replication.scope import MAX_TABLES, Scope
+from ..settings import Settings
 from . import preflight_data
 from .cluster import Cluster
 from .data_checks import DataChecks
@@ -293,18 +294,25 @@ class DataSide:
 
     # -- before a cluster is formed ----------------------------------------------------------------------------
 
-    def survey(self, addresses: Sequence[str]) -> DatabaseFacts | None:
+    def survey(self, settings: Settings) -> DatabaseFacts | None:
         """Return what this gateway's database is; None if it is not shared. A failure is one of its findings.
 
-        :param addresses: own ones on the links.
+        :param settings: which tell over what addresses it shall be reached.
         """
         if not self.notice():
             return None
+        node_id = self._cluster.node_id
+        links = [link for link in settings.links if link.kind in ("sync", "backup") and node_id in link.ends]
         try:
-            told = self._ask_unformed("survey", listen=list(addresses))
+            told = self._ask_unformed("survey", listen=[str(link.ends[node_id].address.ip) for link in links])
             return DatabaseFacts.from_dict(told)
         except ClusterError as error:
             return preflight_data.unknown(error)
+
+    def preflight(self, settings: Settings) -> list[Finding]:
+        """Return what keeps this gateway's database from being shared."""
+        side = preflight_data.Side(self._cluster.config.node_name, self.survey(settings))
+        return list(preflight_data.check_own(side))
 
     def layouts(self, names: Sequence[str]) -> dict[str, Layout]:
         """Return how some shared tables look here, by name.
