@@ -104,7 +104,10 @@ class Joining:
                     talk.ask("abort", tries=1)
                 raise ChecksFailed(report.findings)
             self._agree(talk, settings, host, port)
-            return {"settings": to_dict(settings), "peer": creator.name}
+            for finding in report.findings:  # warnings: what stops nothing is said all the same
+                cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
+            warnings = [finding.as_dict() for finding in report.findings]
+            return {"settings": to_dict(settings), "peer": creator.name, "findings": warnings}
 
     def finish(self) -> str:
         """Find out whether an agreed join is in force on the other gateway, and follow; a periodic job."""
