@@ -269,6 +269,7 @@ class DataSide:
     def compare(self) -> str:
         """Tell the other gateway what troubles this one, and ask what it shares: it may be upgraded, or a new one."""
         if self._in_force is None or self._in_force["peer"] is None:
+            self._checks.peer_silent(gone=True)
             return "no other gateway"
         try:
             if (alarms := self._checks.own_alarms()) != self._checks.last_told:

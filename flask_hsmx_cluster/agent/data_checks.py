@@ -124,7 +124,9 @@ class DataChecks:
         self._shown = shown
         following = shown["following"]
         under_way = bool(following["under_way"])
-        if following.get("error") and not under_way:
+        if role != "passive":
+            self._trouble = None  # what kept it from following is a passive gateway's matter
+        elif following.get("error") and not under_way:
             since = self._trouble.since if self._trouble else now
             self._trouble = _Trouble(following["error"], following.get("remedy", ""), since)
         elif not under_way:
@@ -151,9 +153,14 @@ class DataChecks:
             for one in alarms
         ]
 
-    def peer_silent(self) -> None:
-        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is."""
+    def peer_silent(self, gone: bool = False) -> None:
+        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is.
+
+        :param gone: it has left the cluster.
+        """
         self._told = []
+        if gone:
+            self._differ = None
 
     # -- what is shown ----------------------------------------------------------------------------------------
 
@@ -175,13 +182,15 @@ class DataChecks:
         return [one.as_dict(now) for one in list(self._showing.values())]
 
     def own_alarms(self) -> list[dict[str, Any]]:
-        """Return what the other gateway's page shows, too."""
+        """Return what the other gateway's page shows, too: what it does not know by itself."""
         keys = ("key", "severity", "text", "remedy")
-        return [{key: one[key] for key in keys} for one in self.alarms() if not one["key"].startswith("peer_")][:8]
+        own = [one for one in self.alarms() if not one["key"].startswith("peer_") and one["key"] != "scopes_differ"]
+        return [{key: one[key] for key in keys} for one in own][:8]
 
     def forget(self) -> None:
         """This gateway has left its cluster."""
-        self._shown, self._trouble, self._differ, self._told = {}, None, None, []
+        self._shown, self._trouble = {}, None
+        self.peer_silent(gone=True)
         self._showing.clear()
 
     def _present(self, problem: tuple[str, str] | None) -> Iterator[Showing]:

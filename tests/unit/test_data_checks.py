@@ -210,6 +210,10 @@ def test_a_gateway_that_cannot_begin_to_follow_says_why(gateway: Gateway) -> Non
         gateway.tend()
     alarm = gateway.alarms()["not_following"]
     assert MISSING["text"] in alarm["text"] and alarm["remedy"] == MISSING["remedy"]
+    gateway.role = "active"
+    gateway.tend()
+    assert gateway.alarms() == {}, "it has taken over: it follows nobody"
+    gateway.role = "passive"
     gateway.link.following = {"under_way": False, "error": "", "step": ""}
     gateway.tend()
     assert gateway.alarms() == {}
@@ -265,6 +269,7 @@ def test_declarations_that_differ_name_tables_and_the_gateway_to_upgrade(
     gateway.tend()
     alarm = gateway.alarms()["scopes_differ"]
     assert "only gw-a shares bill" in alarm["text"] and alarm["remedy"].startswith(says)
+    assert gateway.handlers["data_facts"]("", {})["alarms"] == [], "the other gateway sees that by itself"
     gateway.told["scope"] = SCOPE.digests()
     gateway.tend(int(FACTS_EVERY_S))
     gateway.side.compare()
