@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..errors import ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
 from ..replication.layout import Layout
 from ..replication.scope import MAX_TABLES, Scope
+from ..settings import Settings
 from . import preflight_data
 from .cluster import Cluster
 from .data_checks import DataChecks
@@ -32,7 +33,9 @@ SET_UP_EVERY_S = 2.0
 TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 CHECK_EVERY_S = 60.0
-COMPARE_EVERY_S = 10.0
+COMPARE_EVERY_S = 1.0
+#: The other gateway is asked for its facts this often, s; alarms are told to it at once.
+FACTS_EVERY_S = 10.0
 #: A hand-over refuses writes only after the other gateway has confirmed one within this time, s.
 REHEARSED_S = 0.1
 #: It is given this long to do so, s; each single write is waited for this long.
@@ -70,9 +73,11 @@ class DataSide:
         self._unseen: ClusterError | None = None
         self._scope = Scope.from_json(cluster.config.scope) if cluster.config.scope else Scope(())
         self._checks = DataChecks(cluster, link, lambda: self._scope)
+        self._facts_at = float("-inf")
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
+        exchange.handle("data_alarms", self._on_alarms)
         exchange.handle("data_fork", lambda _sender, _arguments: self._fork())
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -281,10 +286,17 @@ class DataSide:
         return f"by {order[0]}"
 
     def compare(self) -> str:
-        """Ask the other gateway what it shares and what troubles it; its database may be another one by now, too."""
+        """Tell the other gateway what troubles this one, and ask what it shares: it may be upgraded, or a new one."""
         if self._in_force is None or self._in_force["peer"] is None:
+            self._checks.peer_silent(gone=True)
             return "no other gateway"
         try:
+            if (alarms := self._checks.own_alarms()) != self._checks.last_told:
+                self._checks.last_told = alarms
+                self._exchange.ask("data_alarms", 3.0, alarms=alarms)
+            if (now := boot_time_s()) - self._facts_at < FACTS_EVERY_S:
+                return "compared"
+            self._facts_at = now
             facts = checked_facts(self._exchange.ask("data_facts", 3.0))
         except PeerUnavailable as error:
             self._checks.peer_silent()
@@ -302,18 +314,25 @@ class DataSide:
 
     # -- before a cluster is formed ----------------------------------------------------------------------------
 
-    def survey(self, addresses: Sequence[str]) -> DatabaseFacts | None:
+    def survey(self, settings: Settings) -> DatabaseFacts | None:
         """Return what this gateway's database is; None if it is not shared. A failure is one of its findings.
 
-        :param addresses: own ones on the links.
+        :param settings: which tell over what addresses it shall be reached.
         """
         if not self.notice():
             return None
+        node_id = self._cluster.node_id
+        links = [link for link in settings.links if link.kind in ("sync", "backup") and node_id in link.ends]
         try:
-            told = self._ask_unformed("survey", listen=list(addresses))
+            told = self._ask_unformed("survey", listen=[str(link.ends[node_id].address.ip) for link in links])
             return DatabaseFacts.from_dict(told)
         except ClusterError as error:
             return preflight_data.unknown(error)
+
+    def preflight(self, settings: Settings) -> list[Finding]:
+        """Return what keeps this gateway's database from being shared."""
+        side = preflight_data.Side(self._cluster.config.node_name, self.survey(settings))
+        return list(preflight_data.check_own(side))
 
     def layouts(self, names: Sequence[str]) -> dict[str, Layout]:
         """Return how some shared tables look here, by name.
@@ -391,6 +410,14 @@ class DataSide:
                 "This gateway's database has not been prepared.", "Run `flask cluster database prepare` on it."
             )
         return found
+
+    def _on_alarms(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            told = [_alarm(one) for one in arguments["alarms"][:8]]
+        except (KeyError, TypeError):
+            raise RequestRefused("The alarms cannot be read.", "Are both gateways up to date?") from None
+        self._checks.peer_troubled(told)
+        return {}
 
     def _fork(self) -> dict[str, Any]:
         role = self._cluster.role()

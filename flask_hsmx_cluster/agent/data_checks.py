@@ -26,6 +26,8 @@ PROBLEM_ALARM_S = 5.0
 GONE_S = 3.0
 #: ... and one that has had no error for this long is well again, s.
 CALM_S = 3.0
+#: While a worker stands, it is looked into this often, s.
+WHY_EVERY_S = 3.0
 
 
 class ApplyWatch:
@@ -46,7 +48,7 @@ class ApplyWatch:
         return self._rises > 0
 
     def look(self, streams: Iterable[Mapping[str, Any]], now: float, expected: bool) -> bool:
-        """Take note of the streams, and return whether they have just been found stopped.
+        """Take note of the streams, and return whether they have stopped.
 
         :param now: s, monotonic.
         :param expected: the other gateway is active and heard, and no copy or rejoin is under way.
@@ -64,10 +66,9 @@ class ApplyWatch:
             self._rises = 0
         if all(stream["worker_pid"] for stream in on):
             self._well_at = now
-        before = self.stopped
         gone = now - self._well_at >= GONE_S
-        self.stopped = gone or self._rises >= 2 or (before and self._rises > 0)
-        return self.stopped and not before
+        self.stopped = gone or self._rises >= 2 or (self.stopped and self._rises > 0)
+        return self.stopped
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class DataChecks:
         self._told: list[Showing] = []
         self._showing: dict[str, Showing] = {}
         self._problem_since: float | None = None
+        self._asked_why = float("-inf")
+        self.last_told: list[dict[str, Any]] = []  #: which of our alarms the other gateway was told last
 
     # -- what is seen -----------------------------------------------------------------------------------------
 
@@ -114,17 +117,23 @@ class DataChecks:
         raise RequestRefused("The checks of the database take too long.", "They are tried again by themselves.")
 
     def seen(self, shown: dict[str, Any], role: str, peer_active: bool) -> None:
-        """Take note of what was seen just now, every second; a worker that has stopped is looked into at once."""
+        """Take note of what was seen just now, every second; a worker that has stopped is looked into at once, and
+        again as long as it stands: the reason may be another one by then.
+        """
         now = boot_time_s()
         self._shown = shown
         following = shown["following"]
         under_way = bool(following["under_way"])
-        if following.get("error") and not under_way:
+        if role != "passive":
+            self._trouble = None  # what kept it from following is a passive gateway's matter
+        elif following.get("error") and not under_way:
             since = self._trouble.since if self._trouble else now
             self._trouble = _Trouble(following["error"], following.get("remedy", ""), since)
         elif not under_way:
             self._trouble = None
-        if self._watch.look(shown["streams"], now, role == "passive" and peer_active and not under_way):
+        self._watch.look(shown["streams"], now, role == "passive" and peer_active and not under_way)
+        if self._watch.stopped and now - self._asked_why >= WHY_EVERY_S:
+            self._asked_why = now
             self._link.ask("check", passive=True)
 
     def peer_told(self, facts: Mapping[str, Any]) -> None:
@@ -134,14 +143,24 @@ class DataChecks:
         self._differ = None if found is None else Showing(
             "scopes_differ", "critical", found.text, f"{self._older()} Restart its agent then. "
             "`flask cluster coverage` shows what is declared. Tables that both share go on.")
+        self.peer_troubled(facts["alarms"])
+
+    def peer_troubled(self, alarms: Iterable[Mapping[str, Any]]) -> None:
+        """Take note of the other gateway's alarms."""
+        _own, peer = self._names()
         self._told = [
             Showing(f"peer_{one['key']}", one["severity"], f"{peer} tells: {one['text']}", one["remedy"])
-            for one in facts["alarms"]
+            for one in alarms
         ]
 
-    def peer_silent(self) -> None:
-        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is."""
+    def peer_silent(self, gone: bool = False) -> None:
+        """The other gateway cannot be asked: what troubled it may be over. What it declares stays what it is.
+
+        :param gone: it has left the cluster.
+        """
         self._told = []
+        if gone:
+            self._differ = None
 
     # -- what is shown ----------------------------------------------------------------------------------------
 
@@ -163,13 +182,15 @@ class DataChecks:
         return [one.as_dict(now) for one in list(self._showing.values())]
 
     def own_alarms(self) -> list[dict[str, Any]]:
-        """Return what the other gateway's page shows, too."""
+        """Return what the other gateway's page shows, too: what it does not know by itself."""
         keys = ("key", "severity", "text", "remedy")
-        return [{key: one[key] for key in keys} for one in self.alarms() if not one["key"].startswith("peer_")][:8]
+        own = [one for one in self.alarms() if not one["key"].startswith("peer_") and one["key"] != "scopes_differ"]
+        return [{key: one[key] for key in keys} for one in own][:8]
 
     def forget(self) -> None:
         """This gateway has left its cluster."""
-        self._shown, self._trouble, self._differ, self._told = {}, None, None, []
+        self._shown, self._trouble = {}, None
+        self.peer_silent(gone=True)
         self._showing.clear()
 
     def _present(self, problem: tuple[str, str] | None) -> Iterator[Showing]:

@@ -104,12 +104,6 @@ def without(settings: Settings, node_id: str) -> Settings:
     )
 
 
-def addresses_for_data(settings: Settings, node_id: str) -> list[str]:
-    """Return a gateway's own addresses on the links that its database is reached over."""
-    links = (link for link in settings.links if link.kind in ("sync", "backup"))
-    return [str(link.ends[node_id].address.ip) for link in links if node_id in link.ends]
-
-
 @dataclass
 class _Guest:
     """The gateway that is joining.
@@ -265,8 +259,7 @@ class Creator:
         return {"layouts": [layout.to_dict() for layout in found.values()]}
 
     def _own_database(self, settings: Settings) -> Side:
-        own = self._data.survey(addresses_for_data(settings, self._cluster.node_id)) if self._data else None
-        return Side(self._cluster.config.node_name, own)
+        return Side(self._cluster.config.node_name, self._data.survey(settings) if self._data else None)
 
     def _echo(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
         guest = self._guest_of(joiner)

@@ -18,7 +18,7 @@ from . import pairing, preflight, preflight_data, revisions
 from .cluster import Cluster
 from .data import DataSide
 from .exchange import Exchange, Target, peer_facts
-from .forming import Ends, addresses_for_data, with_joiner
+from .forming import Ends, with_joiner
 from .membership import Key
 from .peer_client import Post, Route, parse_address
 from .preflight import EchoWindow, Facts, Report, routes_between
@@ -104,7 +104,10 @@ class Joining:
                     talk.ask("abort", tries=1)
                 raise ChecksFailed(report.findings)
             self._agree(talk, settings, host, port)
-            return {"settings": to_dict(settings), "peer": creator.name}
+            for finding in report.findings:  # warnings: what stops nothing is said all the same
+                cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
+            warnings = [finding.as_dict() for finding in report.findings]
+            return {"settings": to_dict(settings), "peer": creator.name, "findings": warnings}
 
     def finish(self) -> str:
         """Find out whether an agreed join is in force on the other gateway, and follow; a periodic job."""
@@ -158,7 +161,7 @@ class Joining:
         self, talk: _Conversation, own: Facts, creator: Facts, settings: Settings
     ) -> Iterator[Finding]:
         """Tell each other of the databases, and yield what keeps them from being kept as one."""
-        here = self._data.survey(addresses_for_data(settings, own.node_id)) if self._data else None
+        here = self._data.survey(settings) if self._data else None
         answer = talk.ask("survey", database=None if here is None else here.to_dict())
         try:
             told = answer["database"]

@@ -15,14 +15,14 @@ from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, Reque
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, preflight_data, revisions
+from . import peer_client, preflight, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
 from .data_desk import DataDesk
 from .data_verbs import DataVerbs
 from .exchange import Exchange
-from .forming import Creator, addresses_for_data, ends_from
+from .forming import Creator, ends_from
 from .hot import HotSide
 from .joining import Joining
 from .leaving import Leaving
@@ -313,9 +313,7 @@ class AgentService(DataVerbs):
             own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
             if self._data is not None:
-                facts = self._data.survey(addresses_for_data(settings, node_id))
-                side = preflight_data.Side(self._config.node_name, facts)
-                report.add("database", list(preflight_data.check_own(side)))
+                report.add("database", self._data.preflight(settings))
         report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import data_checks
-from flask_hsmx_cluster.agent.data import CREDENTIALS, DataSide, checked_facts
+from flask_hsmx_cluster.agent import data, data_checks
+from flask_hsmx_cluster.agent.data import CREDENTIALS, FACTS_EVERY_S, DataSide, checked_facts
 from flask_hsmx_cluster.agent.data_checks import CALM_S, FOLLOW_ALARM_S, GONE_S, PROBLEM_ALARM_S, ApplyWatch
 from flask_hsmx_cluster.errors import ClusterError, PeerUnavailable, RequestRefused
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
@@ -38,9 +38,8 @@ def stream(errors: int = 0, pid: int | None = 7, enabled: bool = True) -> dict[s
 def test_errors_that_rise_again_and_again_are_a_stopped_worker() -> None:
     watch = ApplyWatch()
     assert [watch.look([stream(errors)], at, True) for at, errors in enumerate((3, 5, 9, 12))] == [
-        False, False, True, False,
-    ], "found once, at the second rise"  # fmt: skip
-    assert watch.stopped
+        False, False, True, True,
+    ], "at the second rise"  # fmt: skip
     for at in range(4, 4 + int(CALM_S) + 1):
         watch.look([stream(12)], at, True)
     assert not watch.stopped
@@ -58,7 +57,7 @@ def test_a_worker_that_does_not_come_back() -> None:
     watch.look([stream()], 0, True)
     watch.look([stream(pid=None)], GONE_S - 0.5, True)
     assert not watch.stopped
-    assert watch.look([stream(pid=None)], GONE_S, True) and watch.stopped
+    assert watch.look([stream(pid=None)], GONE_S, True)
     watch.look([stream()], GONE_S + 1, True)
     assert not watch.stopped
 
@@ -118,9 +117,11 @@ class Gateway:
         (directory / CREDENTIALS).write_text(json.dumps({"dsn": "dbname=hsmx", "certificate": ""}))
         self.now, self.role, self.told = 1000.0, "passive", dict(TOLD)
         self.firmware = {"own": "5.9", "peer": "5.10"}
+        self.sent: list[tuple[str, dict[str, Any]]] = []
         self.recorded: list[tuple[str, str]] = []
         self.link = Replicator()
-        monkeypatch.setattr(data_checks, "boot_time_s", lambda: self.now)
+        for module in (data, data_checks):
+            monkeypatch.setattr(module, "boot_time_s", lambda: self.now)
         peer = SimpleNamespace(node_id="b" * 32, name="gw-a")
         heads = SimpleNamespace(applied=SimpleNamespace(settings=SimpleNamespace(peer_of=lambda _: peer, links=())))
         cluster: Any = SimpleNamespace(
@@ -143,7 +144,8 @@ class Gateway:
         self.side = DataSide(cluster, exchange, link)
         self.side.set_up()
 
-    def ask_peer(self, verb: str, timeout_s: float) -> dict[str, Any]:
+    def ask_peer(self, verb: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        self.sent.append((verb, arguments))
         if not self.told:
             raise PeerUnavailable("It did not answer.")
         return self.told
@@ -208,6 +210,10 @@ def test_a_gateway_that_cannot_begin_to_follow_says_why(gateway: Gateway) -> Non
         gateway.tend()
     alarm = gateway.alarms()["not_following"]
     assert MISSING["text"] in alarm["text"] and alarm["remedy"] == MISSING["remedy"]
+    gateway.role = "active"
+    gateway.tend()
+    assert gateway.alarms() == {}, "it has taken over: it follows nobody"
+    gateway.role = "passive"
     gateway.link.following = {"under_way": False, "error": "", "step": ""}
     gateway.tend()
     assert gateway.alarms() == {}
@@ -263,7 +269,9 @@ def test_declarations_that_differ_name_tables_and_the_gateway_to_upgrade(
     gateway.tend()
     alarm = gateway.alarms()["scopes_differ"]
     assert "only gw-a shares bill" in alarm["text"] and alarm["remedy"].startswith(says)
+    assert gateway.handlers["data_facts"]("", {})["alarms"] == [], "the other gateway sees that by itself"
     gateway.told["scope"] = SCOPE.digests()
+    gateway.tend(int(FACTS_EVERY_S))
     gateway.side.compare()
     gateway.tend()
     assert gateway.alarms() == {}
@@ -277,9 +285,33 @@ def test_what_troubles_the_other_gateway_is_shown_here_too_but_not_sent_back(gat
     assert gateway.alarms()["peer_apply_stopped"]["text"] == "gw-a tells: It fell behind."
     assert gateway.handlers["data_facts"]("", {})["alarms"] == []
     gateway.told = {}
+    gateway.now += FACTS_EVERY_S
     assert gateway.side.compare() == "not yet: It did not answer."
     gateway.tend()
     assert gateway.alarms() == {}, "that it is not heard is an alarm of its own"
+
+
+def test_an_alarm_is_told_to_the_other_gateway_at_once_and_once(gateway: Gateway) -> None:
+    gateway.side.compare()
+    gateway.link.checks["findings"] = [MISSING]
+    gateway.tend()
+    for _ in range(3):
+        gateway.side.compare()
+    (told,) = [arguments["alarms"] for verb, arguments in gateway.sent if verb == "data_alarms"]
+    assert [alarm["key"] for alarm in told] == [MISSING["key"]]
+    gateway.handlers["data_alarms"]("", {"alarms": told})
+    gateway.tend()
+    assert "gw-a tells:" in gateway.alarms()[f"peer_{MISSING['key']}"]["text"]
+    with pytest.raises(RequestRefused):
+        gateway.handlers["data_alarms"]("", {"alarms": 7})
+
+
+def test_a_reason_that_changes_while_the_worker_stands_is_looked_for(gateway: Gateway) -> None:
+    before = gateway.link.verbs().count("check")
+    for errors in range(0, 4 * 12, 4):
+        gateway.link.streams = [stream(errors)]
+        gateway.tend()
+    assert gateway.link.verbs().count("check") - before >= 3
 
 
 def test_what_is_told_can_be_read_by_the_other_gateway(gateway: Gateway) -> None:
