@@ -33,23 +33,27 @@ def news(before: dict[str, Any], now: dict[str, Any], peer: str) -> list[News]:
 
 
 def _following(before: dict[str, Any], now: dict[str, Any], peer: str) -> Iterator[News]:
-    copied, copies = _copies(before), _copies(now)
-    if copies and not copied:
+    was, is_now = _copy(before), _copy(now)
+    if is_now in ("going", "done") and was not in ("going", is_now):
         yield News("copy_begun", "info", f"The first copy of {peer}'s data has begun")
+    if is_now == "done" != was:
+        figures = (f"{now['total']:,} rows",) if now.get("total") else ()
+        yield News("copy_done", "info", f"The first copy is complete: this gateway follows {peer}", figures)
     if now["error"] and now["error"] != before["error"]:
         yield News("follow_failed", "warning", f"This gateway cannot follow {peer} yet", (now["error"],))
-    elif copied and not now["under_way"] and not now["error"]:
-        figures = (f"{before['total']:,} rows",) if before.get("total") else ()
-        yield News("copy_done", "info", f"The first copy is complete: this gateway follows {peer}", figures)
     rejoined = now.get("rejoined")
     if rejoined and rejoined != before.get("rejoined"):
         yield News("rejoined", "info", f"This gateway follows {peer} again, after {rejoined['seconds']:.1f} s",
                    tuple(_figures(rejoined)))  # fmt: skip
 
 
-def _copies(following: dict[str, Any]) -> bool:
-    """Return whether a first copy is under way; only there is a number of rows to come."""
-    return bool(following["under_way"] and (following.get("copying") or following.get("total")))
+def _copy(following: dict[str, Any]) -> str:
+    """Return how a first copy stands: ``none``, ``going``, ``failed`` or ``done``. Only a copy has a number of rows."""
+    if not (following.get("copying") or following.get("total")):
+        return "none"
+    if following["under_way"]:
+        return "going"
+    return "failed" if following["error"] else "done"
 
 
 def _figures(rejoined: dict[str, Any]) -> Iterator[str]:

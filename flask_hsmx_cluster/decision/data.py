@@ -113,6 +113,7 @@ class Data:
                 self._set(False)
             return
         if event.caught_up:
+            core.behind = False  # what the other one alone had is in its quarantine
             self._lost_since = None
             if not self.synchronous and core.peer_fresh():
                 self._set(True)
@@ -133,7 +134,6 @@ class Data:
             return
         self.synchronous = on
         if on:
-            core.behind = False  # the other one follows: what it alone had is in its quarantine
             since, self.degraded_since = self.degraded_since, None
             core.note("synchronous", "info", "Every write is confirmed by both gateways",
                       () if since is None else (f"it was not for {core.now - since:.0f} s",))

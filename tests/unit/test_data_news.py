@@ -36,6 +36,12 @@ def test_a_first_copy_has_a_beginning_and_an_end() -> None:
     assert (done.kind, done.evidence) == ("copy_done", ("1,000 rows",))
 
 
+def test_a_copy_that_was_over_between_two_looks_is_told_all_the_same() -> None:
+    assert kinds(look(), look({"copying": True})) == ["copy_begun", "copy_done"]
+    failed = look({"error": "The connection is gone.", "total": 1000})
+    assert kinds(failed, look({"step": "copies", "total": 1000, "under_way": True})) == ["copy_begun"]
+
+
 def test_a_copy_that_was_interrupted_is_not_done() -> None:
     copying = look({"step": "copies", "done": 10, "total": 1000, "under_way": True})
     (failed,) = between(copying, look({"error": "The connection is gone.", "total": 1000}))

@@ -126,7 +126,9 @@ def test_who_serves_older_data_says_so_until_the_other_one_follows(monkeypatch: 
     core = core_of(Start(hold_s=3, claim=True, behind=True))
     alarms, data = told(core, monkeypatch, DataStanding(False, True, TEXT))
     assert "stale" in alarms and data["stale"] == {"in_step_at": TEXT, "waits": False, "left_s": 0.0}
-    core.handle(events.SynchronousSet(True), NOW + 5)
+    core.handle(events.FollowerSeen(streaming=True, caught_up=False), NOW + 5)
+    assert "stale" in told(core, monkeypatch, DataStanding(False, True, TEXT))[0]
+    core.handle(events.FollowerSeen(streaming=True, caught_up=True), NOW + 5)
     alarms, data = told(core, monkeypatch, DataStanding())
     assert "stale" not in alarms and data["stale"] is None
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlchemyError
 
-from flask_hsmx_cluster import HSMXCluster
+from flask_hsmx_cluster import HSMXCluster, signals
 from flask_hsmx_cluster.web.refusal import is_refusal
 
 from .fake_agent import FakeAgent, peer_status
@@ -69,6 +69,18 @@ def test_programs_get_json(app: Flask, agent: FakeAgent, how: Any) -> None:
     assert answer.status_code == 409
     assert answer.json["error"]["code"] == "not_active" and answer.json["error"]["remedy"]
     assert answer.json["error"]["active"] == ["http://10.0.0.100/", "http://[2001:db8::5]/"]
+
+
+def test_the_host_hears_of_a_refused_write(app: Flask, agent: FakeAgent) -> None:
+    stands_by(agent)
+    heard: list[tuple[object, object]] = []
+
+    def note(sender: object, active: object) -> None:
+        heard.append((sender, active))
+
+    with signals.write_refused.connected_to(note):
+        host(app, refused()).post("/voucher")
+    assert heard == [(app, ["http://10.0.0.100/", "http://[2001:db8::5]/"])]
 
 
 def test_without_the_agent_it_is_said_without_a_link(app: Flask) -> None:
