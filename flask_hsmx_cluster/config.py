@@ -42,6 +42,8 @@ class ConfigVars:
     ALLOWED_UIDS = "HSMX_CLUSTER_ALLOWED_UIDS"
     #: Database for the agent, as an SQLAlchemy URL. Default: the one of the ``db`` given to ``init_app``.
     DATABASE_URL = "HSMX_CLUSTER_DATABASE_URL"
+    #: Commits wait until both gateways have them, while both follow. Default True; the same on both gateways.
+    SYNCHRONOUS = "HSMX_CLUSTER_SYNCHRONOUS"
     #: Where the pages are. Default ``/network/cluster``. The same on both gateways.
     URL_PREFIX = "HSMX_CLUSTER_URL_PREFIX"
     #: The host's template that the pages extend. Default: the extension's own.
@@ -64,6 +66,7 @@ class Config:
     heartbeat_port: int
     allowed_uids: tuple[int, ...]
     database_url: str | None
+    synchronous: bool
     url_prefix: str
     base_template: str
     network_settings_url: str
@@ -94,6 +97,7 @@ class Config:
             heartbeat_port=_network_port(values, ConfigVars.HEARTBEAT_PORT, 5555),
             allowed_uids=_uids(values),
             database_url=_database(values),
+            synchronous=_yes_or_no(values, ConfigVars.SYNCHRONOUS, True),
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
@@ -174,6 +178,18 @@ def _whole(key: str, value: object, lowest: int, highest: int) -> int:
 
 def _network_port(values: Mapping[str, Any], key: str, default: int) -> int:
     return _whole(key, values.get(key, default), 1, 65535)
+
+
+def _yes_or_no(values: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = values.get(key)
+    if value is None or value == "":
+        return default
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in ("true", "false"):
+        return bool(word == "true")
+    if not isinstance(word, bool):
+        raise _refuse(key, f"must be True or False, not {value!r:.60}.", "Correct it.")
+    return word
 
 
 def _uids(values: Mapping[str, Any]) -> tuple[int, ...]:

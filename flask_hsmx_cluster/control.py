@@ -20,6 +20,7 @@ from .errors import (
     AgentUnavailable,
     ChecksFailed,
     ClusterError,
+    DataConflict,
     Finding,
     NetworkError,
     NotAllowed,
@@ -65,11 +66,13 @@ VERBS: dict[str, Verb] = {
         Verb("pairing_code", changes=True),
         Verb("join", changes=True, timeout_s=60),
         Verb("leave", changes=True, timeout_s=15),
+        Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=10),
         Verb("maintenance", changes=True, timeout_s=10),
-        Verb("verify", changes=False, timeout_s=30),
+        Verb("verify", changes=True, timeout_s=30),
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),
+        Verb("quarantine_row", changes=False, timeout_s=30),
         Verb("discard", changes=True, timeout_s=30),
         Verb("reapply", changes=True, timeout_s=60),
         Verb("resolve_conflict", changes=True, timeout_s=30),
@@ -153,4 +156,14 @@ def error_from_dict(error: dict[str, Any]) -> ClusterError:
     message, remedy = str(error.get("message", "refused")), str(error.get("remedy", ""))
     if error.get("code") == ChecksFailed.code:
         return ChecksFailed([Finding(**finding) for finding in error.get("findings", [])], message)
+    if error.get("code") == DataConflict.code:
+        rows = {name: _values(error.get(name)) for name in ("wanted", "present", "base")}
+        kind, seen = str(error.get("kind", "")), str(error.get("seen", ""))
+        return DataConflict(message, remedy, kind=kind, seen=seen, **rows)
     return _ERRORS.get(str(error.get("code")), RequestRefused)(message, remedy)
+
+
+def _values(row: Any) -> dict[str, str | None] | None:
+    if not isinstance(row, dict):
+        return None
+    return {str(name): None if value is None else str(value) for name, value in row.items()}

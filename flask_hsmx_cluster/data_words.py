@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ class DataWords:
     :param done: of ``total`` rows while the data is copied, else None.
     :param total: 0 while it is not known.
     :param facts: labels and values of what is known besides.
+    :param more: what else is known of how far the copy is: tables, bytes, time.
     """
 
     kind: Literal["ok", "warn", "bad", "info"]
@@ -31,6 +33,7 @@ class DataWords:
     done: int | None = None
     total: int = 0
     facts: tuple[tuple[str, str], ...] = ()
+    more: tuple[str, ...] = ()
 
     @property
     def sign(self) -> str:
@@ -38,12 +41,11 @@ class DataWords:
 
     @property
     def progress(self) -> str:
-        """Return how many rows are copied; empty while that is not known."""
+        """Return how far the copy is; empty while that is not known."""
         if self.done is None or not (self.done or self.total):
             return ""
-        if not self.total:
-            return _("%(done)s rows so far", done=f"{self.done:,}")
-        return _("%(done)s of %(total)s rows", done=f"{self.done:,}", total=f"{self.total:,}")
+        rows = _("%(done)s of %(total)s rows", done=f"{self.done:,}", total=f"{self.total:,}")
+        return " · ".join((rows if self.total else _("%(done)s rows so far", done=f"{self.done:,}"), *self.more))
 
 
 def describe(status: dict[str, Any]) -> DataWords | None:
@@ -57,12 +59,34 @@ def describe(status: dict[str, Any]) -> DataWords | None:
                          data["remedy"], facts=_facts(data, peer))
     if not data["set_up"]:
         return DataWords("info", _("The database is being made ready. This takes a few seconds."))
+    if data.get("stale") is not None:
+        return _stale(data["stale"], data, peer)
     if status["node"]["role"] == "active":
         return _active(status, data, peer)
     if status["node"]["role"] == "passive":
         return _passive(data, peer)
     return DataWords("warn", _("The data is not shared while the cluster settings are not in force here."),
                      facts=_facts(data, peer))
+
+
+def _stale(stale: dict[str, Any], data: dict[str, Any], peer: str) -> DataWords:
+    """Return what to say of a gateway that serves, or waits to, although the other one's data may be newer."""
+    facts = _facts(data, peer)
+    known = stale["in_step_at"]
+    since = _("as of %(at)s UTC", at=known[:16].replace("T", " ")) if known else _("of which time is not known")
+    if not stale["waits"]:
+        return DataWords("bad", _("This gateway serves data %(since)s: that of %(peer)s may be newer.", since=since,
+                                  peer=peer),
+                         _("Switch %(peer)s on: what it alone has is then kept in quarantine.", peer=peer), facts=facts)
+    text = _("This gateway has started alone, with data %(since)s: that of %(peer)s may be newer.", since=since,
+             peer=peer)
+    if stale["left_s"] is None:
+        return DataWords("bad", f"{text} {_('It does not serve.')}",
+                         _("Switch %(peer)s on. If it is gone, choose a shorter wait in the advanced settings, or "
+                           "replace it.", peer=peer), facts=facts)
+    return DataWords(
+        "bad", f"{text} {_('It waits for %(time)s more, then it serves.', time=words.duration(stale['left_s']))}",
+        _("Switch %(peer)s on if you can: then nothing is missing.", peer=peer), facts=facts)
 
 
 def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWords:
@@ -75,6 +99,8 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
     if status["peer"] is None:
         return DataWords("warn", _("Writes are confirmed by this gateway only: no other gateway has joined."),
                          _("What is written now is copied when one joins."), facts=facts)
+    if not data["wants_synchronous"]:
+        return _asynchronous(data, peer, facts)
     since = data["degraded_since_s"]
     if since is None:
         return DataWords("warn", _("Writes are confirmed by this gateway only, at this moment."), facts=facts)
@@ -82,6 +108,16 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
         "bad", _("Writes are confirmed by this gateway only, for %(time)s now.", time=words.duration(since)),
         _("If this gateway fails now, what was written meanwhile is missing on %(peer)s. It ends by itself when "
           "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
+
+
+def _asynchronous(data: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:
+    if (data["follower"] or {}).get("streaming"):
+        return DataWords("info", _("Writes are confirmed by this gateway only: asynchronous by configuration."),
+                         _("If this gateway fails, the last ones are missing on %(peer)s, and wait in quarantine when "
+                           "this gateway is back.", peer=peer), facts=facts)
+    return DataWords("bad", _("%(peer)s does not get what is written here.", peer=peer),
+                     _("If this gateway fails now, what was written meanwhile is missing there. It ends by itself when "
+                       "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
 
 
 def _passive(data: dict[str, Any], peer: str) -> DataWords:
@@ -92,7 +128,8 @@ def _passive(data: dict[str, Any], peer: str) -> DataWords:
     if following.get("error"):
         return DataWords(
             "bad", _("This gateway does not follow %(peer)s: %(why)s", peer=peer, why=following["error"]),
-            _("It is tried again by itself. If this stays, check PostgreSQL on both gateways, then the sync cable."),
+            following.get("remedy")
+            or _("It is tried again by itself. If this stays, check PostgreSQL on both gateways, then the sync cable."),
             facts=facts)
     if streams and all(stream["enabled"] and stream["worker_pid"] for stream in streams):
         return DataWords("ok", _("This gateway follows %(peer)s.", peer=peer), facts=facts)
@@ -106,14 +143,25 @@ def _passive(data: dict[str, Any], peer: str) -> DataWords:
 
 def _under_way(following: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:
     step = following["step"]
-    if step == "rejoins":
-        return DataWords("info", _("This gateway catches up with %(peer)s.", peer=peer), facts=facts)
     if step in ("", "begins"):
         return DataWords("info", _("This gateway begins to follow %(peer)s.", peer=peer), facts=facts)
+    if not following["copying"]:
+        return DataWords("info", _("This gateway catches up with %(peer)s: it %(does)s.", peer=peer, does=_(step)),
+                         facts=facts)
     return DataWords(
         "info", _("The first copy is under way: this gateway %(does)s.", does=_(step)),
         _("Until it is complete, this gateway has only a part of the data."),
-        max(0, following["done"]), max(0, following["total"]), facts)
+        max(0, following["done"]), max(0, following["total"]), facts, tuple(_how_far(following)))
+
+
+def _how_far(following: dict[str, Any]) -> Iterator[str]:
+    """Yield what is known of a copy besides its rows."""
+    if tables := following.get("tables"):
+        yield _("%(done)s of %(total)s tables", done=following["tables_done"], total=tables)
+    if size := following.get("total_bytes"):
+        yield _("%(done)s of %(total)s", done=words.size(following["done_bytes"]), total=words.size(size))
+    if (left_s := following.get("left_s")) is not None:
+        yield _("about %(time)s left", time=words.duration(left_s))
 
 
 def _facts(data: dict[str, Any], peer: str) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+#: A row's values by column, as text.
+Values = dict[str, str | None]
+#: Characters of one row of a conflict.
+_CONFLICT_CHARACTERS = 6000
+
 
 class ClusterError(Exception):
     """Base of all errors of the extension.
@@ -85,6 +90,48 @@ class NetworkError(ClusterError):
     """The kernel refused an operation on a port or an address."""
 
     code = "network"
+
+
+class DataConflict(ClusterError):
+    """A change that is kept in quarantine does not fit the active gateway's data any more; nothing was changed.
+
+    :param kind: ``changed``, ``exists``, ``gone``, ``unique`` (another row has the value), ``reference`` (a foreign
+        key), ``rule`` (another constraint) or ``schema``.
+    :param wanted: the row as the change would make it, by column, as text; None for a deletion.
+    :param present: the active gateway's row that stands against it, if there is one.
+    :param base: the row that the change was based on, if known.
+    :param seen: stands for the present row: to overwrite it, and no later one, hand it in again.
+    """
+
+    code = "conflict"
+
+    def __init__(
+        self, message: str, remedy: str = "", *, kind: str = "", wanted: Values | None = None,
+        present: Values | None = None, base: Values | None = None, seen: str = "",
+    ) -> None:
+        super().__init__(message, remedy)
+        self.seen = seen
+        self.kind = kind
+        self.wanted = wanted
+        self.present = present
+        self.base = base
+
+    @property
+    def can_overwrite(self) -> bool:
+        """Whether the present row can be replaced all the same, if a person says so."""
+        return self.kind in ("changed", "exists")
+
+    def as_dict(self) -> dict[str, object]:
+        shown = {"wanted": self.wanted, "present": self.present, "base": self.base}
+        return {**super().as_dict(), "kind": self.kind, "can_overwrite": self.can_overwrite, "seen": self.seen,
+                **{name: values and _clipped(values) for name, values in shown.items()}}  # fmt: skip
+
+
+def _clipped(values: Values) -> Values:
+    """Return values short enough for one message between the agents."""
+    longest = max(16, _CONFLICT_CHARACTERS // max(1, len(values)))
+    return {name: value if value is None or len(value) <= longest else f"{value[: longest - 1]}…"
+            for name, value in values.items()}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ Action = Literal["view", "administer"]
 Permission = Callable[[Action], bool]
 
 _EXTENSION = "hsmx_cluster"
+#: Events that are asked for at once.
+EVENTS_AT_ONCE = 100
 
 #: By verb: the signal sent after it, and which entries of the agent's result go with it.
 _SIGNALS = {
@@ -36,6 +38,9 @@ _SIGNALS = {
     "failover": (signals.failover_requested, ("to", "took_ms")),
     "join": (signals.joined, ("peer",)),
     "leave": (signals.left, ("peer_informed",)),
+    "replace": (signals.replaced, ("replaced",)),
+    "reapply": (signals.quarantine_reapplied, ("row_id", "node")),
+    "discard": (signals.quarantine_discarded, ("discarded", "node")),
 }
 
 
@@ -84,8 +89,26 @@ class _State:
         if verb in _SIGNALS:
             signal, names = _SIGNALS[verb]
             app = current_app._get_current_object()  # type: ignore[attr-defined]
-            signal.send(app, **{name: result.get(name) for name in names})
+            known = {**arguments, **result}
+            signal.send(app, **{name: known.get(name) for name in names})
         return result
+
+    def send_events(self, after: int | None) -> int:
+        """Send the signals of the events after one; see :meth:`HSMXCluster.send_events`."""
+        if after is None:
+            newest = self.client.call("events", limit=1)["events"]
+            return int(newest[0]["id"]) if newest else 0
+        found: list[dict[str, Any]] = []
+        before = None
+        while page := self.client.call("events", limit=EVENTS_AT_ONCE, before=before)["events"]:
+            found += [event for event in page if event["id"] > after]
+            before = page[-1]["id"]
+            if before <= after + 1:
+                break
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        for event in reversed(found):
+            signals.send_event(app, event)
+        return int(found[0]["id"]) if found else after
 
 
 class HSMXCluster:
@@ -138,7 +161,6 @@ class HSMXCluster:
 
         :raises ConfigError: a configuration key is wrong, or nobody was said to guard the pages.
         """
-        from . import cli_network  # noqa: F401  # adds its commands
         from .cli import cluster
         from .web import refusal
 
@@ -183,6 +205,14 @@ class HSMXCluster:
         :raises AgentUnavailable: the agent does not run.
         """
         return state().call("status")
+
+    def send_events(self, after: int | None = None) -> int:
+        """Send the host's signals for what the agent has recorded since; see :mod:`.signals`.
+
+        :param after: what the last call returned; None sends nothing, and says where to begin.
+        :raises AgentUnavailable: the agent does not run.
+        """
+        return state().send_events(after)
 
     def refused_write(self, error: BaseException) -> Response | None:
         """Return the page that says that this gateway stands by, for the host's own handler of database errors.
@@ -232,6 +262,7 @@ def agent_config() -> AgentConfig:
         node_name=config.node_name,
         log_level=config.log_level,
         scope=_scope(found),
+        synchronous=config.synchronous,
     )
 
 

@@ -50,6 +50,19 @@ def reference(text: str) -> Address:
     return address
 
 
+def stale_wait(text: str) -> int | None:
+    """Read how long a gateway with older data waits: seconds, or ``never`` if it is not to serve by itself at all.
+
+    :raises ValueError: says in words what is wrong.
+    """
+    text = text.strip()
+    if text == "never":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        raise ValueError(_("Enter a number of seconds, or never."))
+    return int(text)
+
+
 def end(text: str) -> dict[str, Any]:
     """Read an address and its port, such as ``192.168.254.1/30@sync0``, as a link's end.
 

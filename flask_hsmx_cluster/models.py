@@ -9,8 +9,10 @@ from __future__ import annotations
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-#: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes, in tables of their own.
+#: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
 SCHEMA_VERSION = 2
+#: By version: what brings a store to the next one, besides the making of new tables.
+UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
 #: Events beyond this number are forgotten, oldest first.
 MAX_EVENTS = 5000
@@ -77,6 +79,7 @@ class SettingsRevision(Base):
     lease_s: Mapped[int]
     boot_hold_s: Mapped[int]
     announce_refresh_s: Mapped[int]
+    stale_wait_s: Mapped[int | None]
 
     nodes: Mapped[list[RevisionNode]] = relationship(cascade="all, delete-orphan", order_by="RevisionNode.position")
     virtual_ips: Mapped[list[RevisionVirtualIP]] = relationship(
@@ -273,6 +276,21 @@ class Reign(_One, Base):
     reserved_term: Mapped[int] = mapped_column(default=0)
     last_term: Mapped[int | None]
     last_boot_id: Mapped[str | None] = mapped_column(String(36))
+
+
+class DataStanding(_One, Base):
+    """Whether this gateway's data may be older than the other one's, should it start alone."""
+
+    __tablename__ = "data_standing"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    followed: Mapped[bool]
+    """The other gateway was the one that wrote last."""
+    behind: Mapped[bool]
+    in_step_at: Mapped[str] = mapped_column(String(40))
+    """Wall time at which this gateway last had all that the other one had; empty if that is not known."""
+    degraded_at: Mapped[str] = mapped_column(String(40))
+    """Since when this gateway, active, confirms its writes alone; empty if it does not."""
 
 
 class Maintenance(_One, Base):

@@ -18,6 +18,7 @@ from .settings import (
     MAX_REFERENCES,
     MAX_VIRTUAL_IPS,
     PING_PONGS,
+    STALE_WAIT_S,
     Address,
     Link,
     LinkEnd,
@@ -32,6 +33,7 @@ _BOUNDS = {
     "lease_s": (LEASE_S, "The lease", "s"),
     "boot_hold_s": (BOOT_HOLD_S, "The boot hold", "s"),
     "announce_refresh_s": (ANNOUNCE_REFRESH_S, "The announcement refresh", "s"),
+    "stale_wait_s": (STALE_WAIT_S, "The wait of a gateway with older data", "s"),
 }
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _LINK_NAMES = {"sync": "synchronisation", "backup": "backup", "service": "service"}
@@ -303,7 +305,8 @@ def _check_own_addresses(settings: Settings, known: Mapping[str, Mapping[str, Po
 def _check_timing(settings: Settings) -> Iterator[Finding]:
     advanced = settings.advanced
     for key, ((lowest, _, highest), name, unit) in _BOUNDS.items():
-        if not lowest <= getattr(advanced, key) <= highest:
+        value = getattr(advanced, key)
+        if value is not None and not lowest <= value <= highest:
             yield Finding(
                 "bounds",
                 f"{name} must be between {lowest} and {highest} {unit}".rstrip() + ".",

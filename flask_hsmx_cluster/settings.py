@@ -25,6 +25,7 @@ PING_PONGS = (3, 5, 20)
 LEASE_S = (2, 2, 30)
 BOOT_HOLD_S = (1, 3, 120)
 ANNOUNCE_REFRESH_S = (10, 100, 100)
+STALE_WAIT_S = (0, 60, 86400)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
 #: Longest dict form as JSON, bytes: an offer to the other gateway holds two of them.
@@ -87,6 +88,8 @@ class Advanced:
     :param lease_s: kernel lifetime of a shared address without renewal, whole seconds.
     :param boot_hold_s: how long a starting gateway listens before its first claim, s.
     :param announce_refresh_s: period of the slow announcement refresh, s.
+    :param stale_wait_s: how much longer a gateway that starts alone listens if its data may be older than the other
+        one's, s; None: it never serves by itself then.
     :param references: addresses that a healthy gateway can reach.
     """
 
@@ -95,6 +98,7 @@ class Advanced:
     lease_s: int = LEASE_S[1]
     boot_hold_s: int = BOOT_HOLD_S[1]
     announce_refresh_s: int = ANNOUNCE_REFRESH_S[1]
+    stale_wait_s: int | None = STALE_WAIT_S[1]
     references: tuple[Address, ...] = ()
 
 
@@ -114,7 +118,8 @@ class Settings:
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
-        return 2 if self.networks or self.aliases or self.routes else 1
+        waits_otherwise = self.advanced.stale_wait_s != STALE_WAIT_S[1]
+        return 2 if self.networks or self.aliases or self.routes or waits_otherwise else 1
 
     def link(self, kind: LinkKind) -> Link | None:
         """Return the link of a kind, or None."""
@@ -147,6 +152,9 @@ def to_dict(settings: Settings) -> dict[str, Any]:
             "boot_hold_s": settings.advanced.boot_hold_s,
             "announce_refresh_s": settings.advanced.announce_refresh_s,
             "references": [str(address) for address in settings.advanced.references],
+            # Left out where protocol 1, which does not know it, needs nothing of it: digests stay what they were.
+            **({} if settings.advanced.stale_wait_s == STALE_WAIT_S[1]
+               else {"stale_wait_s": settings.advanced.stale_wait_s}),
         },
         **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
     }
@@ -183,9 +191,11 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
 
 def _advanced(data: Mapping[str, Any]) -> Advanced:
     plain = Advanced()
+    wait = data.get("stale_wait_s", plain.stale_wait_s)
     return Advanced(
         **{name: _whole(data.get(name, getattr(plain, name)))
            for name in ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")},
+        stale_wait_s=None if wait is None else _whole(wait),
         references=tuple(ip_address(_text(item)) for item in _few(data.get("references", []), MAX_REFERENCES)),
     )
 

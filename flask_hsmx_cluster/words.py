@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .settings import STALE_WAIT_S
 from .translate import gettext as _
 
 #: The one sentence that this version owes every operator.
@@ -187,8 +188,14 @@ def event_kind(kind: str) -> str:
         "handover_failed": _("Failed hand-over"), "late": _("Late agent"), "stall": _("Stall"),
         "peer_lost": _("Other gateway lost"), "peer_back": _("Other gateway back"),
         "peer_stopped": _("Other gateway stopped"), "maintenance": _("Maintenance"), "conflict": _("Address conflict"),
-        "data_late": _("Data"), "data_not_writable": _("Data"), "data_stale": _("Data"),
-        "degraded": _("Data"), "synchronous": _("Data"),
+        "data_late": _("Late database"), "data_not_writable": _("Database not writable"),
+        "data_stale": _("Data may be older"), "degraded": _("Writes confirmed by one gateway"),
+        "synchronous": _("Writes confirmed by both"), "copy_begun": _("First copy begun"),
+        "copy_done": _("First copy complete"), "follow_failed": _("Data not followed"), "rejoined": _("Caught up"),
+        "quarantined": _("Quarantine"), "reapplied": _("Made again from quarantine"),
+        "discarded": _("Discarded from quarantine"), "verified": _("Data compared: equal"),
+        "verify_differs": _("Data compared: differs"), "verify_failed": _("Data not compared"),
+        "replaced": _("Other gateway replaced"),
         "clone": _("Copied identity"), "clone_alive": _("Copied identity"), "foreign_machine": _("Copied identity"),
         "created": _("Cluster created"), "joined": _("Joined"), "left": _("Left"),
         "pairing_attempt": _("Failed pairing"), "settings": _("Settings"), "settings_pending": _("Settings"),
@@ -217,10 +224,17 @@ def _alarm_subject(key: str) -> str:
     }
     if name and subject in about:
         return about[subject]
+    if subject in ("schema", "table", "column"):
+        return _("shared tables")
+    if subject == "peer" and name:
+        return _("other gateway, %(what)s", what=_alarm_subject(name))
     return {
         "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
         "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
+        "stale": _("data may be older"), "stale_wait": _("waits: data may be older"),
         "degraded": _("writes confirmed by one gateway only"), "wal_kept": _("WAL kept for the other gateway"),
+        "apply_stopped": _("changes that cannot be stored"), "not_following": _("the other gateway is not followed"),
+        "scopes_differ": _("what is shared"), "data_problem": _("database"), "database_disk": _("disk"),
     }.get(key, key.replace("_", " "))
 
 
@@ -277,6 +291,19 @@ def leave_plan(status: dict[str, Any]) -> list[str]:
     ]
 
 
+def replace_plan(status: dict[str, Any]) -> list[str]:
+    """Return what replacing the other gateway will do."""
+    peer = status["peer"]["name"]
+    return [
+        _("This gateway forgets %(peer)s, and the cluster gets a new key: %(peer)s cannot come back by itself, even if "
+          "somebody switches it on.", peer=peer),
+        _("This gateway keeps its settings, the virtual IPs and the data, and goes on serving alone."),
+        _("What only %(peer)s had is gone with it.", peer=peer),
+        _("You are shown a pairing code. On the new machine choose “Join a cluster” and enter it; its data is then "
+          "copied from here."),
+    ]
+
+
 def rows(settings: dict[str, Any]) -> dict[str, str]:
     """Return settings as labelled lines, for the CLI and for comparing two revisions."""
     names = {node["node_id"]: node["name"] for node in settings["nodes"]}
@@ -304,9 +331,15 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
         _("Lease"): f"{advanced['lease_s']} s",
         _("Boot hold"): f"{advanced['boot_hold_s']} s",
         _("Announcement refresh"): f"{advanced['announce_refresh_s']} s",
+        _("Wait with older data"): stale_wait(advanced.get("stale_wait_s", STALE_WAIT_S[1])),
         _("References"): ", ".join(advanced["references"]) or _("none"),
     }
     return lines
+
+
+def stale_wait(seconds: int | None) -> str:
+    """Return how long a gateway that starts alone waits if its data may be older."""
+    return _("does not serve by itself") if seconds is None else duration(seconds) if seconds else _("none")
 
 
 def _aliases(settings: dict[str, Any]) -> dict[str, str]:

@@ -80,8 +80,10 @@ def run(config: AgentConfig) -> None:
     store = NodeStore.open(config)
     clerk = Clerk(store)
     jobs = Jobs()
-    link = ReplicatorLink(config.log_level) if database_is_prepared(config.state_dir) else None
-    loop = HeartbeatLoop(clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link)
+    link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
+    loop = HeartbeatLoop(
+        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous
+    )
     service = AgentService(config, store, loop, jobs.as_dicts, link=link)
 
     ended, stopped = threading.Event(), threading.Event()
@@ -109,8 +111,7 @@ def run(config: AgentConfig) -> None:
     loop.stop()
     server.stop()
     jobs.stop()
-    if link is not None:
-        link.stop()
+    link.stop()
     clerk.close()
 
 

@@ -29,6 +29,7 @@ class AgentConfig:
     :param node_name: what people call this gateway; the host name if empty.
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
+    :param synchronous: commits wait until both gateways have them, while both follow.
     """
 
     state_dir: str
@@ -43,6 +44,7 @@ class AgentConfig:
     node_name: str = ""
     log_level: str = "INFO"
     scope: str = ""
+    synchronous: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -87,6 +89,8 @@ def _check_kind(name: str, value: Any) -> None:
         kind_fits = isinstance(value, list) and all(type(uid) is int for uid in value)
     elif name in ("http_port", "heartbeat_port"):
         kind_fits = type(value) is int
+    elif name == "synchronous":
+        kind_fits = type(value) is bool
     else:
         kind_fits = isinstance(value, str) or (name == "database_url" and value is None)
     if not kind_fits:

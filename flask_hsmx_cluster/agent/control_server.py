@@ -23,6 +23,7 @@ from typing import Any
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from .config import AgentConfig
+from .data_desk import MOST_ROWS, STATES
 from .service import MAX_MAINTENANCE_S, AgentService
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ def _row_ids(value: Any) -> bool:
 
 
 _MESSAGE = Argument(_text(MAX_LINE))
+_ROW = Argument(_whole(1, 2**62))
+#: The gateway on which a row lies, by its id; empty: this one.
+_NODE = Argument(_text(32), required=False)
 #: The verbs and their arguments. A verb is carried out by the service's method of the same name.
 ARGUMENTS: dict[str, dict[str, Argument]] = {
     "status": {},
@@ -102,6 +106,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "pairing_code": {},
     "join": {"address": Argument(_text(64)), "code": Argument(_text(64)), "ends": Argument(_object)},
     "leave": {"force": Argument(_flag, required=False)},
+    "replace": {},
     "failover": {},
     "maintenance": {
         "on": Argument(_flag),
@@ -111,10 +116,20 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "verified": {},
     "quarantine": {
         "after": Argument(_whole(0, 2**62), required=False),
-        "limit": Argument(_whole(1, 200), required=False),
+        "limit": Argument(_whole(1, MOST_ROWS), required=False),
+        "node": _NODE,
+        "table": Argument(_text(200), required=False),
+        "state": Argument(lambda value: value in STATES, required=False),
+        "whole": Argument(_flag, required=False),
     },
-    "discard": {"ids": Argument(_row_ids)},
-    "reapply": {"row_id": Argument(_whole(1, 2**62)), "overwrite": Argument(_flag, required=False)},
+    "quarantine_row": {"row_id": _ROW, "node": _NODE},
+    "discard": {"ids": Argument(_row_ids), "node": _NODE},
+    "reapply": {
+        "row_id": _ROW,
+        "overwrite": Argument(_flag, required=False),
+        "node": _NODE,
+        "seen": Argument(_text(64), required=False),
+    },
     "resolve_conflict": {"keep": Argument(lambda value: value in ("mine", "theirs"))},
     "pair": {"message": _MESSAGE},
     "peer": {"message": _MESSAGE, "address": Argument(_text(64))},

@@ -6,15 +6,22 @@ import hashlib
 import hmac
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError, RequestRefused
+from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..network.clock import boot_time_s
 from ..replication.credentials import Credentials
-from ..replication.scope import Scope
+from ..replication.layout import Layout
+from ..replication.scope import MAX_TABLES, Scope
+from . import preflight_data
 from .cluster import Cluster
+from .data_checks import DataChecks
+from .data_links import DataLinks
 from .exchange import Exchange
+from .preflight_data import DatabaseFacts
 from .replicator import ReplicatorLink
 
 log = logging.getLogger(__name__)
@@ -24,6 +31,14 @@ CREDENTIALS = "database.json"
 SET_UP_EVERY_S = 2.0
 TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
+CHECK_EVERY_S = 60.0
+COMPARE_EVERY_S = 10.0
+#: A hand-over refuses writes only after the other gateway has confirmed one within this time, s.
+REHEARSED_S = 0.1
+#: It is given this long to do so, s; each single write is waited for this long.
+REHEARSE_MOST_S, REHEARSAL_MOST_S = 5.0, 1.0
+REHEARSE_EVERY_S = 0.1
+LINK_EVERY_S = 0.5
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -33,6 +48,8 @@ def database_is_prepared(state_dir: str) -> bool:
 
 class DataSide:
     """Keeps the replicator set up as the settings in force demand, and lets a passive gateway follow.
+
+    A database that is prepared after the agent's start is noticed.
 
     :param link: the replicator.
     :param restarted: called after the replicator was started, to let the loop listen to it.
@@ -51,10 +68,11 @@ class DataSide:
         self._shown: dict[str, Any] = {}
         self._problem: ClusterError | None = None
         self._unseen: ClusterError | None = None
+        self._scope = Scope.from_json(cluster.config.scope) if cluster.config.scope else Scope(())
+        self._checks = DataChecks(cluster, link, lambda: self._scope)
+        self._untold = False  # the heartbeat loop does not know yet that the database is shared
+        self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
-        exchange.handle("data_verify", lambda _sender, _arguments: self._link.ask("verify"))
-        exchange.handle("data_look", lambda _sender, _arguments: self._link.ask("look"))
-        exchange.handle("data_make", self._make)
         exchange.handle("data_fork", lambda _sender, _arguments: self._fork())
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -65,10 +83,27 @@ class DataSide:
             "replication: set-up": (SET_UP_EVERY_S, self.set_up),
             "replication: positions": (TEND_EVERY_S, self.tend),
             "replication: follow": (FOLLOW_EVERY_S, self.follow),
+            "replication: checks": (CHECK_EVERY_S, self.check),
+            "replication: compare declarations": (COMPARE_EVERY_S, self.compare),
+            "replication: link": (LINK_EVERY_S, self.choose_link),
         }
+
+    @property
+    def shared(self) -> bool:
+        """Whether the database is shared, as far as was noticed."""
+        return self._link.shared
+
+    def notice(self) -> bool:
+        """Look whether the database has been prepared meanwhile, and return whether it is shared."""
+        if not self._link.shared and database_is_prepared(self._cluster.config.state_dir):
+            log.info("The database has been prepared: from now on it is shared")
+            self._link.shared = self._untold = True
+        return self._link.shared
 
     def begin(self) -> None:
         """At the agent's start: be ready before the first claim, if the database is."""
+        if not self.shared:
+            return
         try:
             self.set_up()
         except (ClusterError, OSError) as error:
@@ -76,32 +111,49 @@ class DataSide:
 
     def set_up(self) -> str:
         """Start the replicator if it does not run, and tell it what has changed."""
+        if not self.notice():
+            return "the database is not prepared, and so not shared"
         with self._lock:
             try:
-                return self._set_up()
+                result = self._set_up()
             except ClusterError as error:
                 self._problem = error
                 raise
+        if self._untold:
+            self._tell_loop()
+        return result
+
+    def _tell_loop(self) -> None:
+        """Let the heartbeat loop know that the database is shared: a reign grants the right to write from now on."""
+        with self._cluster.state_lock:
+            if (membership := self._cluster.membership()) is not None:
+                self._cluster.hot.apply(membership)
+            self._untold = False
 
     def _set_up(self) -> str:
         found = self._credentials()
-        if not self._link.alive():
-            self._in_force = None
-            self._link.start()
-            self._restarted()
+        self._run_replicator()
         heads = self._cluster.heads()
         if heads is None:
             if self._in_force is not None:
                 self._link.ask("forget")
                 self._in_force = self._peer_facts = None
+            self._checks.forget()
             return "not in a cluster"
         wanted = self._wanted(found.dsn, self._peer())
         if wanted != self._in_force:
             keep = self._cluster.role() == "active" or self._in_force is None
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
             self._in_force = wanted
+            self._link.ask("check", passive=self._cluster.role() == "passive")
         self._problem = None
         return "in force"
+
+    def _run_replicator(self) -> None:
+        if not self._link.alive():
+            self._in_force = None
+            self._link.start()
+            self._restarted()
 
     def set_up_alone(self) -> None:
         """Be ready before this gateway becomes active as the first one of a new cluster.
@@ -110,6 +162,7 @@ class DataSide:
         """
         with self._lock:
             wanted = self._wanted(self._credentials().dsn, None)
+            self._run_replicator()
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=False)
             self._in_force = wanted
 
@@ -117,8 +170,9 @@ class DataSide:
         return {
             "dsn": dsn,
             "node_id": self._cluster.node_id,
+            "name": self._cluster.config.node_name,
             "peer": peer,
-            "scope": self._cluster.config.scope or Scope(()).to_json(),
+            "scope": self._scope.to_json(),
         }
 
     def _peer(self) -> dict[str, Any] | None:
@@ -135,6 +189,7 @@ class DataSide:
         ends = [one.ends[peer.node_id] for one in links if peer.node_id in one.ends]
         return {
             "node_id": peer.node_id,
+            "name": peer.name,
             "addresses": [str(end.address.ip) for end in ends],
             "port": facts["port"] if facts else 5432,
             "database": facts["database"] if facts else "",
@@ -162,7 +217,9 @@ class DataSide:
     def tend(self) -> str:
         """Do what the role demands every second, and look."""
         if self._in_force is None:
+            self._update_alarms()
             return self._problem.message if self._problem else "not set up yet"
+        peer = self._cluster.hot.snapshot()["peer"]
         role = self._cluster.role()
         try:
             if role == "active":
@@ -170,10 +227,13 @@ class DataSide:
             elif role == "passive":
                 self._link.ask("tend_passive")
             self._shown = self._link.ask("look")
+            self._checks.seen(self._shown, role, peer is not None and peer["role"] == "active")
             self._unseen = None
         except ClusterError as error:  # what was seen last is no longer true
             self._unseen = error
             raise
+        finally:
+            self._update_alarms()
         return "synchronous" if self._shown["synchronous_standby"] else "in order"
 
     def follow(self) -> str:
@@ -194,50 +254,116 @@ class DataSide:
         self._shown = self._link.ask("look")
         return "begins to follow"
 
-    # -- what people ask for ------------------------------------------------------------------------------
+    def check(self) -> str:
+        """Have the database looked at again: what a migration, an operator or a full disk may have done."""
+        if self._in_force is None:
+            return "not set up yet"
+        found = self._checks.run(self._cluster.role())
+        if found["renew"]:  # tables were made, or lost their guard
+            with self._lock:
+                if (wanted := self._in_force) is not None:
+                    self._link.ask("configure", 60.0, setup=wanted, keep_lease=True)
+        if found["error"]:
+            raise RequestRefused(found["error"])
+        words = [*found["done"], f"{len(found['findings'])} findings" if found["findings"] else ""]
+        return "; ".join(filter(None, words)) or "in order"
 
-    def verify(self) -> dict[str, Any]:
-        """Begin to compare the shared tables of both gateways, on the passive one; return how far it is."""
-        if self._cluster.role() == "active":
-            return self._exchange.ask("data_verify")
-        return self._link.ask("verify")
+    def choose_link(self) -> str:
+        """On the passive gateway: let the data come over a link over which heartbeats come."""
+        peer = self._in_force["peer"] if self._in_force else None
+        if peer is None:
+            return "no other gateway"
+        states = {path["remote"]: path["state"] for path in self._cluster.hot.snapshot()["paths"]}
+        order = self._links.order(peer["addresses"], {one: states.get(one, "") for one in peer["addresses"]},
+                                  boot_time_s())  # fmt: skip
+        if self._cluster.role() == "passive":
+            self._link.ask("reach", addresses=order)
+        return f"by {order[0]}"
 
-    def verified(self) -> dict[str, Any]:
-        """Return how far the comparison is, or what came of it."""
-        shown = self._exchange.ask("data_look") if self._cluster.role() == "active" else self._link.ask("look")
-        found: dict[str, Any] = shown["verify"]
-        return found
+    def compare(self) -> str:
+        """Ask the other gateway what it shares and what troubles it; its database may be another one by now, too."""
+        if self._in_force is None or self._in_force["peer"] is None:
+            return "no other gateway"
+        try:
+            facts = checked_facts(self._exchange.ask("data_facts", 3.0))
+        except PeerUnavailable as error:
+            self._checks.peer_silent()
+            return f"not yet: {error.message}"
+        self._checks.peer_told(facts)
+        with self._lock:
+            if self._peer_facts is not None:
+                self._peer_facts = {**facts, "node_id": self._peer_facts["node_id"]}
+        return "compared"
 
-    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        """Return a page of what this gateway wrote and the other one never had."""
-        nodes = self._cluster.require_heads().applied.settings.nodes
-        return self._link.ask("quarantine", after=after, limit=limit, names={one.node_id: one.name for one in nodes})
+    def _update_alarms(self) -> None:
+        problem = self._problem or self._unseen
+        formed = self._cluster.heads() is not None
+        self._checks.update((problem.message, problem.remedy) if problem and formed else None)
 
-    def discard(self, ids: list[int]) -> dict[str, Any]:
-        """Drop rows of the quarantine from the list of what waits."""
-        return self._link.ask("discard", ids=ids)
+    # -- before a cluster is formed ----------------------------------------------------------------------------
 
-    def reapply(self, row_id: int, overwrite: bool) -> dict[str, Any]:
-        """Make one quarantined change on the active gateway, whichever that is.
+    def survey(self, addresses: Sequence[str]) -> DatabaseFacts | None:
+        """Return what this gateway's database is; None if it is not shared. A failure is one of its findings.
 
-        :raises ClusterError: it does not fit any more; the message shows both values.
+        :param addresses: own ones on the links.
         """
-        request = self._link.ask("reapply_request", row_id=row_id)
-        if self._cluster.role() == "active":
-            self._link.ask("make", request=request, overwrite=overwrite)
-        else:
-            self._exchange.ask("data_make", repeatable=False, request=request, overwrite=overwrite)
-        return self._link.ask("mark", row_id=row_id)
+        if not self.notice():
+            return None
+        try:
+            told = self._ask_unformed("survey", listen=list(addresses))
+            return DatabaseFacts.from_dict(told)
+        except ClusterError as error:
+            return preflight_data.unknown(error)
 
-    def _make(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self._cluster.role() != "active":
-            raise RequestRefused("This gateway is not the active one.", "Try again when the roles are settled.")
-        request = arguments.get("request")
-        if not isinstance(request, dict):
-            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?")
-        return self._link.ask("make", request=request, overwrite=arguments.get("overwrite") is True)
+    def layouts(self, names: Sequence[str]) -> dict[str, Layout]:
+        """Return how some shared tables look here, by name.
+
+        :raises ClusterError: the database does not answer.
+        """
+        return preflight_data.layouts_from(self._ask_unformed("layouts", names=list(names))["layouts"])
+
+    def _ask_unformed(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Ask what needs no set-up."""
+        with self._lock:
+            self._run_replicator()
+            return self._link.ask(verb, dsn=self._credentials().dsn, scope=self._scope.to_json(), **arguments)
+
+    # -- before a hand-over ---------------------------------------------------------------------------------
+
+    def rehearse_handover(self) -> None:
+        """On the active gateway, before a hand-over that an operator wants: see whether the other one keeps up.
+
+        Writes go on meanwhile. Where the database itself is in no order, a hand-over needs no confirmation.
+
+        :raises RequestRefused: it does not.
+        """
+        if self._in_force is None or self._cluster.role() != "active":
+            return
+        deadline = time.monotonic() + REHEARSE_MOST_S
+        while True:
+            try:
+                told = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
+            except ClusterError as error:
+                log.warning("The hand-over is not rehearsed: %s", error.message)
+                return
+            if not told["writable"] or (told["confirmed"] and told["took_s"] < REHEARSED_S):
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(REHEARSE_EVERY_S)
+        peer = self._cluster.require_heads().applied.settings.peer_of(self._cluster.node_id)
+        took = "took" if told["confirmed"] else "was waited for in vain for"
+        raise RequestRefused(
+            f"{peer.name if peer else 'The other gateway'} confirms writes too slowly for a hand-over: the last one "
+            f"{took} {told['took_s']:.2f} s, and for {REHEARSE_MOST_S:.0f} s none took less than {REHEARSED_S} s.",
+            "No write was refused. See whether its database follows, and repeat when it is less busy.",
+        )
 
     # -- what is told -----------------------------------------------------------------------------------------
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was seen last of the database; empty as long as nothing was."""
+        return self._shown
 
     def status(self) -> dict[str, Any]:
         """Return what the verb ``status`` shows of the data."""
@@ -249,9 +375,14 @@ class DataSide:
             "remedy": problem.remedy if problem else "",
         }
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """Return the alarms of the data, as the verb ``status`` shows them."""
+        return self._checks.alarms()
+
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()
-        return self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)
+        told = self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)
+        return {**told, "scope": self._scope.digests(), "alarms": self._checks.own_alarms()}
 
     def _credentials(self) -> Credentials:
         found = Credentials.load(Path(self._cluster.config.state_dir) / CREDENTIALS)
@@ -274,7 +405,7 @@ def checked_facts(told: dict[str, Any]) -> dict[str, Any]:
     :raises RequestRefused: it is malformed.
     """
     try:
-        found = {key: told[key] for key in ("port", "database", "version", "system", "certificate")}
+        found = {key: told[key] for key in ("port", "database", "version", "system", "certificate", "scope", "alarms")}
         fits = (
             type(found["port"]) is int
             and 0 < found["port"] < 65536
@@ -284,8 +415,11 @@ def checked_facts(told: dict[str, Any]) -> dict[str, Any]:
             and str(found["system"]).isdigit()
             and isinstance(found["certificate"], str)
             and len(found["certificate"]) < 16384
+            and len(found["scope"]) <= MAX_TABLES
+            and all(_short(text) for pair in found["scope"].items() for text in pair)
         )
-    except (KeyError, TypeError):
+        found["alarms"] = [_alarm(one) for one in found["alarms"][:8]]
+    except (KeyError, TypeError, AttributeError):
         fits = False
     if not fits:
         raise RequestRefused("What the other gateway tells of its database cannot be read.", "Are both up to date?")
@@ -307,3 +441,14 @@ def checked_fork(told: dict[str, Any]) -> dict[str, Any]:
     if not fits:
         raise RequestRefused("What the other gateway tells of its data cannot be read.", "Are both up to date?")
     return told
+
+
+def _alarm(told: dict[str, Any]) -> dict[str, str]:
+    """Return an alarm that the other gateway tells, reduced to what is expected."""
+    found = {key: str(told[key])[:600] for key in ("key", "text", "remedy")}
+    found = {key: "".join(filter(str.isprintable, text)) for key, text in found.items()}
+    return {**found, "severity": "critical" if told["severity"] == "critical" else "warning"}
+
+
+def _short(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= 140 and text.isprintable()

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from ..decision import events
+from ..decision.data import YIELD_MOST_S
 from ..decision.model import Term
 from ..network.clock import boot_time_s
 from .replicator import ReplicatorLink
@@ -20,18 +21,20 @@ PATIENCE_S = 0.1
 class DatabaseHand:
     """Never waits.
 
-    :param link: the replicator, or None where the database is not shared.
+    :param link: the replicator; without one, or while it shares nothing, the database is not shared.
+    :param synchronous: commits are to wait for the other gateway.
     """
 
-    def __init__(self, link: ReplicatorLink | None) -> None:
+    def __init__(self, link: ReplicatorLink | None, synchronous: bool = True) -> None:
         self._link = link
+        self.synchronous = synchronous
         self._term = Term(0, "")
         #: how the other gateway's database follows, as it was told last
         self.follower: dict[str, Any] = {}
 
     @property
     def shared(self) -> bool:
-        return self._link is not None
+        return self._link is not None and self._link.shared
 
     def fileno(self) -> int | None:
         return self._link.fileno() if self._link else None
@@ -42,12 +45,13 @@ class DatabaseHand:
         return self._send("promote", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
 
     def renew(self, term: Term, lease_s: float) -> bool:
-        """Extend the right to write, together with the addresses' lease."""
+        """Extend the right to write, together with the addresses' lease; where there is none, it is asked for."""
+        self._term = term
         return self._send("renew", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
 
     def give_up(self) -> bool:
         """Ask to refuse writes and to wait until the other gateway has the last one."""
-        return self._send("yield", patience_s=PATIENCE_S)
+        return self._send("yield", patience_s=PATIENCE_S, within_s=YIELD_MOST_S)
 
     def demote(self) -> bool:
         """Ask to make the database read-only."""
@@ -84,8 +88,8 @@ class DatabaseHand:
             case "yield":
                 confirmed = ok and bool(result["confirmed"])
                 return [events.DataYielded(confirmed, text or ("" if confirmed else "not within its time"))]
-            case "set_synchronous" if ok:
-                return [events.SynchronousSet(bool(result["on"]))]
+            case "set_synchronous":
+                return [events.SynchronousSet(bool(result["on"]) if ok else None)]
         return []
 
 

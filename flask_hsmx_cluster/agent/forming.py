@@ -4,6 +4,7 @@
 
     joiner                                   creator
     introduce  facts, ends         ->        facts, settings
+    survey     own database        ->        its database; where both look different, `layouts` asks for more
     echo       token               ->        (both send and listen on every link)
     echo_result                    ->        which links were heard
     propose                        ->        checks its side, prepares; cluster keys and the signed settings
@@ -21,7 +22,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import Any
@@ -29,11 +30,13 @@ from typing import Any
 from ..errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Link, LinkEnd, LinkKind, Node, Settings, to_dict
-from . import pairing, preflight, revisions
+from . import pairing, preflight, preflight_data, revisions
 from .cluster import Cluster
+from .data import DataSide
 from .exchange import Exchange
 from .node_store import PairingState, PeerFacts, wall_time
 from .preflight import EchoWindow, Facts, Report, routes_between
+from .preflight_data import DatabaseFacts, Side
 from .revisions import Heads
 
 log = logging.getLogger(__name__)
@@ -101,20 +104,34 @@ def without(settings: Settings, node_id: str) -> Settings:
     )
 
 
+def addresses_for_data(settings: Settings, node_id: str) -> list[str]:
+    """Return a gateway's own addresses on the links that its database is reached over."""
+    links = (link for link in settings.links if link.kind in ("sync", "backup"))
+    return [str(link.ends[node_id].address.ip) for link in links if node_id in link.ends]
+
+
 @dataclass
 class _Guest:
-    """The gateway that is joining."""
+    """The gateway that is joining.
+
+    :param database: None as long as it has not told of one, or if it shares none.
+    """
 
     facts: Facts
     ends: Ends
     window: EchoWindow | None = None
+    database: DatabaseFacts | None = None
 
 
 class Creator:
-    """The gateway that shows pairing codes and lets another one join."""
+    """The gateway that shows pairing codes and lets another one join.
 
-    def __init__(self, cluster: Cluster, exchange: Exchange) -> None:
+    :param data: None where the database is never shared.
+    """
+
+    def __init__(self, cluster: Cluster, exchange: Exchange, data: DataSide | None = None) -> None:
         self._cluster = cluster
+        self._data = data
         self._lock = threading.Lock()
         self._offerer: pairing.Offerer | None = None
         self._guest: _Guest | None = None
@@ -197,6 +214,8 @@ class Creator:
         """Answer a request of a joiner that knows the code; never raises."""
         handlers = {
             "introduce": self._introduce,
+            "survey": self._survey,
+            "layouts": self._layouts,
             "echo": self._echo,
             "echo_result": self._echo_result,
             "propose": self._propose,
@@ -233,6 +252,22 @@ class Creator:
         told = replace(own, in_cluster=False)
         return {"facts": told.to_dict(), "settings": to_dict(heads.applied.settings), "member": member}
 
+    def _survey(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        guest, told = self._guest_of(joiner), arguments["database"]
+        guest.database = None if told is None else DatabaseFacts.from_dict(told)
+        own = self._own_database(self._settings_with(guest)).database
+        return {"database": None if own is None else own.to_dict()}
+
+    def _layouts(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._guest_of(joiner)
+        names = [str(name) for name in arguments["names"]][: preflight_data.LAYOUTS_MOST]
+        found = self._data.layouts(names) if self._data else {}
+        return {"layouts": [layout.to_dict() for layout in found.values()]}
+
+    def _own_database(self, settings: Settings) -> Side:
+        own = self._data.survey(addresses_for_data(settings, self._cluster.node_id)) if self._data else None
+        return Side(self._cluster.config.node_name, own)
+
     def _echo(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
         guest = self._guest_of(joiner)
         token = bytes.fromhex(arguments["token"])
@@ -261,7 +296,9 @@ class Creator:
         report.add("disk", list(preflight.check_disk(cluster.config.state_dir)))
         report.add("versions", list(preflight.check_versions(own, guest.facts)))
         report.add("port_names", list(preflight.check_port_names(settings, own, guest.facts)))
-        report.add("http", list(preflight.check_http(routes_between(settings, own.node_id, joiner), guest.facts)))
+        routes = routes_between(settings, own.node_id, joiner)
+        report.add("http", list(preflight.check_http(routes, guest.facts)))
+        report.add("database", list(self._check_database(guest, settings)))
         if report.blocking:
             raise ChecksFailed(report.findings)
         with cluster.change(), cluster.state_lock:
@@ -281,6 +318,15 @@ class Creator:
             "keys": [{"key_id": one.key_id, "secret": one.secret.hex()} for one in keys],
             "facts": cluster.peer_facts_of_self().__dict__,
         }
+
+    def _check_database(self, guest: _Guest, settings: Settings) -> Iterator[Finding]:
+        """Yield what the joiner has found too, unless something changed; and whether its database can be reached."""
+        own, other = self._own_database(settings), Side(guest.facts.name, guest.database)
+        yield from preflight_data.check_own(own)
+        yield from preflight_data.check_both(joiner=other, creator=own)
+        if own.database is not None and guest.database is not None:
+            routes = routes_between(settings, self._cluster.node_id, guest.facts.node_id)
+            yield from preflight_data.check_port(routes, guest.database.port, guest.facts.name)
 
     def _commit(self, joiner: str, arguments: dict[str, Any]) -> dict[str, Any]:
         guest, cluster, digest = self._guest_of(joiner), self._cluster, str(arguments["digest"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
@@ -14,13 +14,15 @@ from .. import rules
 from ..control import result_from_dict
 from ..errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
 from ..settings import Node, Settings, from_dict, to_dict
-from . import pairing, preflight, revisions
+from . import pairing, preflight, preflight_data, revisions
 from .cluster import Cluster
+from .data import DataSide
 from .exchange import Exchange, Target, peer_facts
-from .forming import Ends, with_joiner
+from .forming import Ends, addresses_for_data, with_joiner
 from .membership import Key
 from .peer_client import Post, Route, parse_address
 from .preflight import EchoWindow, Facts, Report, routes_between
+from .preflight_data import DatabaseFacts, Side
 from .revisions import Heads, Revision, RevisionRefused
 
 log = logging.getLogger(__name__)
@@ -66,10 +68,12 @@ class Joining:
     """Joins another gateway's cluster.
 
     :param post: sends bytes to the other gateway.
+    :param data: None where the database is never shared.
     """
 
-    def __init__(self, cluster: Cluster, exchange: Exchange, post: Post) -> None:
+    def __init__(self, cluster: Cluster, exchange: Exchange, post: Post, data: DataSide | None = None) -> None:
         self._cluster = cluster
+        self._data = data
         self._exchange = exchange
         self._post = post
 
@@ -143,11 +147,36 @@ class Joining:
         report.add("same_network", list(preflight.check_same_network(settings, creator, probe)))
         routes = routes_between(settings, own.node_id, creator.node_id)
         report.add("http", list(preflight.check_http(routes, creator)))
+        report.add("database", list(self._check_database(talk, own, creator, settings)))
         if not member:  # a member's heartbeat port is in use, and was tried before
             heard, peer_heard = self._echo(talk, routes, own.heartbeat_port)
             found = preflight.check_heartbeats(routes, own.heartbeat_port, own.name, creator, heard, peer_heard)
             report.add("heartbeats", list(found))
         return report
+
+    def _check_database(
+        self, talk: _Conversation, own: Facts, creator: Facts, settings: Settings
+    ) -> Iterator[Finding]:
+        """Tell each other of the databases, and yield what keeps them from being kept as one."""
+        here = self._data.survey(addresses_for_data(settings, own.node_id)) if self._data else None
+        answer = talk.ask("survey", database=None if here is None else here.to_dict())
+        try:
+            told = answer["database"]
+            there = None if told is None else DatabaseFacts.from_dict(told)
+            joiner, other = Side(own.name, here), Side(creator.name, there)
+            yield from preflight_data.check_own(joiner)
+            yield from preflight_data.check_own(other)
+            yield from preflight_data.check_both(joiner, other)
+            if self._data is None or here is None or there is None:
+                return
+            if names := preflight_data.tables_that_differ(here, there):
+                theirs = preflight_data.layouts_from(talk.ask("layouts", names=names)["layouts"])
+                yield from preflight_data.check_layouts(own.name, self._data.layouts(names), creator.name, theirs)
+        except (KeyError, ValueError):
+            raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?") from None
+        yield from preflight_data.check_port(
+            routes_between(settings, own.node_id, creator.node_id), there.port, creator.name
+        )
 
     @staticmethod
     def _echo(talk: _Conversation, routes: Mapping[str, Route], port: int) -> tuple[list[str], list[str]]:

@@ -38,7 +38,8 @@ from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .replicator import ReplicatorLink
 from .session import Session, WatchedPort
-from .status import Showing, alarms, snapshot
+from .standing import StandingKeeper, seconds_ago
+from .status import Showing, alarms, degraded_since, snapshot
 from .transport import EthernetPath, UdpPath
 from .watchdog import Watchdog
 
@@ -66,6 +67,7 @@ class HeartbeatLoop:
     :param udp_port: UDP port of heartbeats.
     :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
     :param link: the replicator; None where the database is not shared.
+    :param synchronous: its commits are to wait for the other gateway.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class HeartbeatLoop:
         udp_port: int,
         clock_stepped: Callable[[], None] = lambda: None,
         link: ReplicatorLink | None = None,
+        synchronous: bool = True,
     ) -> None:
         self.clerk = clerk
-        self._database = DatabaseHand(link)
+        self._database = DatabaseHand(link, synchronous)
+        self._standing = StandingKeeper(clerk)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
         self._session: Session | None = None
@@ -111,7 +115,11 @@ class HeartbeatLoop:
             raise
 
     def snapshot(self) -> dict[str, Any]:
-        return self.call(lambda: snapshot(self._session, self._showing, self._maintenance_left(), self.clerk.dropped))
+        def look() -> dict[str, Any]:
+            left_s, known = self._maintenance_left(), self._standing.known
+            return snapshot(self._session, self._showing, left_s, self.clerk.dropped, known)
+
+        return self.call(look)
 
     def ports(self) -> list[dict[str, Any]]:
         shared = self.call(self._shared)
@@ -273,6 +281,7 @@ class HeartbeatLoop:
         if session is None:
             return
         session.slow_tick(now)
+        self._standing.tick(session.core, degraded_since(session.core), now)
         self._register_session(session)
         if self._maintenance_until is not None and now >= self._maintenance_until:
             self._maintenance_until = None
@@ -280,7 +289,7 @@ class HeartbeatLoop:
         if session.stale:
             session.stale = False
             threading.Thread(target=self._reapply, args=(session.membership,), name="reapply", daemon=True).start()
-        for showing in alarms(session, self._showing, now):
+        for showing in alarms(session, self._showing, now, self._standing.known):
             self.clerk.record(f"alarm_{showing.key}", showing.severity, showing.text)
 
     def _on_netlink(self) -> None:
@@ -312,7 +321,9 @@ class HeartbeatLoop:
         self, membership: Membership, found: dict[str, Port], devices: dict[str, Port], lease: AddressLease
     ) -> None:
         old = self._session
-        core_plan = plan.core_plan(membership, self._udp_port, self._peer_macs, self._database.shared)
+        core_plan = plan.core_plan(
+            membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous
+        )
         by_port = plan.shared_by_port(membership.settings)
         watched = {
             name: _watch(found[name], shared, by_port[name], devices.get(name))
@@ -388,7 +399,7 @@ class HeartbeatLoop:
     def _start(self, membership: Membership, lease: AddressLease) -> Start:
         """Tell the core how this agent comes up; a machine boot, an agent restart, or the birth of a cluster."""
         ledger = self.clerk.ledger
-        reign, boot_id = ledger.last_reign(), machine_boot_id()
+        reign, boot_id, standing = ledger.last_reign(), machine_boot_id(), self._standing.load()
         valid_s = self._leased_for(lease)
         restarted = reign is not None and reign[1] == boot_id
         adopt = Term(reign[0], membership.node_id) if restarted and reign and valid_s > 0 else None
@@ -402,6 +413,9 @@ class HeartbeatLoop:
             adopt_until=boot_time_s() + valid_s,
             claim=membership.claim,
             maintenance=self._maintenance_until is not None,
+            followed=standing.followed,
+            behind=standing.followed or standing.behind,
+            degraded_since=seconds_ago(standing.degraded_at, boot_time_s()),
         )
 
     def _leased_for(self, lease: AddressLease) -> float:

@@ -32,6 +32,7 @@ from .config import AgentConfig
 from .membership import Key
 from .revision_rows import revision_from_row, revision_row
 from .revisions import Heads, Revision
+from .standing import DataStanding
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Joining,
     m.Pairing,
     m.Maintenance,
+    m.DataStanding,
 )
 
 
@@ -168,6 +170,9 @@ class NodeStore:
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
                 )
             if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
+                for version in range(found or m.SCHEMA_VERSION, m.SCHEMA_VERSION):
+                    for statement in m.UPGRADES.get(version, ()):
+                        connection.exec_driver_sql(statement)
                 m.Base.metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 
@@ -478,6 +483,19 @@ class NodeStore:
             row = m.Reign(id=1, reserved_term=0, last_term=None, last_boot_id=None)
             session.add(row)
         return row
+
+    # -- the data's standing ----------------------------------------------------------------------------------
+
+    def standing(self) -> DataStanding:
+        """Return what was last known of this gateway's data beside the other one's."""
+        with self._session() as session:
+            row = session.get(m.DataStanding, 1)
+            return DataStanding(row.followed, row.behind, row.in_step_at, row.degraded_at) if row else DataStanding()
+
+    def remember_standing(self, standing: DataStanding) -> None:
+        """Store what is known of this gateway's data beside the other one's."""
+        with self._session() as session:
+            session.merge(m.DataStanding(id=1, **vars(standing)))
 
     # -- maintenance and events -------------------------------------------------------------------------------
 

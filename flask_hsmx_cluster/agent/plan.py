@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..decision.model import Path, Plan, Timing
+from ..decision.model import NEVER, Path, Plan, Timing
 from ..network.virtual_mac import virtual_mac
 from ..settings import Interface, Settings
 from .datagram import MOST_PORTS, Challenges, Codec, path_tag
@@ -110,10 +110,12 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
     ]
 
 
-def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False) -> Plan:
+def core_plan(
+    membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True
+) -> Plan:
     """Return what the decision core must know.
 
-    :param data: the database is shared, too.
+    :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -137,10 +139,12 @@ def core_plan(membership: Membership, udp_port: int, peer_macs: Mapping[str, str
             burst_probes=advanced.ping_pongs,
             lease_s=float(advanced.lease_s),
             boot_hold_s=float(advanced.boot_hold_s),
+            stale_wait_s=NEVER if advanced.stale_wait_s is None else float(advanced.stale_wait_s),
             refresh_s=float(advanced.announce_refresh_s),
         ),
         revision=membership.revision,
         data=data,
+        synchronous=synchronous,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -47,6 +47,7 @@ CHECKS = {
     "same_network": "Both gateways are on the virtual IP's network",
     "http": "Both web apps reach each other",
     "heartbeats": "Heartbeats pass in both directions",
+    "database": "Both databases can be kept as one",
 }
 
 

@@ -40,10 +40,12 @@ class ReplicatorLink:
     """Starts the replicator and talks to it.
 
     :param log_level: the replicator's.
+    :param shared: whether the database is shared; it may be prepared later, and is noticed then.
     """
 
-    def __init__(self, log_level: str = "INFO") -> None:
+    def __init__(self, log_level: str = "INFO", shared: bool = True) -> None:
         self._log_level = log_level
+        self.shared = shared
         self._process: subprocess.Popen[bytes] | None = None
         self._prompt: socket.socket | None = None
         self._patient: socket.socket | None = None

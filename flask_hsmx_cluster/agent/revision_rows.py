@@ -29,6 +29,7 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
         lease_s=advanced.lease_s,
         boot_hold_s=advanced.boot_hold_s,
         announce_refresh_s=advanced.announce_refresh_s,
+        stale_wait_s=advanced.stale_wait_s,
         nodes=[
             m.RevisionNode(position=at, node_id=node.node_id, name=node.name) for at, node in enumerate(settings.nodes)
         ],
@@ -95,6 +96,7 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             lease_s=row.lease_s,
             boot_hold_s=row.boot_hold_s,
             announce_refresh_s=row.announce_refresh_s,
+            stale_wait_s=row.stale_wait_s,
             references=tuple(ip_address(item.address) for item in row.references),
         ),
         networks=tuple(Network(ip_interface(one.address), one.port, one.name) for one in row.networks),

@@ -15,14 +15,17 @@ from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, Reque
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, revisions
+from . import peer_client, preflight, preflight_data, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
+from .data_desk import DataDesk
+from .data_verbs import DataVerbs
 from .exchange import Exchange
-from .forming import Creator, ends_from, without
+from .forming import Creator, addresses_for_data, ends_from
 from .hot import HotSide
 from .joining import Joining
+from .leaving import Leaving
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .preflight import Report
@@ -42,12 +45,12 @@ IN_FORCE_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService:
+class AgentService(DataVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
-    :param link: the replicator; None where the database is not shared.
+    :param link: the replicator, which also knows whether the database is shared; None: it never is.
     """
 
     def __init__(
@@ -66,15 +69,17 @@ class AgentService:
         self._cluster = Cluster(config, store, hot)
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
-        self._creator = Creator(self._cluster, self._exchange)
-        self._joining = Joining(self._cluster, self._exchange, post)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
+        self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
+        self._creator = Creator(self._cluster, self._exchange, self._data)
+        self._joining = Joining(self._cluster, self._exchange, post, self._data)
+        self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
+        self._rehearse: Callable[[], None] = self._data.rehearse_handover if self._data else lambda: None
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
-        self._exchange.handle("failover", lambda _sender, _arguments: hot.request("failover"))
-        self._exchange.handle("left", self._on_left)
+        self._exchange.handle("failover", lambda _sender, _arguments: self._hand_over())
 
     # -- start and jobs ---------------------------------------------------------------------------------------
 
@@ -128,6 +133,7 @@ class AgentService:
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.periodic_jobs() if self._data else {}),
+            **(self._desk.periodic_jobs() if self._desk else {}),
         }
 
     def _housekeep(self) -> str:
@@ -169,11 +175,19 @@ class AgentService:
         return {
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
-            "alarms": [*snapshot["alarms"], *self._alarms(heads, not_in_force)],
-            "data": {**self._data.status(), **snapshot["data"]} if self._data else None,
+            "alarms": [
+                *snapshot["alarms"],
+                *self._alarms(heads, not_in_force),
+                *(self._data.alarms() if self._data else ()),
+            ],
+            "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
+
+    def _data_status(self, fast: dict[str, Any]) -> dict[str, Any]:
+        slow = self._data.status() if self._data else {}
+        return {**slow, **fast, "quarantine": self._desk.quarantine_status() if self._desk else []}
 
     def _cluster_status(self, heads: Heads) -> dict[str, Any]:
         return {
@@ -209,14 +223,9 @@ class AgentService:
                 )
             )
         if self._cluster.foreign:
-            found.append(
-                (
-                    "foreign_machine",
-                    "critical",
-                    "The node store was written on another machine: this gateway stays out of the cluster.",
-                    "A copied disk? Join the cluster anew on the copy; the original is not concerned.",
-                )
-            )
+            what = "The node store was written on another machine: this gateway stays out of the cluster."
+            remedy = "A copied disk? Join the cluster anew on the copy; the original is not concerned."
+            found.append(("foreign_machine", "critical", what, remedy))
         if heads is not None and heads.conflict is not None:
             found.append(
                 (
@@ -235,6 +244,7 @@ class AgentService:
                     "It is asked again by itself; see whether it can be reached.",
                 )
             )
+        found += self._desk.alarms() if self._desk else []
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
         return [{**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found]
@@ -302,6 +312,10 @@ class AgentService:
         if heads is None:
             own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
+            if self._data is not None:
+                facts = self._data.survey(addresses_for_data(settings, node_id))
+                side = preflight_data.Side(self._config.node_name, facts)
+                report.add("database", list(preflight_data.check_own(side)))
         report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
 
@@ -309,30 +323,6 @@ class AgentService:
         """Return who answers for an address, the other gateway of the cluster excepted."""
         ours = self._hot.peer_macs().get(port)
         return [mac for mac in self._hot.probe_address(port, address, timeout_s) if mac != ours]
-
-    # -- verbs of the data ------------------------------------------------------------------------------------
-
-    def _data_side(self) -> DataSide:
-        if self._data is None:
-            raise RequestRefused(
-                "This gateway's database is not shared.", "Make it ready: flask cluster database prepare"
-            )
-        return self._data
-
-    def verify(self) -> dict[str, Any]:
-        return self._data_side().verify()
-
-    def verified(self) -> dict[str, Any]:
-        return self._data_side().verified()
-
-    def quarantine(self, after: int = 0, limit: int = 50) -> dict[str, Any]:
-        return self._data_side().quarantine(after, limit)
-
-    def discard(self, ids: list[int]) -> dict[str, Any]:
-        return self._data_side().discard(ids)
-
-    def reapply(self, row_id: int, overwrite: bool = False) -> dict[str, Any]:
-        return self._data_side().reapply(row_id, overwrite)
 
     # -- verbs that change ------------------------------------------------------------------------------------
 
@@ -353,7 +343,7 @@ class AgentService:
             report = self._preflight(wanted, None)
             if report.blocking:
                 raise ChecksFailed(report.findings)
-            if self._data is not None:
+            if self._data is not None and self._data.notice():
                 self._data.set_up_alone()
             key = new_key()
             self._store.forget_cluster()
@@ -370,74 +360,27 @@ class AgentService:
         return self._joining.join(address, code, ends_from(ends))
 
     def leave(self, force: bool = False) -> dict[str, Any]:
-        """Leave the cluster. The other gateway goes on alone; it is told, or, with ``force``, may be absent."""
-        cluster = self._cluster
-        with cluster.change():
-            heads = cluster.require_heads()
-            informed = False
-            if cluster.has_peer(heads):
-                informed = self._take_leave(force)
-            with cluster.state_lock:
-                cluster.dissolve()
-            self._store.record(
-                "left", "info", "This gateway has left the cluster.", [] if informed else ["the other one was not told"]
-            )
-            return {"left": True, "peer_informed": informed}
+        return self._leaving.leave(force)
 
-    def _take_leave(self, force: bool) -> bool:
-        """Hand over and tell the other gateway; return whether it knows."""
-        try:
-            self._exchange.ask("hello", timeout_s=3.0)
-        except ClusterError as error:
-            if force:
-                return False
-            raise PeerUnavailable(
-                f"The other gateway would not know that this one has left: {error.message}",
-                "Repeat when it can be reached, or leave by force.",
-            ) from None
-        if self._cluster.role() == "active":
-            try:
-                self._hot.request("failover")
-            except RequestRefused as error:
-                if not force:
-                    raise RequestRefused(
-                        f"The other gateway cannot take over: {error.message}", "Mend that, or leave by force."
-                    ) from None
-        self._hot.apply(None)
-        try:
-            self._exchange.ask("left")
-        except ClusterError as error:
-            log.warning("The other gateway was not told that this one has left: %s", error.message)
-            return False
-        return True
-
-    def _on_left(self, sender: str, _arguments: dict[str, Any]) -> dict[str, Any]:
-        """Go on alone, with a new key: the one who left knows the old one."""
-        cluster = self._cluster
-        with cluster.state_lock:
-            heads = cluster.require_heads()
-            key = new_key(self._store.keys())
-            settings = without(heads.applied.settings, sender)
-            name = self._config.node_name
-            revision = revisions.draft(heads, settings, cluster.node_id, name, wall_time(), key)
-            lineage = (heads.applied.digest, *heads.lineage)[: revisions.MAX_LINEAGE]
-            peer = self._store.peer()
-            cluster.put_in_force(Heads(revision, lineage), keys=[key])
-            self._store.set_peer(None)
-            self._store.set_pairing(None)
-        self._store.record("left", "info", f"{peer.name if peer else 'The other gateway'} has left the cluster.")
-        return {}
+    def replace(self) -> dict[str, Any]:
+        return self._leaving.replace()
 
     def failover(self) -> dict[str, Any]:
         heads = self._cluster.require_heads()
         if self._cluster.role() == "active":
-            return self._hot.request("failover")
+            return self._hand_over()
         if not self._cluster.has_peer(heads):
             raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
         return self._exchange.ask("failover", timeout_s=8.0, repeatable=False)
 
+    def _hand_over(self) -> dict[str, Any]:
+        self._rehearse()
+        return self._hot.request("failover")
+
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()
+        if on:
+            self._rehearse()
         result = self._hot.request("maintenance", on=on, duration_s=duration_s)
         until = datetime.now(UTC) + timedelta(seconds=duration_s)
         self._store.set_maintenance_until(until.isoformat(timespec="seconds") if on else None)

@@ -361,7 +361,7 @@ class Session:
             self.clerk.record("renew_failed", "critical", f"The lease could not be renewed: {error.message}")
             return
         after = boot_time_s()
-        if self.core.plan.data:
+        if self.core.data.renews():
             self.database.renew(self.core.term, self.core.plan.timing.lease_s)
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))

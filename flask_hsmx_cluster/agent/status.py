@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,11 @@ from ..decision import judge
 from ..decision.core import Core
 from ..decision.events import Severity
 from ..decision.evidence import PathEvidence, PortEvidence
-from ..decision.model import Cause, CauseKind, Phase, Role
+from ..decision.model import NEVER, Cause, CauseKind, Phase, Role
 
 if TYPE_CHECKING:
     from .session import Session
+    from .standing import DataStanding
 
 #: Loss above this is an alarm, percent.
 LOSS_ALARM_PERCENT = 5.0
@@ -45,10 +46,26 @@ class Showing:
     remedy: str = ""
     since: float = 0.0
 
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """Return the form of the verb ``status``.
 
-def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Showing]:
-    """Bring ``showing`` up to date; return what was raised or cleared, for the event log. Each is told once."""
-    present = {alarm.key: alarm for alarm in _present(session, now)}
+        :param now: boot time, s.
+        """
+        told = {key: getattr(self, key) for key in ("key", "severity", "text", "remedy")}
+        return {**told, "since_s": round(now - self.since, 1)}
+
+
+def alarms(session: Session, showing: dict[str, Showing], now: float, known: DataStanding) -> list[Showing]:
+    """Bring ``showing`` up to date; return what was raised or cleared, for the event log. Each is told once.
+
+    :param known: how this gateway's data stands beside the other one's.
+    """
+    return brought_up_to_date(showing, _present(session, now, known), now)
+
+
+def brought_up_to_date(showing: dict[str, Showing], alarms: Iterable[Showing], now: float) -> list[Showing]:
+    """Let ``showing`` be these alarms; return what was raised or cleared."""
+    present = {alarm.key: alarm for alarm in alarms}
     changed: list[Showing] = []
     for key, alarm in present.items():
         if key not in showing:
@@ -56,14 +73,14 @@ def alarms(session: Session, showing: dict[str, Showing], now: float) -> list[Sh
             showing[key] = alarm
             changed.append(alarm)
         else:
-            showing[key].text, showing[key].severity = alarm.text, alarm.severity
+            showing[key].text, showing[key].severity, showing[key].remedy = alarm.text, alarm.severity, alarm.remedy
     for key in [key for key in showing if key not in present]:
         gone = showing.pop(key)
         changed.append(Showing(key, "info", f"Over: {gone.text}"))
     return changed
 
 
-def _present(session: Session, now: float) -> Iterator[Showing]:
+def _present(session: Session, now: float, known: DataStanding) -> Iterator[Showing]:
     core = session.core
     if now - session.clone_at < CLONE_SHOWN_S:
         alive = core.clone_near()
@@ -117,6 +134,7 @@ def _present(session: Session, now: float) -> Iterator[Showing]:
     if Cause(CauseKind.DATABASE) in core.health.causes:
         yield Showing("database", "critical", "The database does not answer.", "Check PostgreSQL on this gateway.")
     yield from _data_alarms(session, now)
+    yield from _stale_alarms(core, known)
     if core.phase in (Phase.HOLDING, Phase.WAITING):
         yield Showing(
             "hold",
@@ -159,8 +177,8 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
 
 
 def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
-    core, follower = session.core, session.database.follower
-    since = _degraded_since(core)
+    core = session.core
+    since = degraded_since(core)
     if since is not None and now - since > DEGRADED_ALARM_S:
         yield Showing(
             "degraded",
@@ -169,30 +187,36 @@ def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
             f"Nothing, if {core.plan.peer_name} is just being filled or comes back: this ends by itself. Else open the "
             f"cluster settings of {core.plan.peer_name} and look at its data.",
         )
-    if core.role is not Role.ACTIVE:
-        return
-    match follower.get("wal_status"):
-        case "extended" | "unreserved":
-            yield Showing(
-                "wal_kept",
-                "warning",
-                f"Much WAL is kept for {core.plan.peer_name}, and the disk fills.",
-                f"Bring {core.plan.peer_name} back soon: when this gateway keeps no more, it has to be filled anew.",
-            )
-        case "lost":
-            yield Showing(
-                "wal_kept",
-                "critical",
-                f"The WAL that {core.plan.peer_name} still needed is gone: it cannot catch up.",
-                f"Leave the cluster on {core.plan.peer_name} and join it again: its data is then copied anew.",
-            )
 
 
-def _degraded_since(core: Core) -> float | None:
+def _stale_alarms(core: Core, known: DataStanding) -> Iterator[Showing]:
+    peer = core.plan.peer_name
+    since = known.in_step_at[:16].replace("T", " ")
+    older = f"older than {since} UTC" if since else f"older than that of {peer}"
+    if core.passive.waits_for_data():
+        wait_s = core.plan.timing.stale_wait_s
+        yield Showing(
+            "stale_wait",
+            "critical",
+            f"This gateway has started alone and does not serve yet: its data may be {older}.",
+            f"Switch {peer} on. "
+            + ("Else allow this gateway to serve, in the advanced settings." if wait_s == NEVER else
+               "If it stays away, this gateway serves by itself."),
+        )  # fmt: skip
+    elif core.role is Role.ACTIVE and core.behind:
+        yield Showing(
+            "stale",
+            "critical",
+            f"This gateway serves, but its data may be {older}: {peer} may have written on.",
+            f"Switch {peer} on: what it alone has is then kept in quarantine, and can be made again here.",
+        )
+
+
+def degraded_since(core: Core) -> float | None:
     """Return since when (boot time, s) an active gateway of two writes alone; None if it does not."""
     data = core.data
-    alone = core.plan.data and core.plan.peer and core.role is Role.ACTIVE and data.writable and not data.synchronous
-    if not alone:
+    two = core.plan.data and core.plan.synchronous and core.plan.peer
+    if not (two and core.role is Role.ACTIVE and data.writable and not data.synchronous):
         return None
     return core.since if data.degraded_since is None else data.degraded_since
 
@@ -204,7 +228,11 @@ def _state(core: Core, path: PathEvidence, now: float) -> str:
 
 
 def snapshot(
-    session: Session | None, showing: dict[str, Showing], maintenance_left_s: int | None, dropped: int
+    session: Session | None,
+    showing: dict[str, Showing],
+    maintenance_left_s: int | None,
+    dropped: int,
+    known: DataStanding,
 ) -> dict[str, Any]:
     """Return the fast half of a status, as the control verb ``status`` gives it."""
     if session is None:
@@ -224,7 +252,8 @@ def snapshot(
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
-            "data": {"synchronous": False, "degraded_since_s": None, "follower": None},
+            "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None,
+                     "stale": None},
             "counters": {},
         }
     from ..network.clock import boot_time_s
@@ -237,25 +266,16 @@ def snapshot(
             "why": core.why,
             "term": core.term.counter,
             "phase": core.phase.name.lower(),
-            "phase_text": PHASE_WORDS[core.phase],
+            "phase_text": _phase_text(core),
             "maintenance_left_s": maintenance_left_s,
             "health": _health(frozenset(core.health.causes), core),
         },
         "peer": _peer(core, now),
         "paths": [_path(session, path, now) for path in core.paths.values()],
         "virtual_ips": [_virtual_ip(session, vip, now) for vip in session.membership.settings.virtual_ips],
-        "alarms": [
-            {
-                "key": one.key,
-                "severity": one.severity,
-                "text": one.text,
-                "remedy": one.remedy,
-                "since_s": round(now - one.since, 1),
-            }
-            for one in showing.values()
-        ],
+        "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
-        "data": _data(session, now),
+        "data": _data(session, now, known),
         "counters": {
             **{refusal.value: 0 for refusal in _refusals()},
             **session.codec.counters,
@@ -341,15 +361,32 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
     return reading.value, words[reading.value]
 
 
-def _data(session: Session, now: float) -> dict[str, Any]:
+def _data(session: Session, now: float, known: DataStanding) -> dict[str, Any]:
     core, seen = session.core, session.database.follower
-    since = _degraded_since(core)
+    since = degraded_since(core)
     keys = ("streaming", "caught_up", "lag_bytes", "kept_bytes", "wal_status")
     return {
         "synchronous": core.data.synchronous,
+        "wants_synchronous": core.plan.synchronous,
         "degraded_since_s": None if since is None else round(now - since, 1),
         "follower": {key: seen[key] for key in keys} if seen and core.role is Role.ACTIVE else None,
+        "stale": _stale(core, known, now),
     }
+
+
+def _stale(core: Core, known: DataStanding, now: float) -> dict[str, Any] | None:
+    """Return of when the data is on a gateway that serves, or waits to serve, although newer data may exist."""
+    waits = core.passive.waits_for_data()
+    if not waits and not (core.role is Role.ACTIVE and core.behind):
+        return None
+    left_s = core.passive.hold_ends() - now if waits else 0.0
+    return {"in_step_at": known.in_step_at, "waits": waits, "left_s": None if left_s == NEVER else round(left_s, 1)}
+
+
+def _phase_text(core: Core) -> str:
+    if core.passive.waits_for_data():
+        return f"has started alone and waits for {core.plan.peer_name}, whose data may be newer"
+    return PHASE_WORDS[core.phase]
 
 
 def _readiness(core: Core, now: float) -> dict[str, Any]:
@@ -372,6 +409,7 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
             reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:
             reasons.append("The roles are not settled.")
-        if core.plan.data and not (core.data.synchronous if core.role is Role.ACTIVE else core.peer_synchronous):
+        waits = core.plan.data and core.plan.synchronous
+        if waits and not (core.data.synchronous if core.role is Role.ACTIVE else core.peer_synchronous):
             reasons.append("Writes are not confirmed by both gateways at present.")
     return {"ready": not reasons, "reasons": reasons}

@@ -226,7 +226,7 @@ class Active:
 
     def _both_active(self, beat: Beat) -> None:
         core = self.core
-        mine = Standing(core.served(), core.term, 0, frozenset(core.health.causes), core.plan.node)
+        mine = Standing(core.served(), core.term, int(not core.behind), frozenset(core.health.causes), core.plan.node)
         theirs = Standing.of(beat, core.plan.peer)
         evidence = (
             f"terms: {core.term} here, {beat.term} there",

@@ -105,6 +105,7 @@ class Core:
         self.served_since = self.began
         self.peer_was_active = False
         self.peer_synchronous: bool | None = None  #: what an active peer said last; None: never
+        self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
@@ -246,6 +247,7 @@ class Core:
             synchronous=self.data.synchronous,
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
             lease_left_ms=int(left * 1000),
+            position=int(not self.behind),
             revision=self.plan.revision,
             causes=frozenset(self.health.causes),
             ports=tuple(
@@ -296,6 +298,9 @@ class Core:
         if beat.role is Role.ACTIVE:
             self.peer_was_active = True
             self.peer_synchronous = beat.synchronous
+            if self.role is Role.PASSIVE:
+                self.behind = self.plan.data and not beat.synchronous
+                self.data.degraded_since = None
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
         elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
@@ -460,6 +465,8 @@ class Core:
         if self.peer is not None:
             self._next_term = max(self._next_term, self.peer.term.counter + 1)
         self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
+        self.peer_synchronous, self.behind = None, False
+        self.data.forget_peer()
         self.paths.clear()
         for port in self.ports.values():
             port.forget_peer()

@@ -43,15 +43,16 @@ class Data:
         #: what the database said last: commits wait for the other gateway
         self.synchronous = False
         #: since when they do not although there is a cluster of two, boot time in s; None if they do
-        self.degraded_since: float | None = None
+        self.degraded_since = core.start.degraded_since
         self.writable = False
         self._due = NEVER
         self._lost_since: float | None = None
         self._asked: bool | None = None
+        self._refused = self._released = False
 
     def deadline(self) -> float:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
-        if self.synchronous and self.core.peer_at is not None:
+        if self.synchronous and self._asked is not False and self.core.peer_at is not None:
             return min(self._due, self.core.peer_at + DEGRADE_AFTER_S)
         return self._due
 
@@ -69,9 +70,10 @@ class Data:
         core = self.core
         if event.ok:
             self.writable = core.term == event.term and core.leading()
-            if self.writable and core.peer_synchronous is False:
-                core.note("data_stale", "critical", "The data may be older than the other gateway's",
-                          (f"{core.plan.peer_name} had gone on without waiting for this one",))
+            if self.writable and core.behind:
+                core.note("data_stale", "critical" if core.plan.synchronous else "warning",
+                          f"The data may be older than that of {core.plan.peer_name}",
+                          (f"{core.plan.peer_name} may have gone on without waiting for this gateway",))
         else:
             core.note("data_not_writable", "critical", f"The database could not be made writable: {event.text}")
         if self.claiming is not None and event.term == self.claiming:
@@ -103,6 +105,13 @@ class Data:
         core = self.core
         if not core.leading() or not core.plan.peer:
             return
+        if self._refused:  # not asked again at once: a full disk refuses for a while
+            self._asked, self._refused = None, False
+        if not core.plan.synchronous:
+            core.behind = core.behind and not event.caught_up
+            if self.synchronous or not self._released:  # an earlier agent's wish may be in force
+                self._set(False)
+            return
         if event.caught_up:
             self._lost_since = None
             if not self.synchronous and core.peer_fresh():
@@ -113,14 +122,18 @@ class Data:
             if self.synchronous and core.now - self._lost_since >= DEGRADE_AFTER_S:
                 self._degrade("its database is too slow" if event.streaming else "its database does not follow")
 
-    def synchronous_set(self, on: bool) -> None:
-        """The database has done as it was told."""
+    def synchronous_set(self, on: bool | None) -> None:
+        """The database has done as it was told; None: it refused."""
         core = self.core
-        self._asked = None
+        if on is None:
+            self._refused = True
+            return
+        self._asked, self._released = None, not on
         if on == self.synchronous:
             return
         self.synchronous = on
         if on:
+            core.behind = False  # the other one follows: what it alone had is in its quarantine
             since, self.degraded_since = self.degraded_since, None
             core.note("synchronous", "info", "Every write is confirmed by both gateways",
                       () if since is None else (f"it was not for {core.now - since:.0f} s",))
@@ -129,15 +142,22 @@ class Data:
         core = self.core
         if self._asked is False:
             return
-        self.degraded_since = core.now
-        core.note("degraded", "critical", f"Writes are no longer confirmed by {core.plan.peer_name}: {why}",
-                  (f"term {core.term}", "what is written from now on exists on this gateway alone"))
+        if self.degraded_since is None:
+            self.degraded_since = core.now
+            core.note("degraded", "critical", f"Writes are no longer confirmed by {core.plan.peer_name}: {why}",
+                      (f"term {core.term}", "what is written from now on exists on this gateway alone"))
         self._set(False)
 
     def _set(self, on: bool) -> None:
         if self._asked is not on:
             self._asked = on
             self.core.do(SetSynchronous(on))
+
+    def forget_peer(self) -> None:
+        """The other gateway has left the cluster: nobody is waited for any more."""
+        self._lost_since = self.degraded_since = None
+        if self.synchronous:
+            self._set(False)
 
     # It ends ------------------------------------------------------------------------------------------------
 
@@ -156,6 +176,10 @@ class Data:
             self.synchronous = False
             self.core.active.data_yielded(event.ok, event.text)
 
+    def renews(self) -> bool:
+        """Return whether the right to write is renewed with the addresses: not once it is being given up."""
+        return self.core.plan.data and not self.yielding
+
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""
         self.core.do(PromoteData(self.core.term))
@@ -165,5 +189,6 @@ class Data:
         self.claiming, self._due, self.yielding = None, NEVER, False
         self.writable = self.synchronous = False
         self.degraded_since = self._lost_since = self._asked = None
+        self._refused = self._released = False
         if self.core.plan.data:
             self.core.do(DemoteData())

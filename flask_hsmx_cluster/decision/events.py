@@ -137,9 +137,9 @@ class FollowerSeen:
 
 @dataclass(frozen=True)
 class SynchronousSet:
-    """The database answers to :class:`SetSynchronous`."""
+    """The database answers to :class:`SetSynchronous`; None: it refused."""
 
-    on: bool
+    on: bool | None
 
 
 Event = (

@@ -123,6 +123,7 @@ class Beat:
     :param synchronous: what it writes is confirmed by both gateways.
     :param spread: this heartbeat goes over half of the paths, the next one over the others.
     :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
+    :param position: 0 if its data may be older than the other gateway's, else 1.
     :param revision: revision of the cluster settings in force.
     """
 
@@ -136,7 +137,7 @@ class Beat:
     spread: bool = False
     synchronous: bool = False
     lease_left_ms: int = 0
-    position: int = 0
+    position: int = 1
     revision: int = 0
     causes: frozenset[Cause] = frozenset()
     ports: tuple[PortReport, ...] = ()
@@ -151,6 +152,8 @@ class Timing:
     burst_spacing_s: float = 0.006
     lease_s: float = 2.0
     boot_hold_s: float = 3.0
+    #: how much longer a gateway that starts alone listens if its data may be older; NEVER: for ever
+    stale_wait_s: float = 60.0
     refresh_s: float = 100.0
 
     @property
@@ -199,7 +202,7 @@ class Plan:
     :param ports: names of the virtual-IP ports; their order is the same on both gateways.
     :param addresses: the virtual IPs on each port, as people read them.
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
-    :param data: the database is shared, too.
+    :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     """
 
     node: str
@@ -212,6 +215,7 @@ class Plan:
     revision: int = 0
     peer_macs: tuple[bytes, ...] = ()
     data: bool = False
+    synchronous: bool = True
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,9 @@ class Start:
     :param adopt_until: boot time at which that lease ends, s.
     :param claim: become active at once (this gateway has just created the cluster).
     :param maintenance: it was in maintenance.
+    :param followed: the other gateway was the one that wrote last, as far as this one knows.
+    :param behind: this gateway's data may be older than the other one's.
+    :param degraded_since: since when this gateway's writes are confirmed by nobody else, boot time in s, or None.
     """
 
     hold_s: float
@@ -234,3 +241,6 @@ class Start:
     adopt_until: float = 0.0
     claim: bool = False
     maintenance: bool = False
+    followed: bool = False
+    behind: bool = False
+    degraded_since: float | None = None

@@ -78,7 +78,7 @@ class Passive:
 
     def __init__(self, core: Core, listen_until: float, adopting: Term | None) -> None:
         self.core = core
-        self.listen_until = listen_until
+        self.listen_until = self.boot_until = listen_until
         self.adopting = adopting
         self.burst: Burst | None = None
         self.hold: Hold | None = None
@@ -101,10 +101,31 @@ class Passive:
         if self.hold:
             return self.hold.next_probe
         if core.phase is Phase.LISTENING:
-            return min(self.next_probe, self.listen_until)
+            return min(self.next_probe, self.hold_ends())
         if core.plan.peer and core.peer_at is not None and core.phase is Phase.FOLLOWING:
             return min(self.next_probe, core.peer_at + core.plan.timing.suspect_s)
         return self.next_probe
+
+    def hold_ends(self) -> float:
+        """Return when this gateway has listened long enough, boot time in s; NEVER if only the other one ends it.
+
+        One that comes up alone after the other one wrote waits longer: its data may be older, and the other one may
+        come up, too.
+        """
+        if self.waits_for_data():
+            return max(self.listen_until, self.boot_until + self.core.plan.timing.stale_wait_s)
+        return self.listen_until
+
+    def waits_for_data(self) -> bool:
+        """Return whether this gateway has just started, alone, and may have older data than the other one."""
+        core = self.core
+        return (
+            core.phase is Phase.LISTENING
+            and core.start.followed
+            and core.behind
+            and bool(core.plan.peer)
+            and not core.peer_fresh()
+        )
 
     def heard(self, beat: Beat) -> None:
         core = self.core
@@ -176,7 +197,7 @@ class Passive:
             if core.phase is not Phase.WAITING:  # there the bursts ask
                 core.probe_addresses()
         if core.phase is Phase.LISTENING:
-            if core.now < self.listen_until:
+            if core.now < self.hold_ends():
                 return
             core.phase = Phase.FOLLOWING
             if not core.peer_fresh():
@@ -206,7 +227,7 @@ class Passive:
     def _break_tie(self) -> None:
         core = self.core
         assert core.peer is not None
-        mine = Standing(False, core.term, 0, frozenset(core.health.causes), core.plan.node)
+        mine = Standing(False, core.term, int(not core.behind), frozenset(core.health.causes), core.plan.node)
         theirs = Standing.of(core.peer, core.plan.peer)
         if core.maintenance != core.peer.maintenance:
             winner = core.plan.peer if core.maintenance else core.plan.node

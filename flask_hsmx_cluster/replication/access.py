@@ -277,7 +277,9 @@ def peer_dsn(addresses: Sequence[str], port: int, database: str, password: str, 
     found = checked_addresses(addresses)
     return make_conninfo(
         host=",".join(map(str, found)), port=port, dbname=database, user=PEER_ROLE, password=password,
-        connect_timeout=CONNECT_TIMEOUT_S, sslmode="verify-ca", sslrootcert=certificate, channel_binding="require",
+        # A subscription heeds no connect_timeout: without the second one a dead link would hold it for minutes.
+        connect_timeout=CONNECT_TIMEOUT_S, tcp_user_timeout=CONNECT_TIMEOUT_S * 1000,
+        sslmode="verify-ca", sslrootcert=certificate, channel_binding="require",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from .database import Connection, failures, one, table
 from .names import (
@@ -185,6 +185,28 @@ def copied(connection: Connection, conninfo: str) -> None:
         for stream in streams(connection):
             change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
             connection.execute(change.format(sql.Identifier(stream.name), sql.Literal(conninfo)))
+
+
+def reach_by(connection: Connection, addresses: Sequence[str]) -> list[str]:
+    """Let the subscriptions try the other gateway's addresses in this order; a running worker connects anew.
+
+    :return: the subscriptions that tried another order until now.
+    """
+    changed = []
+    with failures("The subscription cannot be led over another link"):
+        for name, conninfo in connection.execute(
+            b"""SELECT subname, subconninfo FROM pg_subscription WHERE subname = ANY(%s)
+                AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+            (list(TAKES),),
+            prepare=True,
+        ).fetchall():
+            host = ",".join(addresses)
+            if conninfo_to_dict(conninfo).get("host") != host:
+                change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
+                wanted = make_conninfo(conninfo, host=host)
+                connection.execute(change.format(sql.Identifier(name), sql.Literal(wanted)))
+                changed.append(name)
+    return changed
 
 
 def streams(connection: Connection) -> list[Stream]:

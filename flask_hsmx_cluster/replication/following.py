@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ClusterError
@@ -22,16 +22,42 @@ class Progress:
     """How far it is.
 
     :param step: what is being done, in words; "" when nothing is.
-    :param done: of ``total`` rows; 0 of 0 while that is not known.
-    :param error: why it ended, if it did not succeed.
+    :param copying: it is a first copy: until its end nothing here is whole.
+    :param done: of ``total`` rows; 0 of 0 while that is not known. ``done_bytes`` and ``total_bytes``: the same in
+        bytes of the other gateway's tables; ``tables_done`` and ``tables``: the same in tables.
+    :param left_s: time that is left, s; None while it cannot be said.
+    :param error: why it ended, if it did not succeed; ``remedy``: what to do about it, if that is known.
     :param rejoined: how the last rejoin went: see :class:`.rejoin.Rejoined`.
     """
 
     step: str = ""
+    copying: bool = False
     done: int = 0
     total: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    tables_done: int = 0
+    tables: int = 0
+    left_s: float | None = None
     error: str = ""
+    remedy: str = ""
     rejoined: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """Whom to follow.
+
+    :param dsn: how our server reaches the other gateway's database.
+    :param here: how this process does.
+    :param fork: where its data parted from ours, see :meth:`.replicator.Replicator.fork`.
+    """
+
+    own_id: str
+    peer_id: str
+    dsn: str = field(repr=False)
+    here: str = field(repr=False)
+    fork: dict[str, Any]
 
 
 class Following:
@@ -39,11 +65,21 @@ class Following:
 
     :param open_connection: to this gateway's database.
     :param scope: what is shared at present.
+    :param require_same: raises where this gateway's tables cannot take what the other one's hold.
+    :param follows: called when the subscriptions stream.
     """
 
-    def __init__(self, open_connection: Callable[[], Connection], scope: Callable[[], Scope]) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], Connection],
+        scope: Callable[[], Scope],
+        require_same: Callable[[Connection, Connection], None],
+        follows: Callable[[], None],
+    ) -> None:
         self._open = open_connection
+        self._require_same = require_same
         self._scope = scope
+        self._follows = follows
         self._thread: threading.Thread | None = None
         self._progress = Progress()
 
@@ -54,60 +90,49 @@ class Following:
     def under_way(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def begin(
-        self, own_id: str, peer_id: str, peer_dsn: str, peer_here: str, fork: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Begin, unless it is under way.
-
-        :param peer_dsn: how our server reaches the other gateway's database.
-        :param peer_here: how this process does.
-        :param fork: where the other gateway's data parted from ours, see :meth:`.replicator.Replicator.fork`.
-        """
+    def begin(self, other: Other) -> dict[str, Any]:
+        """Begin, unless it is under way."""
         if not self.under_way():
             self._progress = Progress("begins")
-            self._thread = threading.Thread(
-                target=self._run, args=(own_id, peer_id, peer_dsn, peer_here, fork), name="following", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(other,), name="following", daemon=True)
             self._thread.start()
         return self.state()
 
-    def _run(self, own_id: str, peer_id: str, peer_dsn: str, peer_here: str, fork: dict[str, Any]) -> None:
+    def _run(self, other: Other) -> None:
         progress = self._progress
         try:
             with self._open() as connection:
-                self._follow(connection, own_id, peer_id, peer_dsn, peer_here, fork, progress)
+                if one(connection, "SELECT joined_system FROM hsmx_cluster.node") == other.fork["system"]:
+                    self._rejoin(connection, other, progress)
+                else:
+                    self._copy(connection, other, progress)
+            self._follows()
             progress.step = ""
         except ClusterError as error:
-            progress.error = error.message
+            progress.error, progress.remedy = error.message, error.remedy
             log.warning("The other gateway cannot be followed yet: %s", error.message)
         except Exception as error:
             progress.error = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             log.exception("The other gateway cannot be followed yet")
 
-    def _follow(
-        self,
-        connection: Connection,
-        own_id: str,
-        peer_id: str,
-        peer_dsn: str,
-        peer_here: str,
-        fork: dict[str, Any],
-        progress: Progress,
-    ) -> None:
-        scope = self._scope()
-        known = one(connection, "SELECT joined_system FROM hsmx_cluster.node")
-        if known != fork["system"]:
-            with connect(peer_here, "hsmx_cluster first copy") as peer:
-                forming.first_copy(connection, peer, scope, own_id, peer_dsn, progress)
-            connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (fork["system"],))
-            return
-        with connect(peer_here, "hsmx_cluster rejoin") as peer:
+    def _copy(self, connection: Connection, other: Other, progress: Progress) -> None:
+        progress.copying = True
+        with connect(other.here, "hsmx_cluster first copy") as peer:
+            self._require_same(connection, peer)
+            forming.first_copy(connection, peer, self._scope(), other.own_id, other.dsn, progress)
+        connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (other.fork["system"],))
+
+    def _rejoin(self, connection: Connection, other: Other, progress: Progress) -> None:
+        scope, fork = self._scope(), other.fork
+        with connect(other.here, "hsmx_cluster rejoin") as peer:
+            self._require_same(connection, peer)
             gateways = rejoin.Gateways(
-                connection, peer, lambda: connect(peer_here, replication="database"), peer_dsn, own_id, peer_id
-            )
+                connection, peer, lambda: connect(other.here, replication="database"), other.dsn, other.own_id,
+                other.peer_id,
+            )  # fmt: skip
             where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"], fork["own_lsn"])
             done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
-        channel.advance_slots(connection, scope, peer_id)
+        channel.advance_slots(connection, scope, other.peer_id)
         progress.rejoined = {
             "ways": done.ways, "reasons": done.reasons, "kept": done.kept, "replaced": done.replaced,
             "seconds": round(done.seconds, 3),

@@ -12,17 +12,29 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from .database import Connection, failures, table
+from .schema import SERVER
 from .scope import Scope, TableScope
 
 #: The trigger on every guarded table.
 TRIGGER = "hsmx_cluster_guard"
 
-_GRANT = b"""
-INSERT INTO hsmx_cluster.lease (term, until_cs, server_started) VALUES (%s, %s, pg_postmaster_start_time())
-ON CONFLICT (single) DO UPDATE
-SET term = excluded.term, until_cs = excluded.until_cs, server_started = excluded.server_started
-"""
-_RENEW = b"UPDATE hsmx_cluster.lease SET until_cs = %s WHERE term = %s"
+# The sequences follow the row, under its lock: a renewal never undoes a revocation.
+_GRANT = f"""
+WITH granted AS (
+    INSERT INTO hsmx_cluster.lease (term, until_cs, server_started) VALUES (%s, %s, pg_postmaster_start_time())
+    ON CONFLICT (single) DO UPDATE
+    SET term = excluded.term, until_cs = excluded.until_cs, server_started = excluded.server_started
+    RETURNING until_cs)
+SELECT setval('hsmx_cluster.lease_server', {SERVER}), setval('hsmx_cluster.lease_until_cs', until_cs)
+FROM granted""".encode()
+_RENEW = b"""
+WITH renewed AS (
+    UPDATE hsmx_cluster.lease SET until_cs = %s WHERE term = %s AND server_started = pg_postmaster_start_time()
+    RETURNING until_cs)
+SELECT setval('hsmx_cluster.lease_until_cs', until_cs) FROM renewed"""
+_REVOKE = b"""
+WITH revoked AS (DELETE FROM hsmx_cluster.lease RETURNING term)
+SELECT setval('hsmx_cluster.lease_until_cs', 0) FROM (SELECT count(*) FROM revoked) AS counted"""
 _PARTS = b"SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) AS part \
 JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE part.level > 0"
 
@@ -33,13 +45,13 @@ def grant(connection: Connection, term: int, until_s: float) -> None:
 
 
 def renew(connection: Connection, term: int, until_s: float) -> bool:
-    """Extend the lease of a term; False if there is none, for example because the server has crashed meanwhile."""
+    """Extend the lease of a term; False if there is none, for example because the server was restarted meanwhile."""
     return connection.execute(_RENEW, (int(until_s * 100), term), prepare=True).rowcount == 1
 
 
 def revoke(connection: Connection) -> None:
     """End the lease at once; transactions that are under way are refused at their commit."""
-    connection.execute(b"DELETE FROM hsmx_cluster.lease", prepare=True)
+    connection.execute(_REVOKE, prepare=True)
 
 
 def arm(connection: Connection, scope: Scope) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import channel, guard, synchrony
 from .database import Connection, DatabaseFailure, failures, one
@@ -14,26 +14,35 @@ from .sequences import Sequences
 
 #: Between two looks at what is to end, s.
 LOOK_EVERY_S = 0.001
-#: An apply worker that has not ended by then is left to end by itself; a disabled subscription starts no other, s.
-WORKER_MOST_S = 1.0
+#: An apply worker, or a session, that has not ended its transaction by then keeps this gateway from its role, s.
+END_MOST_S = 1.0
 
 #: A position before every other one.
 NOWHERE = "0/0"
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
-    own_lsn = pg_current_wal_insert_lsn()"""
-# Not an ALTER to the driver: after one it would forget all prepared statements. It need not reach the disk by itself:
-# the lease is granted only after the fork, written later, is.
+    own_lsn = pg_current_wal_insert_lsn()
+RETURNING own_lsn::text"""
+_REMEMBER_TERM = b"UPDATE hsmx_cluster.node SET term = %s RETURNING coalesce(own_lsn, '0/0')::text"
+#: By subscription: what is applied here, and up to where its worker has told the other gateway that all is.
+_REACHED = b"""SELECT s.subname, pg_replication_origin_progress('pg_' || s.oid, false)::text, latest_end_lsn::text
+FROM pg_subscription s LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.relid IS NULL
+WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND s.subname IN ('hsmx_cluster', 'hsmx_cluster_bulk')"""
+_COPYING = b"SELECT FROM hsmx_cluster.node WHERE copying"
+# Not an ALTER to the driver: after one it would forget all prepared statements.
 _DISABLE = b"""DO $$ DECLARE name text; BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     FOR name IN SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
         WHERE d.datname = current_database() AND subname IN ('hsmx_cluster', 'hsmx_cluster_bulk') AND subenabled
     LOOP EXECUTE format('ALTER SUBSCRIPTION %I DISABLE', name); END LOOP;
 END $$"""
-_APPLY_WORKERS = b"SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker' \
-AND datname = current_database()"
+#: Apply workers that are in a transaction. (What ``pg_stat_activity`` itself says of that depends on a setting.)
+_APPLYING = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'
+AND datname = current_database() AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')"""
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
 AND datname = current_database() AND pid <> pg_backend_pid()"""
+_CONFIRMED = b"SELECT FROM pg_replication_slots WHERE slot_name = %s AND active AND confirmed_flush_lsn >= %s::pg_lsn"
 
 
 @dataclass(frozen=True)
@@ -55,38 +64,41 @@ def promote(
 ) -> Fork:
     """Make this gateway the one that writes, whatever the state of the other one.
 
-    Its apply workers end, the positions of both WALs are kept, sequences are moved past what the other gateway used,
-    and the lease is granted. No step waits for another transaction. :func:`settle` does the rest
-    later, off the critical path.
+    Nothing more of the other one's is applied, the positions of both WALs are kept, sequences are moved past what it
+    used, and the lease is granted. No step waits for another transaction. :func:`settle` does the rest later, off the
+    critical path.
 
     :param until_s: boot time at which the lease ends, s.
     :param known: by subscription, a position of the other gateway's WAL up to which all is applied here, as was seen
         earlier. A worker that has gone tells none, and an origin tells only of transactions since the first copy.
     """
     with failures("The database cannot be made writable"):
-        if one(connection, "SELECT copying FROM hsmx_cluster.node"):
+        if connection.execute(_COPYING, prepare=True).fetchone() is not None:
             raise DatabaseFailure(
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
                 "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
             )
-        told = dict(known or {})
-        for stream in channel.streams(connection):
-            if stream.reported_lsn != NOWHERE:
-                told[stream.name] = stream.reported_lsn
+        told = {**(known or {}), **{name: told for name, _, told in _reached(connection) if told != NOWHERE}}
         connection.execute(_DISABLE)
-        _end_apply_workers(connection)
-        positions = {stream.name: stream.origin_lsn for stream in channel.streams(connection)}
-        fork = Fork(term, positions.get(SUBSCRIPTION, "0/0"), positions.get(SUBSCRIPTION_BULK, "0/0"))
-        if positions:
-            reached = (fork.lsn, told.get(SUBSCRIPTION), fork.bulk_lsn, told.get(SUBSCRIPTION_BULK))
-            with connection.transaction():
-                connection.execute(_REMEMBER_FORK, (term, *reached), prepare=True)
+        _end_applying(connection)
+        applied = {name: lsn for name, lsn, _ in _reached(connection)}
+        main, bulk = (applied.get(name, NOWHERE) for name in (SUBSCRIPTION, SUBSCRIPTION_BULK))
+        with connection.transaction():
+            # It need not wait for the disk: whatever is acknowledged in this reign stands behind it in the log.
+            connection.execute(b"SET LOCAL synchronous_commit = off", prepare=True)
+            if applied:
+                reached = (main, told.get(SUBSCRIPTION), bulk, told.get(SUBSCRIPTION_BULK))
+                row = connection.execute(_REMEMBER_FORK, (term, *reached), prepare=True).fetchone()
                 sequences.move(connection)
-        else:
-            connection.execute(b"UPDATE hsmx_cluster.node SET term = %s", (term,), prepare=True)
+            else:
+                row = connection.execute(_REMEMBER_TERM, (term,), prepare=True).fetchone()
         guard.grant(connection, term, until_s)
-        own_lsn = one(connection, "SELECT coalesce(own_lsn, '0/0')::text FROM hsmx_cluster.node")
-        return replace(fork, own_lsn=own_lsn)
+        return Fork(term, main, bulk, row[0] if row else NOWHERE)
+
+
+def _reached(connection: Connection) -> list[tuple[str, str, str]]:
+    rows = connection.execute(_REACHED, prepare=True).fetchall()
+    return [(name, applied or NOWHERE, told or NOWHERE) for name, applied, told in rows]
 
 
 def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
@@ -104,18 +116,20 @@ def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
 def rehearse(connection: Connection, sequences: Sequences) -> None:
     """On a passive gateway, every second: let what takes long to plan be planned, on the connection that promotes."""
     with failures("The database cannot be made ready for a take-over"):
-        channel.streams(connection)
-        connection.execute(_APPLY_WORKERS, prepare=True)
+        for statement in (_COPYING, _REACHED, _APPLYING):
+            connection.execute(statement, prepare=True)
         sequences.rehearse(connection)
 
 
-def _end_apply_workers(connection: Connection) -> None:
-    """A disabled worker ends by itself, but one that waits for a frozen peer takes a nap of 1 s first."""
-    deadline = time.monotonic() + WORKER_MOST_S
-    while True:
-        pids = [pid for (pid,) in connection.execute(_APPLY_WORKERS, prepare=True)]
-        if not pids:
-            return
+def _end_applying(connection: Connection) -> None:
+    """Wait until no apply worker of a disabled subscription is in a transaction. It begins no other one.
+
+    At the start of a transaction a worker takes note of what was committed before, so also that its subscription is
+    disabled. One that is idle ends by itself, later: its end takes processor time that a promotion needs (10 ms), and
+    1 s while the other gateway is frozen.
+    """
+    deadline = time.monotonic() + END_MOST_S
+    while pids := [pid for (pid,) in connection.execute(_APPLYING, prepare=True)]:
         if time.monotonic() > deadline:
             raise DatabaseFailure("An apply worker of PostgreSQL does not end.", "See PostgreSQL's log.")
         connection.execute(b"SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,), prepare=True)
@@ -135,7 +149,7 @@ def demote(connection: Connection, patience_s: float) -> bool:
         orderly = _wait_for_writers(connection, patience_s)
         if synchrony.name(connection) and not orderly:
             synchrony.set_name(connection, NOBODY)
-        deadline = time.monotonic() + WORKER_MOST_S
+        deadline = time.monotonic() + END_MOST_S
         while not _wait_for_writers(connection, 0):
             connection.execute(b"SELECT pg_terminate_backend(pid) FROM (" + _WRITERS + b") AS writer", prepare=True)
             if time.monotonic() > deadline:
@@ -145,16 +159,33 @@ def demote(connection: Connection, patience_s: float) -> bool:
         return orderly
 
 
+def give_up(connection: Connection, patience_s: float) -> bool:
+    """Refuse writes for a hand-over; False if a transaction did not end in time, and this gateway was demoted at once.
+
+    If True, whoever still commits wrote nothing shared: the synchronous name can be cleared when all is confirmed, and
+    no session has to end.
+    """
+    with failures("The database cannot be made read-only"):
+        guard.revoke(connection)
+        orderly = _wait_for_writers(connection, patience_s)
+        if not orderly:
+            demote(connection, 0)
+        return orderly
+
+
+def rehearse_giving_up(connection: Connection) -> None:
+    """On an active gateway, with each renewal: let be planned what a hand-over asks while writes are refused."""
+    _wait_for_writers(connection, 0)
+
+
 def confirmed(connection: Connection, slot: str, patience_s: float) -> bool:
     """Wait until the other gateway has everything that was written here; False if not in that time."""
-    position = one(connection, "SELECT pg_current_wal_lsn()::text")
+    # A small commit of our own brings the log to the disk: only from there it is sent, and what was written without
+    # waiting for the disk may lie in memory for 0.2 s.
+    connection.execute(b"SELECT pg_logical_emit_message(true, 'hsmx_cluster', '')", prepare=True)
+    row = connection.execute(b"SELECT pg_current_wal_flush_lsn()::text", prepare=True).fetchone()
     deadline = time.monotonic() + patience_s
-    while not one(
-        connection,
-        "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s AND active",
-        position,
-        slot,
-    ):
+    while connection.execute(_CONFIRMED, (slot, *(row or ())), prepare=True).fetchone() is None:
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_EVERY_S)

@@ -8,10 +8,7 @@ is known by its position, number and time, so that a repeated visit adds nothing
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final, Literal
@@ -384,31 +381,6 @@ def describe(kept: QuarantinedRow, names: Mapping[str, str] | None = None, zone:
         return f"{kept.table_name} {key} {verb} {node}"
     verb = {"insert": "created", "update": "changed", "delete": "deleted"}[kept.operation]
     return f"{kept.table_name} {key} {verb} {when}"
-
-
-def export(own: Connection, form: Literal["json", "csv"], only: Filter = Filter()) -> Iterator[str]:
-    """Yield the rows as lines, one JSON object or one CSV record each; CSV begins with a heading."""
-    if form == "csv":
-        yield _csv_line(QuarantinedRow.__dataclass_fields__)
-    after: int | None = 0
-    while after is not None:
-        page = rows(own, only, after=after, limit=MOST_PAGE)
-        after = page.after
-        for each in page.rows:
-            plain = each.as_dict()
-            yield (json.dumps(plain, ensure_ascii=False) + "\n") if form == "json" else _csv_line(plain.values())
-
-
-def _csv_line(fields: Iterable[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(_cell, fields))
-    return line.getvalue()
-
-
-def _cell(value: object) -> str:
-    """Return the text of one cell; a spreadsheet must not take a guest's text for a formula."""
-    text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def discard(own: Connection, row_ids: Sequence[int]) -> int:

@@ -7,15 +7,17 @@ between the two databases does no harm.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
-from ..errors import ClusterError, RequestRefused
+from ..errors import DataConflict, RequestRefused
 from .database import Connection, failures, table
 from .quarantine import QuarantinedRow, Values, row
 from .scope import Scope
@@ -52,33 +54,19 @@ WHERE n.nspname = %s AND c.relname = %s
 CHANGED_ON_BOTH = "changed on the other gateway, too"
 
 
-class ReapplyConflict(ClusterError):
-    """A quarantined change does not fit the active gateway's data any more; nothing was changed.
-
-    :param kind: ``changed``, ``exists``, ``gone``, ``unique`` (another row has the value), ``reference`` (a foreign
-        key), ``rule`` (another constraint) or ``schema``.
-    :param wanted: the row as the change would make it; None for a deletion.
-    :param present: the active gateway's row that stands against it, if there is one.
-    :param base: the row that the change was based on, if known.
-    """
-
-    code: ClassVar[str] = "conflict"
+class ReapplyConflict(DataConflict):
+    """A quarantined change does not fit the active gateway's data any more; nothing was changed."""
 
     def __init__(
         self, kind: Kind, kept: QuarantinedRow, *, present: Values | None = None, base: Values | None = None,
         detail: str = "",
     ) -> None:
-        name = f"{kept.table_name} {', '.join(str(value) for value in (kept.key or {}).values())}"
+        name = f"{kept.table_name} {', '.join(str(value)[:80] for value in (kept.key or {}).values())}"
         message, remedy = _TEXTS[kind]
-        super().__init__(message.format(row=name, detail=detail), remedy)
-        self.kind = kind
-        self.wanted = kept.new_row
-        self.present = present
-        self.base = base
-
-    def as_dict(self) -> dict[str, object]:
-        return {**super().as_dict(), "kind": self.kind, "wanted": self.wanted, "present": self.present,
-                "base": self.base}  # fmt: skip
+        super().__init__(
+            message.format(row=name, detail=detail), remedy, kind=kind, wanted=kept.new_row, present=present, base=base,
+            seen="" if present is None else _digest(present),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,12 +122,15 @@ def request(own: Connection, row_id: int) -> Request:
         return Request(kept, tuple(_bases(own, kept)))
 
 
-def make(active: Connection, wanted: Request, scope: Scope, *, active_id: str, overwrite: bool = False) -> None:
+def make(
+    active: Connection, wanted: Request, scope: Scope, *, active_id: str, overwrite: bool = False, seen: str = ""
+) -> None:
     """Make a quarantined change; committed when it returns. Once made, it is found made.
 
     :param active: the active gateway's database, in autocommit mode, with the right to write shared tables.
     :param active_id: its node id.
     :param overwrite: also where the active gateway's row is not the one that the change was based on.
+    :param seen: overwrite no other row than that of the conflict with this :attr:`.errors.DataConflict.seen`.
     :raises RequestRefused: the table is not shared.
     :raises ReapplyConflict: it does not fit any more.
     :raises DatabaseFailure: the database refuses, for example because that gateway is not the active one.
@@ -155,7 +146,7 @@ def make(active: Connection, wanted: Request, scope: Scope, *, active_id: str, o
     kept = replace(kept, new_row=kept.new_row and swap(kept.new_row), old_row=kept.old_row and swap(kept.old_row))
     canonical(active)
     with failures("The change cannot be made again"):
-        change = _Change(active, kept, list(map(swap, wanted.bases)), overwrite)
+        change = _Change(active, kept, list(map(swap, wanted.bases)), overwrite, seen)
         with change.constraints(), active.transaction():
             change.make()
 
@@ -195,11 +186,14 @@ class _Present:
 class _Change:
     """One change that is about to be made."""
 
-    def __init__(self, active: Connection, kept: QuarantinedRow, bases: list[Values], overwrite: bool) -> None:
+    def __init__(
+        self, active: Connection, kept: QuarantinedRow, bases: list[Values], overwrite: bool, seen: str
+    ) -> None:
         self._active = active
         self._kept = kept
         self._bases = bases
         self._overwrite = overwrite
+        self._seen = seen
         self._table = table(kept.schema_name, kept.table_name)
         self._types: dict[str, str] = dict(active.execute(_TYPES, (self._table.as_string(active),)).fetchall())
         if missing := sorted({*(kept.key or {}), *(kept.new_row or {})} - set(self._types)):
@@ -221,7 +215,7 @@ class _Change:
             if moved is None or not _agree(moved.values, new):
                 raise self._conflict("gone", moved)
         elif not _agree(present.values, new):
-            if kept.operation == "insert" and not self._overwrite:
+            if kept.operation == "insert" and not self._may_overwrite(present):
                 raise self._conflict("exists", present)
             if kept.operation == "update":
                 self._check_base(present)
@@ -243,8 +237,11 @@ class _Change:
             raise self._conflict("rule", detail=_detail(error)) from None
 
     def _check_base(self, present: _Present) -> None:
-        if not self._overwrite and not any(_agree(present.values, base) for base in self._bases):
+        if not self._may_overwrite(present) and not any(_agree(present.values, base) for base in self._bases):
             raise self._conflict("changed", present, base=self._bases[-1] if self._bases else None)
+
+    def _may_overwrite(self, present: _Present) -> bool:
+        return self._overwrite and self._seen in ("", _digest(present.values))
 
     def _find(self, values: Values) -> _Present | None:
         """Return the row that has these values, locked."""
@@ -300,6 +297,10 @@ class _Change:
     ) -> ReapplyConflict:
         values = None if present is None else present.values
         return ReapplyConflict(kind, self._kept, present=values, base=base, detail=detail)
+
+
+def _digest(values: Values) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _agree(present: Values, values: Values) -> bool:

@@ -81,7 +81,7 @@ class Gateways:
 
 @dataclass(frozen=True)
 class Step:
-    """What a rejoin is doing, for the page."""
+    """What a rejoin is doing, for the page: "this gateway ..."."""
 
     text: str
     stream: str = ""
@@ -223,7 +223,7 @@ class _Rejoin:
         return bool(here or there)
 
     def _quarantine(self, branches: Sequence[_Branch]) -> None:
-        self._progress(Step("Looking for what the other gateway never had"))
+        self._progress(Step("looks for what the other gateway never had"))
         slots = [Slot(each.own_slot, each.publications, each.fork_lsn, self._own_lsn) for each in branches]
         kept: Kept = keep(self._own, self._source, slots)
         self._kept += kept.rows
@@ -309,7 +309,7 @@ class _Rejoin:
 
         :raises psycopg.errors.LockNotAvailable: a transaction there stays open.
         """
-        self._progress(Step("Waiting for open transactions of the active gateway", branch.subscription))
+        self._progress(Step("waits for open transactions of the active gateway", branch.subscription))
         deadline = time.monotonic() + patience_s
         with self._gateways.replication() as replication:
             while True:
@@ -332,7 +332,7 @@ class _Rejoin:
 
     def _replace(self, branch: _Branch, position: str, keep_differences: bool, compare: bool) -> None:
         tables = shared_tables(self._peer, branch.publications, self._scope)
-        self._progress(Step("Replacing what was changed", branch.subscription))
+        self._progress(Step("replaces what was changed", branch.subscription))
         with _origin_session(self._own, branch.subscription), self._own.transaction():
             self._own.execute("SET LOCAL synchronous_commit = local")
             self._own.execute("SET LOCAL work_mem = '64MB'")

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, channel, guard, promotion, quarantine, reapply, schema, synchrony
-from .database import Connection, connect, failures, one
-from .following import Following
+from . import access, catalogue, channel, checks, guard, promotion, quarantine, reapply, schema, showing, synchrony
+from .checking import Checking
+from .database import PROMPT, Connection, connect, failures, one
+from .following import Following, Other
 from .names import SUBSCRIPTION
+from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
+from .survey import survey
 from .verifying import Verifying
 
 #: A demotion whose sessions do not end their transactions by then ends the sessions, s.
@@ -50,6 +55,7 @@ class Peer:
     system: str
     password: str = field(repr=False)
     own_password: str = field(repr=False)
+    name: str = "the other gateway"
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,14 @@ class Setup:
 
     :param dsn: connection string of the agent's role, over the local socket.
     :param peer: None while this gateway is alone in its cluster.
+    :param scope: as the host declares it; in force is what of it the host has made already.
     """
 
     dsn: str = field(repr=False)
     node_id: str
     peer: Peer | None
     scope: Scope = field(repr=False)
+    name: str = "this gateway"
 
     @property
     def peer_id(self) -> str:
@@ -75,6 +83,7 @@ class Replicator:
 
     def __init__(self) -> None:
         self._setup: Setup | None = None
+        self._declared = Scope(())
         self._connections = threading.local()
         self._generation = 0
         self._sequences: Sequences | None = None
@@ -82,10 +91,16 @@ class Replicator:
         self._promoter: Connection | None = None
         self._seen_lsn = "0/0"
         self._incarnated = False
+        self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
+        self._pinned = ""  #: where the server finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
-        self.following = Following(self._open, lambda: self.setup.scope)
+        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
+        self.following = Following(
+            self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
+        )
+        self.checking = Checking(self._open)
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -98,7 +113,11 @@ class Replicator:
         self._generation += 1
         self._forget_promoter()
         connection = self.connection()
+        if schema.peer_id(connection) not in ("", setup.peer_id):
+            self._part(connection)
         schema.install(connection, setup.node_id, setup.peer_id)
+        self._declared = setup.scope
+        setup = self._setup = replace(setup, scope=catalogue.present(connection, setup.scope))
         if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
             promotion.demote(connection, DEMOTE_PATIENCE_S)
         channel.publish(connection, setup.scope)
@@ -122,10 +141,29 @@ class Replicator:
         access.set_access(connection, peer.addresses, password=peer.own_password)
         access.grant_shared(connection)
         if peer.certificate:
-            path = access.pin_certificate(connection, peer.certificate)
-            where = (peer.addresses, peer.port, peer.database, peer.password)
-            self._peer_dsn = access.peer_dsn(*where, path)
-            self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+            self._pinned = access.pin_certificate(connection, peer.certificate)
+            self._reach_by(peer, peer.addresses)
+
+    def _reach_by(self, peer: Peer, addresses: Sequence[str]) -> None:
+        where = (addresses, peer.port, peer.database, peer.password)
+        self._peer_dsn = access.peer_dsn(*where, self._pinned)
+        self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+
+    def reach(self, addresses: Sequence[str]) -> dict[str, Any]:
+        """On the passive gateway: reach the other one's database by its addresses in this order from now on."""
+        peer = self.setup.peer
+        if peer is None or not self._peer_dsn or set(addresses) != set(peer.addresses) or self.following.under_way():
+            return {"changed": []}
+        self._reach_by(peer, addresses)
+        return {"changed": channel.reach_by(self.connection(), addresses)}
+
+    def _part(self, connection: Connection) -> None:
+        """The former other gateway is one no longer: nothing is kept for it, and it comes in no more."""
+        synchrony.set_name(connection, "")
+        channel.forget_subscriptions(connection)
+        channel.drop_all_slots(connection)
+        access.drop_access(connection)
+        self._peer_dsn = self._peer_here = ""
 
     def forget(self) -> dict[str, Any]:
         """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays."""
@@ -155,6 +193,33 @@ class Replicator:
             ).fetchone()
         assert row is not None
         return {**dict(zip(("port", "database", "version", "system"), row, strict=True)), "certificate": certificate}
+
+    def survey(self, dsn: str, scope: str, listen: list[str]) -> dict[str, Any]:
+        """Return what the other gateway must know of this one's database before both are joined.
+
+        :param scope: in its JSON form; the set-up may not have been given yet.
+        :param listen: own addresses on the links.
+        """
+        with connect(dsn) as connection:
+            return survey(connection, Scope.from_json(scope), listen)
+
+    def layouts(self, dsn: str, scope: str, names: list[str]) -> dict[str, Any]:
+        """Return how some shared tables look here."""
+        wanted = [one for one in catalogue.of_scope(Scope.from_json(scope)) if f"{one.schema}.{one.table}" in names]
+        with connect(dsn) as connection, failures("The shared tables cannot be looked at"):
+            found = catalogue.layouts(connection, wanted)
+        return {"layouts": [layout.to_dict() for layout in found.values()]}
+
+    def check(self, passive: bool) -> dict[str, Any]:
+        """Begin to look at this gateway's database again, see :mod:`.checks`."""
+        setup = self.setup
+        peer_name = setup.peer.name if setup.peer else ""
+        looked_at = checks.Gateway(self._declared, setup.scope, setup.name, peer_name, setup.peer_id)
+        return self.checking.begin(looked_at, self._peer_here if passive else "")
+
+    def _require_same(self, connection: Connection, peer: Connection) -> None:
+        assert self.setup.peer is not None
+        checks.require_same(connection, peer, self.setup.scope, self.setup.name, self.setup.peer.name)
 
     @property
     def setup(self) -> Setup:
@@ -193,7 +258,7 @@ class Replicator:
             connection = self.connection() if ready is None or ready.closed else ready
             sequences = self._sequences or Sequences(connection, self.setup.scope)
             fork = promotion.promote(connection, sequences, term, until_s, self._applied)
-            self._applied = {}
+            self._applied, self._given_up = {}, False
         return {"term": term, "lsn": fork.lsn, "synchronous": synchrony.name(connection) == SUBSCRIPTION}
 
     def _rehearse(self, sequences: Sequences) -> None:
@@ -208,19 +273,36 @@ class Replicator:
         server was down, this gateway is promoted now.
         """
         if guard.renew(self.connection(), term, until_s):
+            promotion.rehearse_giving_up(self.connection())
             return {"renewed": True}
         return {"renewed": False, **self.promote(term, until_s)}
 
-    def yield_data(self, patience_s: float) -> dict[str, Any]:
-        """Refuse writes, and wait until the other gateway has the last one."""
-        connection, setup = self.connection(), self.setup
-        orderly = promotion.demote(connection, patience_s)
-        ok = promotion.confirmed(connection, channel.slot_of(SUBSCRIPTION, setup.peer_id), patience_s)
-        return {"orderly": orderly, "confirmed": ok}
+    def yield_data(self, patience_s: float, within_s: float) -> dict[str, Any]:
+        """Refuse writes, and wait until the other gateway has the last one.
+
+        :param patience_s: for transactions that are under way; then their sessions end.
+        :param within_s: for all together.
+        """
+        until = time.monotonic() + within_s
+        self._given_up = promotion.give_up(self.connection(), patience_s)
+        return {"orderly": self._given_up, "confirmed": self._confirmed(until - time.monotonic())}
+
+    def confirm(self, patience_s: float) -> dict[str, Any]:
+        """Wait until the other gateway has what was written until now, and tell how long that took."""
+        began = time.monotonic()
+        ok = self._confirmed(patience_s)
+        took_s = time.monotonic() - began
+        return {"confirmed": ok, "took_s": took_s, "writable": one(self.connection(), "SELECT hsmx_cluster.writable()")}
+
+    def _confirmed(self, patience_s: float) -> bool:
+        return promotion.confirmed(self.connection(), channel.slot_of(SUBSCRIPTION, self.setup.peer_id), patience_s)
 
     def demote(self) -> dict[str, Any]:
         """Let nobody write shared data here any more."""
-        promotion.demote(self.connection(), DEMOTE_PATIENCE_S)
+        if self._given_up:
+            synchrony.set_name(self.connection(), "")
+        else:
+            promotion.demote(self.connection(), DEMOTE_PATIENCE_S)
         return {}
 
     def set_synchronous(self, on: bool) -> dict[str, Any]:
@@ -249,14 +331,20 @@ class Replicator:
         return {}
 
     def follower(self) -> dict[str, Any]:
-        """Return how the other gateway follows; *caught up*: it has confirmed what was written at the last look."""
+        """Return how the other gateway follows; *caught up*: it has what was written at the last look.
+
+        That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
+        it is enough that it has applied it, and confirms as soon as they wait.
+        """
         connection, setup = self.connection(), self.setup
         found = self._follower(connection)
-        before = self._seen_lsn
         row = connection.execute(
-            b"SELECT pg_current_wal_lsn()::text, confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots "
-            b"WHERE slot_name = %s",
-            (before, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
+            b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
+                       WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
+                       ELSE s.confirmed_flush_lsn END
+                FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+                WHERE s.slot_name = %s""",
+            (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
             prepare=True,
         ).fetchone()
         caught_up = bool(found.streaming and row and row[1])
@@ -281,6 +369,8 @@ class Replicator:
         follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
         if follows and not self.following.under_way():
             channel.advance_slots(connection, setup.scope, setup.peer_id)
+            if self._peer_here:
+                self._pace.keep()
         return {"streams": [stream.__dict__ for stream in streams]}
 
     def fork(self) -> dict[str, Any]:
@@ -303,7 +393,8 @@ class Replicator:
         setup = self.setup
         if setup.peer is None or not self._peer_dsn:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
-        return self.following.begin(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
+        other = Other(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
+        return self.following.begin(other)
 
     def verify(self) -> dict[str, Any]:
         """On the passive gateway: begin to compare the shared tables with the active one's."""
@@ -315,14 +406,16 @@ class Replicator:
             lambda: connect(where, "hsmx_cluster verify"), self._open, setup.scope, setup.node_id
         )
 
-    def quarantined(self, after: int, limit: int, names: dict[str, str]) -> dict[str, Any]:
-        """Return a page of what waits in quarantine, each row also in words.
+    def quarantined(
+        self, after: int, limit: int, names: dict[str, str], table: str = "", state: str = "kept", whole: bool = False
+    ) -> dict[str, Any]:
+        """Return a page of the quarantine, see :func:`.showing.page`."""
+        only = quarantine.Filter(state=state, table=table)
+        return showing.page(self.connection(), only, after=after, limit=limit, names=names, whole=whole)
 
-        :param names: what gateways are called, by node id.
-        """
-        page = quarantine.rows(self.connection(), quarantine.Filter(state="kept"), after=after, limit=limit)
-        rows = [{**row.as_dict(), "text": quarantine.describe(row, names)} for row in page.rows]
-        return {"total": page.total, "after": page.after, "rows": rows}
+    def quarantined_row(self, row_id: int, names: dict[str, str]) -> dict[str, Any]:
+        """Return one row of the quarantine."""
+        return showing.single(self.connection(), row_id, names)
 
     def discard(self, ids: list[int]) -> dict[str, Any]:
         """Drop rows from the list of what waits; they stay in the table, marked."""
@@ -332,10 +425,13 @@ class Replicator:
         """Return what the active gateway must know to make a quarantined change."""
         return reapply.request(self.connection(), row_id).as_dict()
 
-    def make(self, request: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    def make(self, request: dict[str, Any], overwrite: bool, seen: str = "") -> dict[str, Any]:
         """On the active gateway: make a change that the other one has in quarantine."""
         wanted = reapply.Request.from_dict(request)
-        reapply.make(self.connection(), wanted, self.setup.scope, active_id=self.setup.node_id, overwrite=overwrite)
+        setup = self.setup
+        reapply.make(
+            self.connection(), wanted, setup.scope, active_id=setup.node_id, overwrite=overwrite, seen=seen
+        )  # fmt: skip
         return {"made": True}
 
     def mark(self, row_id: int) -> dict[str, Any]:
@@ -355,9 +451,11 @@ class Replicator:
         keys = ("writable", "synchronous_standby", "version", "size_bytes")
         streams = [stream.__dict__ for stream in channel.streams(connection)]
         return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
-                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state()}  # fmt: skip
+                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
+                "checks": self.checking.state()}  # fmt: skip
 
 
+@lru_cache(maxsize=4)  # each is kept open for good: a certificate changes seldom
 def _pinned_here(pem: str) -> str:
     """Return a path by which this process, and nobody else, reads a certificate."""
     descriptor = os.memfd_create("peer-certificate", 0)
@@ -373,6 +471,7 @@ def setup_from(arguments: dict[str, Any]) -> Setup:
         node_id=arguments["node_id"],
         peer=None if peer is None else Peer(**{**peer, "addresses": tuple(peer["addresses"])}),
         scope=Scope.from_json(arguments["scope"]),
+        name=arguments["name"],
     )
 
 
@@ -382,18 +481,24 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "configure": lambda setup, keep_lease: replicator.configure(setup_from(setup), keep_lease),
         "forget": replicator.forget,
         "facts": replicator.facts,
+        "survey": replicator.survey,
+        "layouts": replicator.layouts,
+        "check": replicator.check,
         "promote": replicator.promote,
         "renew": replicator.renew,
         "yield": replicator.yield_data,
+        "confirm": replicator.confirm,
         "demote": replicator.demote,
         "set_synchronous": replicator.set_synchronous,
         "tend_active": replicator.tend_active,
         "tend_passive": replicator.tend_passive,
+        "reach": replicator.reach,
         "fork": replicator.fork,
         "look": replicator.look,
         "follow": replicator.follow,
         "verify": replicator.verify,
         "quarantine": replicator.quarantined,
+        "quarantine_row": replicator.quarantined_row,
         "discard": replicator.discard,
         "reapply_request": replicator.reapply_request,
         "make": replicator.make,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from .database import Connection, failures, one
+from .database import Connection, DatabaseFailure, failures, one
 from .names import SCHEMA
-
-VERSION = 1
 
 _TABLES = """
 CREATE SCHEMA hsmx_cluster;
@@ -21,8 +19,17 @@ CREATE UNLOGGED TABLE hsmx_cluster.lease (
     server_started timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 
--- One row for each transaction that wrote shared data, for the check at its end.
-CREATE UNLOGGED TABLE hsmx_cluster.commit_check (transaction xid8 PRIMARY KEY);
+-- The same for the guard, which reads it at each statement: a sequence shows its present value in whatever isolation a
+-- transaction runs, a row the one at the transaction's begin. (It costs less, too.)
+CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_until_cs MINVALUE 0;
+CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_server MINVALUE 0;
+
+-- One row for each transaction that wrote shared data, for the check at its end. More turns: see guard_commit().
+CREATE UNLOGGED TABLE hsmx_cluster.commit_check (
+    transaction xid8 NOT NULL,
+    turn integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (transaction, turn)
+);
 
 CREATE TABLE hsmx_cluster.node (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -80,8 +87,15 @@ CREATE TABLE hsmx_cluster.dirty_key (
 );
 """
 
+#: When this server was started, as the lease knows it: a clean restart keeps what is unlogged, and boot time may begin
+#: anew, so a lease ends with the server.
+SERVER = "(date_part('epoch', pg_postmaster_start_time()) * 1000000)::bigint"
+# Written into each function that asks it: called as a function, it takes twice as long.
+_WRITABLE = f"""coalesce(pg_sequence_last_value('hsmx_cluster.lease_server') = {SERVER}
+        AND pg_sequence_last_value('hsmx_cluster.lease_until_cs')
+            > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint, false)"""
 # Boot time in 1/100 s: the wall clock may be stepped, and a step must not extend a lease (rule 14). 16 us a call.
-_FUNCTIONS = """
+_FUNCTIONS = f"""
 CREATE OR REPLACE FUNCTION hsmx_cluster.boot_cs() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog AS $$
     SELECT replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
@@ -89,14 +103,8 @@ $$;
 
 CREATE OR REPLACE FUNCTION hsmx_cluster.writable() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    valid boolean;
 BEGIN
-    -- A clean restart keeps unlogged tables, and boot time begins anew: so a lease ends with the server, too.
-    SELECT server_started = pg_postmaster_start_time()
-        AND until_cs > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
-    INTO valid FROM hsmx_cluster.lease;
-    RETURN coalesce(valid, false);
+    RETURN {_WRITABLE};
 END
 $$;
 
@@ -112,14 +120,8 @@ $$;
 -- A row, because a variable of the session could be set by its client, too.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    valid boolean;
 BEGIN
-    -- What writable() does; called as a function, it takes twice as long.
-    SELECT server_started = pg_postmaster_start_time()
-        AND until_cs > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
-    INTO valid FROM hsmx_cluster.lease;
-    IF valid IS NOT TRUE THEN
+    IF NOT {_WRITABLE} THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
     INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
@@ -149,22 +151,38 @@ BEGIN
 END
 $$;
 
--- A transaction that was begun within the lease must not be committed after it.
+-- A transaction that was begun within the lease must not be committed after it. A client may want deferred checks at
+-- once (SET CONSTRAINTS ALL IMMEDIATE, as some frameworks do): then this one is made, and deferred again to the commit.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard_commit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
-    valid boolean;
+    stack text;
 BEGIN
-    SELECT server_started = pg_postmaster_start_time()
-        AND until_cs > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
-    INTO valid FROM hsmx_cluster.lease;
-    IF valid IS NOT TRUE THEN
+    IF NEW.turn < 0 THEN
+        PERFORM set_config('hsmx_cluster.at_once', 'yes', true);
+        RETURN NULL;
+    END IF;
+    IF NOT {_WRITABLE} THEN
         PERFORM hsmx_cluster.refuse('what this transaction wrote');
+    END IF;
+    -- At a commit nothing but this function runs. Else there is doubt, which a second row settles: its check is made
+    -- at once, or not, as this one.
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF strpos(stack, chr(10)) > 0 OR current_query() ILIKE '%constraints%' THEN
+        PERFORM set_config('hsmx_cluster.at_once', 'no', true);
+        INSERT INTO hsmx_cluster.commit_check VALUES (NEW.transaction, -1 - NEW.turn);
+        IF current_setting('hsmx_cluster.at_once') = 'yes' THEN
+            SET CONSTRAINTS hsmx_cluster.at_commit DEFERRED;
+            INSERT INTO hsmx_cluster.commit_check VALUES (NEW.transaction, NEW.turn + 1);
+        END IF;
     END IF;
     RETURN NULL;
 END
 $$;
 """
+
+#: What brings the schema from each version to the next; the first makes it. A step that was released stays as it is.
+STEPS: tuple[str, ...] = (_TABLES,)
 
 _COMMIT_CHECK = """
 CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON hsmx_cluster.commit_check
@@ -177,20 +195,38 @@ def install(connection: Connection, node_id: str, peer_id: str) -> None:
 
     :param node_id: this gateway, 32 hex digits.
     :param peer_id: the other one, "" while there is none.
+    :raises DatabaseFailure: it was made by a newer version, or PostgreSQL refuses.
     """
     with failures("The cluster's tables cannot be made"), connection.transaction():
-        if not installed(connection):
-            connection.execute(_TABLES)
-            connection.execute(_FUNCTIONS)
+        present = version(connection)
+        if present > len(STEPS):
+            raise DatabaseFailure(
+                f"The cluster's tables in the database have version {present}; this firmware knows {len(STEPS)}.",
+                "Install the newer firmware again, or leave the cluster with it first.",
+            )
+        for step in STEPS[present:]:
+            connection.execute(step.encode())
+        connection.execute(_FUNCTIONS)
+        if not present:
             connection.execute(_COMMIT_CHECK)
-        else:
-            connection.execute(_FUNCTIONS)
         connection.execute(
             """INSERT INTO hsmx_cluster.node (version, node_id, peer_id) VALUES (%s, %s, %s)
                ON CONFLICT (single) DO UPDATE
                SET version = excluded.version, node_id = excluded.node_id, peer_id = excluded.peer_id""",
-            (VERSION, node_id, peer_id),
+            (len(STEPS), node_id, peer_id),
         )
+
+
+def version(connection: Connection) -> int:
+    """Return the version of our schema that is there; 0 if none is."""
+    if not installed(connection):
+        return 0
+    return int(one(connection, "SELECT version FROM hsmx_cluster.node") or 1)
+
+
+def peer_id(connection: Connection) -> str:
+    """Return the node id of the other gateway for which our schema was made; "" if there is none."""
+    return str(one(connection, "SELECT peer_id FROM hsmx_cluster.node") or "") if installed(connection) else ""
 
 
 def installed(connection: Connection) -> bool:

@@ -195,6 +195,10 @@ class Scope:
         """Return the scope of a table, or None if nothing is known of it."""
         return next((found for found in self.tables if (found.schema, found.table) == (schema, table)), None)
 
+    def digests(self) -> dict[str, str]:
+        """Return what stands for the declaration of each shared table, by its name. Reasons count for nothing."""
+        return {table.name: digest({**asdict(table), "why": ""}) for table in self.shared()}
+
     def to_json(self) -> str:
         """Return the form in which the scope travels to the agent and the replicator."""
         return json.dumps({"tables": [asdict(table) for table in self.tables]}, separators=(",", ":"))
@@ -215,6 +219,11 @@ class Scope:
             raise ConfigError(
                 f"The scope cannot be read: {error!s:.200}", "Restart the agent with `flask cluster agent`."
             ) from None
+
+
+def digest(data: Any) -> str:
+    """Return 12 hex digits that stand for data of JSON's kinds."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _table(item: Any) -> TableScope:

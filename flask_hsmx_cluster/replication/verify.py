@@ -63,6 +63,7 @@ class Progress:
 
     :param rows: rows of this table that are compared.
     :param expected: rows that PostgreSQL believes this table to have.
+    :param all_rows: rows of all tables that are compared, of ``all_expected``.
     """
 
     table: str
@@ -70,6 +71,8 @@ class Progress:
     tables: int
     rows: int
     expected: int
+    all_rows: int
+    all_expected: int
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,15 @@ def verify(
         for connection in (active, passive):
             canonical(connection)
         tables = list(shared_tables(active, publications, scope).values())
-        results = []
+        expected = [_expected(active, table) for table in tables]
+        results: list[TableResult] = []
         for number, table in enumerate(tables):
             compare = _Comparison(active, passive, table, slots, beside)
-            expected = _expected(active, table)
+            before, after = sum(each.rows for each in results), sum(expected[number + 1 :])
             for rows in compare.walk(chunk):
-                progress(Progress(str(table), number, len(tables), rows, max(rows, expected)))
+                here = max(rows, expected[number])
+                done, whole = before + rows, before + here + after
+                progress(Progress(str(table), number, len(tables), rows, here, done, whole))
             results.append(compare.result())
     return Result(tuple(results), time.monotonic() - begun)
 

@@ -9,6 +9,7 @@ from ..errors import ClusterError
 #: HTTP status by error code.
 HTTP_STATUS = {
     "agent_unavailable": 503,
+    "conflict": 409,
     "findings": 422,
     "network": 502,
     "not_active": 409,

@@ -27,6 +27,7 @@ MAX_BODY = settings.MAX_SIZE + 64 * 1024
 #: Path under ``/api``: the verb asked with GET.
 _READ = {
     "status": "status", "settings": "settings", "ports": "ports", "peer-ports": "peer_ports", "events": "events",
+    "data/verify": "verified",
 }
 
 #: Path under ``/api``: the verb called with POST, and the types of its arguments.
@@ -37,6 +38,10 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "pairing-code": ("pairing_code", {}),
     "join": ("join", {"address": str, "code": str, "ends": dict}),
     "leave": ("leave", {"force": bool}),
+    "replace": ("replace", {}),
+    "data/verify": ("verify", {}),
+    "data/quarantine/reapply": ("reapply", {"row_id": int, "overwrite": bool, "node": str, "seen": str}),
+    "data/quarantine/discard": ("discard", {"ids": list, "node": str}),
     "failover": ("failover", {}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),
     "resolve-conflict": ("resolve_conflict", {"keep": str}),

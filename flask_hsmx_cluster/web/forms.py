@@ -9,156 +9,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask_wtf import FlaskForm
-from markupsafe import Markup
 from wtforms import (
     BooleanField,
     Field,
     Form,
     FormField,
     HiddenField,
-    IntegerField,
     StringField,
     TextAreaField,
 )
-from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation, ValidationError
-from wtforms.widgets import html_params
+from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation
 
 from .. import fields, settings
 from ..errors import Finding
 from ..translate import gettext as _
-
-#: Longest text that is shown again in a form, characters.
-ECHO_MAX = 128
+from .form_fields import (
+    AddressText,
+    ChoiceField,
+    PeerAddress,
+    PortField,
+    Ports,
+    ReferenceList,
+    StaleWait,
+    clean,
+    number,
+    reference_list,
+)
 
 LINK_KINDS = ("sync", "backup", "service")
 NUMBERS = ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")
-
-Ports = Sequence[Mapping[str, Any]]
-
-
-def _clean(text: str | None) -> str:
-    return (text or "").strip()[:ECHO_MAX]
-
-
-def reference_list(text: str | None) -> list[str]:
-    """Return the addresses in a text in which commas, spaces or line ends separate them."""
-    return (text or "")[:1024].replace(",", " ").split()
-
-
-def port_label(port: Mapping[str, Any]) -> str:
-    """Return a port as it is offered: its name, its addresses, and what is missing."""
-    own = ", ".join(port["addresses"]) or _("no address")
-    return f"{port['name']} · {own}" + ("" if port["carrier"] else " · " + _("no cable"))
-
-
-class _Address:
-    """Checks one address with its prefix length."""
-
-    def __call__(self, form: Form, field: Field) -> None:
-        try:
-            fields.interface(field.data)
-        except ValueError as error:
-            raise StopValidation(str(error)) from None
-
-
-class _References:
-    """Checks a few addresses without prefix length."""
-
-    def __call__(self, form: Form, field: Field) -> None:
-        items = reference_list(field.data)
-        if len(items) > settings.MAX_REFERENCES:
-            raise StopValidation(_("At most %(n)s addresses.", n=settings.MAX_REFERENCES))
-        for item in items:
-            try:
-                fields.reference(item)
-            except ValueError as error:
-                raise StopValidation(f"{item[:40]}: {error}") from None
-
-
-class _Peer:
-    """Checks the address of the other gateway."""
-
-    def __call__(self, form: Form, field: Field) -> None:
-        try:
-            fields.peer(field.data)
-        except ValueError as error:
-            raise StopValidation(str(error)) from None
-
-
-class _Within:
-    """Checks a whole number."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-        self.field_flags = {"required": True, "min": low, "max": high}
-
-    def __call__(self, form: Form, field: Field) -> None:
-        if field.data is None or not self.low <= field.data <= self.high:
-            field.errors = []  # one message is enough, whatever the field itself has found
-            raise StopValidation(_("A whole number from %(low)s to %(high)s.", low=self.low, high=self.high))
-
-
-def _number(bounds: tuple[int, int, int]) -> IntegerField:
-    low, default, high = bounds
-    return IntegerField(default=default, validators=[_Within(low, high)])
-
-
-class _Select:
-    """Draws a choice."""
-
-    def __call__(self, field: ChoiceField, **attributes: Any) -> Markup:
-        options = Markup().join(
-            Markup("<option {}>{}</option>").format(_attributes(value=value, selected=value == field.data), label)
-            for value, label in field.choices
-        )
-        own = _attributes(**{"id": field.id, "name": field.name, **attributes})
-        return Markup("<select {}>{}</select>").format(own, options)
-
-
-def _attributes(**values: Any) -> Markup:
-    return Markup(html_params(**values))  # escaped by html_params
-
-
-class ChoiceField(StringField):
-    """A choice of texts. What was sent stays chosen, whether it was offered or not."""
-
-    widget = _Select()
-
-    def __init__(self, label: str = "", validators: Any = None, choices: Any = (), **options: Any) -> None:
-        super().__init__(label, validators, filters=[_clean], **options)
-        self.choices: list[tuple[str, str]] = list(choices)
-
-
-class PortField(ChoiceField):
-    """A choice of network ports."""
-
-    _known: set[str] | None = None
-
-    def offer(self, ports: Ports) -> None:
-        """Offer ports, and refuse any other."""
-        self._known = {port["name"] for port in ports}
-        self._choose_from([(port["name"], port_label(port)) for port in ports], _("%(port)s (not found)"))
-
-    def suggest(self, ports: Ports) -> None:
-        """Suggest the names of another gateway's ports, and take any."""
-        self._known = None
-        self._choose_from([(port["name"], port["name"]) for port in ports], "%(port)s")
-
-    def _choose_from(self, offered: list[tuple[str, str]], unknown: str) -> None:
-        if self.data and self.data not in dict(offered):
-            offered.append((self.data, unknown % {"port": self.data}))
-        self.choices = [("", _("Choose a port")), *offered]
-
-    def pre_validate(self, form: Form) -> None:
-        if self.data and self._known is not None and self.data not in self._known:
-            raise ValidationError(_("This gateway has no port named %(port)s.", port=self.data))
 
 
 class EndForm(Form):
     """A port and an address there: both or neither."""
 
     port = PortField()
-    address = StringField(filters=[_clean], validators=[Optional(), _Address()])
+    address = StringField(filters=[clean], validators=[Optional(), AddressText()])
 
     @property
     def typed(self) -> bool:
@@ -252,12 +138,16 @@ class SettingsForm(ClusterForm):
     sync = FormField(LinkForm)
     backup = FormField(LinkForm)
     service = FormField(LinkForm)
-    heartbeat_ms = _number(settings.HEARTBEAT_MS)
-    ping_pongs = _number(settings.PING_PONGS)
-    lease_s = _number(settings.LEASE_S)
-    boot_hold_s = _number(settings.BOOT_HOLD_S)
-    announce_refresh_s = _number(settings.ANNOUNCE_REFRESH_S)
-    references = TextAreaField(validators=[_References()])
+    heartbeat_ms = number(settings.HEARTBEAT_MS)
+    ping_pongs = number(settings.PING_PONGS)
+    lease_s = number(settings.LEASE_S)
+    boot_hold_s = number(settings.BOOT_HOLD_S)
+    announce_refresh_s = number(settings.ANNOUNCE_REFRESH_S)
+    stale_wait = ChoiceField(default=str(settings.STALE_WAIT_S[1]), validators=[StaleWait()], choices=[
+        ("0", _("none: serve at once")), ("60", "1 min"), ("300", "5 min"), ("900", "15 min"), ("3600", "1 h"),
+        ("never", _("for ever: until somebody says so")),
+    ])
+    references = TextAreaField(validators=[ReferenceList()])
 
     #: This gateway's node id, and the other one's; empty where there is none.
     own_id = ""
@@ -336,6 +226,7 @@ class SettingsForm(ClusterForm):
             "links": links,
             "advanced": {
                 **{name: self[name].data for name in NUMBERS},
+                "stale_wait_s": fields.stale_wait(self.stale_wait.data),
                 "references": [str(fields.reference(item)) for item in reference_list(self.references.data)],
             },
         }
@@ -362,6 +253,8 @@ class SettingsForm(ClusterForm):
             case ["links", kind, *rest] if kind in LINK_KINDS:
                 column = "mine" if not rest or rest[0] in ("", "self", self.own_id) else "other"
                 return _part(self[kind][column].form, rest[1:])
+            case ["advanced", "stale_wait_s"]:
+                return self.stale_wait
             case ["advanced", name, *_rest] if name in NUMBERS or name == "references":
                 return self[name]
         return None
@@ -370,8 +263,8 @@ class SettingsForm(ClusterForm):
 class JoinForm(ClusterForm):
     """Join the cluster of another gateway."""
 
-    address = StringField(filters=[_clean], validators=[InputRequired(), _Peer()])
-    code = StringField(filters=[_clean], validators=[InputRequired()])
+    address = StringField(filters=[clean], validators=[InputRequired(), PeerAddress()])
+    code = StringField(filters=[clean], validators=[InputRequired()])
     sync = FormField(EndForm)
     backup = FormField(EndForm)
     service = FormField(EndForm)
@@ -419,6 +312,22 @@ class MaintenanceForm(_Form):
             raise StopValidation(_("Choose one of these times."))
 
 
+class ReplaceForm(_Form):
+    """Forget the other gateway."""
+
+    sure = BooleanField(validators=[InputRequired(_("Tick this if it is gone for good."))])
+
+
+class ReapplyForm(_Form):
+    """Make a change of the quarantine again; to overwrite a present row is a decision of its own."""
+
+    row_id = HiddenField()
+    node = HiddenField()
+    overwrite = HiddenField(default="")
+    seen = HiddenField(default="")
+    sure = BooleanField()
+
+
 class LeaveForm(_Form):
     """Leave the cluster, even if the other gateway cannot be told."""
 
@@ -434,6 +343,8 @@ class ConflictForm(_Form):
 def form_data(current: Mapping[str, Any], node_id: str, revision: int) -> dict[str, Any]:
     """Return settings as data of a :class:`SettingsForm`."""
     data: dict[str, Any] = {"base_revision": str(revision), "node": node_id, **current["advanced"]}
+    wait = current["advanced"].get("stale_wait_s", settings.STALE_WAIT_S[1])
+    data["stale_wait"] = "never" if wait is None else str(wait)
     data["references"] = "\n".join(current["advanced"]["references"])
     data |= {f"vip{number}": vip for number, vip in enumerate(current["virtual_ips"][:2])}
     for link in current["links"]:

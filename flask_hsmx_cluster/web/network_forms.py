@@ -9,7 +9,8 @@ from wtforms import Field, HiddenField, StringField, TextAreaField
 from .. import network_lists
 from ..errors import ChecksFailed, Finding
 from ..translate import gettext as _
-from .forms import ClusterForm, PortField, Ports, _clean
+from .form_fields import PortField, Ports, clean
+from .forms import ClusterForm
 
 
 class _NetworkForm(ClusterForm):
@@ -56,8 +57,8 @@ class _NetworkForm(ClusterForm):
 class NetworkForm(_NetworkForm):
     """Add a subscriber network."""
 
-    address = StringField(filters=[_clean])
-    name = StringField(filters=[_clean])
+    address = StringField(filters=[clean])
+    name = StringField(filters=[clean])
     key = "networks"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -67,8 +68,8 @@ class NetworkForm(_NetworkForm):
 class AliasForm(_NetworkForm):
     """Add an IP alias."""
 
-    address = StringField(filters=[_clean])
-    note = StringField(filters=[_clean])
+    address = StringField(filters=[clean])
+    note = StringField(filters=[clean])
     key = "aliases"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -88,8 +89,8 @@ class AliasListForm(_NetworkForm):
 class RouteForm(_NetworkForm):
     """Add a route."""
 
-    destination = StringField(filters=[_clean])
-    via = StringField(filters=[_clean])
+    destination = StringField(filters=[clean])
+    via = StringField(filters=[clean])
     key, first = "routes", "destination"
 
     def rows(self) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from flask import Blueprint, flash, redirect, request, url_for
 from .. import network_lists, rules, settings
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
 from ..translate import gettext as _
-from . import network_forms
+from . import network_forms, pages
 from .access import needs
 from .answers import http_status
-from .views import FLASH, Answer, _call, _demand, _page, _ports, _say_saved
+from .pages import FLASH, Answer, call, demand, say_saved
 
 #: Rows of a page.
 PAGE = 100
@@ -38,14 +38,14 @@ def register(blueprint: Blueprint) -> None:
 @needs("view")
 def networks() -> Answer:
     """Show them, a hundred at a time."""
-    held = _call("settings")
+    held = call("settings")
     return _networks_page(held) if held["formed"] else redirect(url_for(".index"))
 
 
 @needs("administer")
 def add_network(kind: str) -> Answer:
     """Add a network, an alias, a list of aliases, or a route."""
-    held = _call("settings")
+    held = call("settings")
     if not held["formed"] or kind not in _FORMS:
         return redirect(url_for(".index"))
     form = _FORMS[kind](prefix=f"{kind}-")
@@ -58,9 +58,9 @@ def add_network(kind: str) -> Answer:
         return _networks_page(held, 422, **{kind: form})
     try:
         wanted = network_lists.added(held["settings"], form.key, rows)
-        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: _ports()})):
+        if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: pages.ports()})):
             return _networks_page(held, 422, **{kind: form})
-        answer = _call("propose", settings=wanted, base_revision=held["revision"])
+        answer = call("propose", settings=wanted, base_revision=held["revision"])
     except AgentUnavailable:
         raise
     except ChecksFailed as error:
@@ -72,7 +72,7 @@ def add_network(kind: str) -> Answer:
     for findings in form.findings.values():
         for finding in findings:  # what does not stop it is worth knowing all the same
             flash(f"{finding.text} {finding.remedy}".strip(), FLASH)
-    _say_saved(answer, len(wanted["nodes"]) > 1)
+    say_saved(answer, len(wanted["nodes"]) > 1)
     return redirect(url_for(".networks"), 303)
 
 
@@ -80,14 +80,14 @@ def add_network(kind: str) -> Answer:
 def remove_networks() -> Answer:
     """Remove what was ticked."""
     form = network_forms.RemoveForm()
-    _demand(form)
-    held, names = _call("settings"), request.form.getlist("names")[: 2 * PAGE]
+    demand(form)
+    held, names = call("settings"), request.form.getlist("names")[: 2 * PAGE]
     if not names:
         raise RequestRefused(_("Nothing was ticked."), _("Go back, and tick what shall be removed."))
     if form.base_revision.data != str(held["revision"]):
         raise RequestRefused(_overtaken().text, _overtaken().remedy)
-    answer = _call("propose", settings=network_lists.removed(held["settings"], names), base_revision=held["revision"])
-    _say_saved(answer, len(held["settings"]["nodes"]) > 1)
+    answer = call("propose", settings=network_lists.removed(held["settings"], names), base_revision=held["revision"])
+    say_saved(answer, len(held["settings"]["nodes"]) > 1)
     return redirect(url_for(".networks"), 303)
 
 
@@ -101,13 +101,13 @@ def _networks_page(held: dict[str, Any], code: int = 200, **forms: network_forms
     found = network_lists.entries(held["settings"], text)
     last = max(0, (len(found) - 1) // PAGE)
     number = min(max(request.args.get("page", 0, type=int), 0), last)
-    ports = _ports()
+    ports = pages.ports()
     for kind, make in _FORMS.items():
         form = forms.setdefault(
             kind, make(formdata=None, prefix=f"{kind}-", data={"base_revision": str(held["revision"])}))
         form.offer(ports)
     counts = {key: len(held["settings"].get(key, [])) for key in ("networks", "aliases", "routes")}
-    page = _page(
+    page = pages.page(
         "networks", held=held, forms=forms, opened=next((kind for kind in forms if forms[kind].errors
         or forms[kind].findings), ""), entries=found[number * PAGE : (number + 1) * PAGE], found=len(found),
         counts=counts, filter=text, number=number, last=last, title=network_forms.title,

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import ClusterError, NotActive
 from ..extension import state
+from ..signals import write_refused
 from ..translate import gettext as _
 from .answers import http_status, json_error, wants_json
 
@@ -40,6 +41,7 @@ def refused_write(error: BaseException) -> Response | None:
         return None
     _roll_back()
     refused = _in_words()
+    write_refused.send(current_app._get_current_object(), active=refused.active)  # type: ignore[attr-defined]
     if request.is_json or wants_json():
         answer = json_error(refused)
     else:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_words, fields, network_lists, rules, settings, words
-from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
+from .. import fields, network_lists, rules, settings, words
+from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed
 from ..extension import state
 from ..translate import gettext as _
-from . import forms
+from . import forms, pages
 from .access import needs
 from .answers import http_status, json_error, wants_json
-from .diagram import describe, diagram
+from .form_fields import Ports
+from .pages import FLASH, Answer, call, demand, page, say_saved, status_context
 from .proposal import proposed_port
 
 #: Parts of the status that the page renews every second, each a template in ``parts/``.
@@ -22,12 +22,6 @@ PARTS = (
     "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "data", "actions", "notices", "inside",
     "plan_failover", "plan_maintenance", "plan_leave",
 )
-
-#: Category of the extension's flashed messages.
-FLASH = "hsmx-cluster"
-
-Answer = str | BaseResponse | tuple[str, int]
-
 
 def register(blueprint: Blueprint) -> None:
     """Add the pages."""
@@ -49,6 +43,8 @@ def register(blueprint: Blueprint) -> None:
         ("/maintenance", maintenance, "POST"),
         ("/leave", leave_page, "GET"),
         ("/leave", leave, "POST"),
+        ("/replace", replace_page, "GET"),
+        ("/replace", replace, "POST"),
         ("/conflict", conflict_page, "GET"),
         ("/conflict", resolve_conflict, "POST"),
     ):
@@ -62,7 +58,7 @@ def problem(error: ClusterError) -> Answer:
         return json_error(error)
     findings = error.findings if isinstance(error, ChecksFailed) else []
     absent = isinstance(error, AgentUnavailable)
-    return _page("agent_absent" if absent else "problem", error=error, findings=findings), http_status(error)
+    return page("agent_absent" if absent else "problem", error=error, findings=findings), http_status(error)
 
 
 # ---- the settings page ----
@@ -71,10 +67,10 @@ def problem(error: ClusterError) -> Answer:
 @needs("view")
 def index() -> Answer:
     """Show the state of the cluster, and its settings."""
-    status = _call("status")
+    status = call("status")
     if status["cluster"] is None:
-        return _page("unformed", status=status)
-    held = _call("settings")
+        return page("unformed", status=status)
+    held = call("settings")
     form = forms.SettingsForm(
         formdata=None, data=forms.form_data(held["settings"], held["node_id"], held["revision"]))
     return _settings_page(form, status, held)
@@ -83,10 +79,10 @@ def index() -> Answer:
 @needs("administer")
 def save() -> Answer:
     """Save the settings, or do what another button of the form says."""
-    held = _call("settings")
+    held = call("settings")
     if not held["formed"]:
         return redirect(url_for(".index"))
-    status, ports = _call("status"), _ports()
+    status, ports = call("status"), pages.ports()
     form = forms.SettingsForm()
     turned = form.turn_to(held["node_id"])
     form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
@@ -111,7 +107,7 @@ def save() -> Answer:
             return _settings_page(form, status, held, code=422)
         if request.form.get("action") == "check":
             return _settings_page(form, status, held, checklist=_preflight(form, wanted))
-        answer = _call("propose", settings=wanted, base_revision=held["revision"])
+        answer = call("propose", settings=wanted, base_revision=held["revision"])
     except ChecksFailed as error:
         form.attach(error.findings)
         return _settings_page(form, status, held, code=422)
@@ -120,17 +116,17 @@ def save() -> Answer:
     except ClusterError as error:
         form.attach([Finding(error.code, error.message, error.remedy)])
         return _settings_page(form, status, held, code=http_status(error))
-    _say_saved(answer, bool(form.peer_id))
+    say_saved(answer, bool(form.peer_id))
     return redirect(url_for(".index"), 303)
 
 
 def _settings_page(
     form: forms.SettingsForm, status: dict[str, Any], held: dict[str, Any], code: int = 200, **extra: Any
 ) -> tuple[str, int]:
-    ports = _ports()
+    ports = pages.ports()
     if not form.own_id:
         form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
-    return _page("settings", form=form, status=status, held=held, ports=ports, proposal=None, **extra), code
+    return page("settings", form=form, status=status, held=held, ports=ports, proposal=None, **extra), code
 
 
 def _overtaken(form: forms.SettingsForm, held: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -149,21 +145,10 @@ def _typed_settings(form: forms.SettingsForm, held: dict[str, Any]) -> dict[str,
     return {**form.to_settings(present["cluster_id"], present["nodes"]), **network_lists.kept(present)}
 
 
-def _say_saved(answer: dict[str, Any], paired: bool) -> None:
-    if not paired:
-        text = _("Saved as revision %(n)s.", n=answer["revision"])
-    elif answer["delivered"]:
-        text = _("Saved as revision %(n)s and in force on both gateways.", n=answer["revision"])
-    else:
-        text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
-                 n=answer["revision"])
-    flash(text, FLASH)
-
-
-def _fetch_into(form: forms.SettingsForm, ports: forms.Ports) -> list[Finding]:
+def _fetch_into(form: forms.SettingsForm, ports: Ports) -> list[Finding]:
     """Fill the other column; return what could not be filled, in words."""
     try:
-        theirs = _call("peer_ports")["ports"]
+        theirs = call("peer_ports")["ports"]
     except ClusterError as error:
         return [Finding(error.code, error.message, error.remedy, blocking=False)]
     form.offer(ports, theirs, own_id=form.own_id, peer_id=form.peer_id)
@@ -182,7 +167,7 @@ def _unmatched(name: str) -> Finding:
 def status_json() -> Answer:
     """Return the agent's status; with ``?parts=1`` also the pieces of the page that show it."""
     try:
-        status = _call("status")
+        status = call("status")
     except AgentUnavailable as error:
         if "parts" not in request.args:
             return json_error(error)
@@ -199,7 +184,7 @@ def status_json() -> Answer:
 
 
 def _parts(status: dict[str, Any]) -> dict[str, str]:
-    context = _status_context(status)
+    context = status_context(status)
     return {name: render_template(f"hsmx_cluster/parts/{name}.html", **context) for name in PARTS}
 
 
@@ -209,8 +194,8 @@ def peer_ports() -> Answer:
 
     The query may name addresses of this gateway by port: those beside which the others are to stand.
     """
-    theirs = _call("peer_ports")
-    ports = _ports()
+    theirs = call("peer_ports")
+    ports = pages.ports()
     proposals = forms.match_ports(ports, theirs["ports"], request.args)
     names = {port["name"] for port in ports}
     return jsonify(
@@ -226,15 +211,15 @@ def peer_ports() -> Answer:
 def events() -> Answer:
     """Show what happened, newest first, with the evidence."""
     before = request.args.get("before", None, type=int)
-    found = _call("events", limit=50, before=before)["events"]
+    found = call("events", limit=50, before=before)["events"]
     older = found[-1]["id"] if len(found) == 50 else None
-    return _page("events", events=found, before=before, older=older)
+    return page("events", events=found, before=before, older=older)
 
 
 @needs("view")
 def coverage() -> Answer:
     """Show what is shared of every table and field, and why."""
-    return _page("coverage", coverage=state().coverage())
+    return page("coverage", coverage=state().coverage())
 
 
 # ---- forming ----
@@ -245,7 +230,7 @@ def create_page() -> Answer:
     """Ask for the settings of a new cluster."""
     if _formed():
         return redirect(url_for(".index"))
-    ports = _ports()
+    ports = pages.ports()
     proposal = proposed_port(ports)
     data = {"vip0": {"port": proposal.port}} if proposal else {}
     return _create_page(forms.SettingsForm(formdata=None, data=data), ports)
@@ -254,21 +239,21 @@ def create_page() -> Answer:
 @needs("administer")
 def create() -> Answer:
     """Create a cluster, and show the code for the other gateway."""
-    held = _call("settings")
+    held = call("settings")
     if held["formed"]:
         return redirect(url_for(".index"))
-    ports = _ports()
+    ports = pages.ports()
     form = forms.SettingsForm()
     form.offer(ports, own_id=held["node_id"])
     if not form.validate_on_submit():
         return _create_page(form, ports, 422)
-    wanted = form.to_settings("", [{"node_id": held["node_id"], "name": _call("status")["node"]["name"]}])
+    wanted = form.to_settings("", [{"node_id": held["node_id"], "name": call("status")["node"]["name"]}])
     try:
         if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
             return _create_page(form, ports, 422)
         if request.form.get("action") == "check":
             return _create_page(form, ports, checklist=_preflight(form, wanted))
-        answer = _call("create", settings=wanted)
+        answer = call("create", settings=wanted)
     except ChecksFailed as error:
         form.attach(error.findings)
         return _create_page(form, ports, 422)
@@ -280,22 +265,22 @@ def create() -> Answer:
     return _pairing_page(answer)
 
 
-def _create_page(form: forms.SettingsForm, ports: forms.Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
+def _create_page(form: forms.SettingsForm, ports: Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
     if not form.own_id:
-        form.offer(ports, own_id=_call("settings")["node_id"])
-    return _page("create", form=form, ports=ports, proposal=proposed_port(ports), **extra), code
+        form.offer(ports, own_id=call("settings")["node_id"])
+    return page("create", form=form, ports=ports, proposal=proposed_port(ports), **extra), code
 
 
 @needs("administer")
 def pairing_code() -> Answer:
     """Show a new code for the other gateway."""
-    _demand(forms.ActionForm())
-    return _pairing_page(_call("pairing_code"))
+    demand(forms.ActionForm())
+    return _pairing_page(call("pairing_code"))
 
 
 def _pairing_page(answer: dict[str, Any]) -> Answer:
     """Show a pairing code. It is in this answer only: in no cookie, address or log."""
-    response = make_response(_page(
+    response = make_response(page(
         "pairing", code=answer["code"], expires_in_s=int(answer["expires_in_s"]), address=_own_address()))
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -303,7 +288,7 @@ def _pairing_page(answer: dict[str, Any]) -> Answer:
 
 def _own_address() -> str:
     """Return this gateway's synchronisation address, at which the other one will ask."""
-    held = _call("settings")
+    held = call("settings")
     for link in held["settings"]["links"]:
         if link["kind"] == "sync" and held["node_id"] in link["ends"]:
             return words.bare(link["ends"][held["node_id"]]["address"])
@@ -315,13 +300,13 @@ def join_page() -> Answer:
     """Ask for the other gateway's address and code."""
     if _formed():
         return redirect(url_for(".index"))
-    return _join_page(forms.JoinForm(formdata=None), _ports())
+    return _join_page(forms.JoinForm(formdata=None), pages.ports())
 
 
 @needs("administer")
 def join() -> Answer:
     """Join the other gateway's cluster."""
-    ports = _ports()
+    ports = pages.ports()
     form = forms.JoinForm()
     form.offer(ports)
     if not form.validate_on_submit():
@@ -329,7 +314,7 @@ def join() -> Answer:
     if request.form.get("action") == "check":
         return _join_page(form, ports, checklist=_preflight(form, None))
     try:
-        answer = _call("join", address=fields.peer(form.address.data), code=form.code.data, ends=form.ends())
+        answer = call("join", address=fields.peer(form.address.data), code=form.code.data, ends=form.ends())
     except AgentUnavailable:
         raise
     except ChecksFailed as error:
@@ -343,14 +328,14 @@ def join() -> Answer:
     return redirect(url_for(".index"), 303)
 
 
-def _join_page(form: forms.JoinForm, ports: forms.Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
+def _join_page(form: forms.JoinForm, ports: Ports, code: int = 200, **extra: Any) -> tuple[str, int]:
     form.offer(ports)
-    return _page("join", form=form, ports=ports, **extra), code
+    return page("join", form=form, ports=ports, **extra), code
 
 
 def _preflight(form: forms.ClusterForm, wanted: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Ask the agent for its checks; attach its findings and return the checklist."""
-    answer = _call("preflight", settings=wanted)
+    answer = call("preflight", settings=wanted)
     form.attach([Finding(**finding) for finding in answer["findings"]])
     checked: list[dict[str, Any]] = answer["checked"]
     return checked
@@ -362,14 +347,14 @@ def _preflight(form: forms.ClusterForm, wanted: dict[str, Any] | None) -> list[d
 @needs("administer")
 def failover_page() -> Answer:
     """Say what a fail-over will do."""
-    return _page("failover", **_status_context(_call("status")))
+    return page("failover", **status_context(call("status")))
 
 
 @needs("administer")
 def failover() -> Answer:
     """Fail over."""
-    _demand(forms.ActionForm())
-    answer = _call("failover")
+    demand(forms.ActionForm())
+    answer = call("failover")
     flash(_("%(name)s is active now. It took %(time)s.", name=answer["to"],
             time=words.milliseconds(answer["took_ms"])), FLASH)
     return redirect(url_for(".index"), 303)
@@ -378,19 +363,19 @@ def failover() -> Answer:
 @needs("administer")
 def maintenance_page() -> Answer:
     """Say what maintenance will do."""
-    return _page("maintenance", **_status_context(_call("status")))
+    return page("maintenance", **status_context(call("status")))
 
 
 @needs("administer")
 def maintenance() -> Answer:
     """Switch maintenance on or off."""
     form = forms.MaintenanceForm()
-    _demand(form)
+    demand(form)
     if form.on.data == "1":
-        answer = _call("maintenance", on=True, duration_s=int(form.duration_s.data))
+        answer = call("maintenance", on=True, duration_s=int(form.duration_s.data))
         flash(_("Maintenance is on for %(time)s.", time=words.duration(answer["left_s"])), FLASH)
     else:
-        _call("maintenance", on=False)
+        call("maintenance", on=False)
         flash(_("Maintenance is off: this gateway takes over again if the other one fails."), FLASH)
     return redirect(url_for(".index"), 303)
 
@@ -398,36 +383,51 @@ def maintenance() -> Answer:
 @needs("administer")
 def leave_page() -> Answer:
     """Say what leaving will do."""
-    return _page("leave", **_status_context(_call("status")))
+    return page("leave", **status_context(call("status")))
 
 
 @needs("administer")
 def leave() -> Answer:
     """Leave the cluster."""
     form = forms.LeaveForm()
-    _demand(form)
-    before = _call("status")
-    answer = _call("leave", force=form.force.data)
+    demand(form)
+    before = call("status")
+    answer = call("leave", force=form.force.data)
     flash(words.left(before, answer["peer_informed"]), FLASH)
     return redirect(url_for(".index"), 303)
+
+
+@needs("administer")
+def replace_page() -> Answer:
+    """Say what replacing the other gateway will do."""
+    return page("replace", form=forms.ReplaceForm(formdata=None), **status_context(call("status")))
+
+
+@needs("administer")
+def replace() -> Answer:
+    """Forget the other gateway, and show a code for the one that takes its place."""
+    form = forms.ReplaceForm()
+    if not form.validate_on_submit():
+        return page("replace", form=form, **status_context(call("status"))), 422
+    return _pairing_page(call("replace"))
 
 
 @needs("view")
 def conflict_page() -> Answer:
     """Show two revisions side by side."""
-    held = _call("settings")
+    held = call("settings")
     if held["conflict"] is None:
         return redirect(url_for(".index"))
     lines = words.compare(held["settings"], held["conflict"]["settings"])
-    return _page("conflict", held=held, theirs=held["conflict"], lines=lines, form=forms.ConflictForm(formdata=None))
+    return page("conflict", held=held, theirs=held["conflict"], lines=lines, form=forms.ConflictForm(formdata=None))
 
 
 @needs("administer")
 def resolve_conflict() -> Answer:
     """Keep one of two revisions."""
     form = forms.ConflictForm()
-    _demand(form)
-    answer = _call("resolve_conflict", keep=form.keep.data)
+    demand(form)
+    answer = call("resolve_conflict", keep=form.keep.data)
     flash(_("Settled: revision %(n)s is in force.", n=answer["revision"]), FLASH)
     return redirect(url_for(".index"), 303)
 
@@ -435,50 +435,9 @@ def resolve_conflict() -> Answer:
 # ---- shared ----
 
 
-def _call(verb: str, **arguments: Any) -> dict[str, Any]:
-    return state().call(verb, **arguments)
-
-
-def _ports() -> list[dict[str, Any]]:
-    ports: list[dict[str, Any]] = _call("ports")["ports"]
-    return ports
-
-
 def _formed() -> bool:
-    return bool(_call("settings")["formed"])
+    return bool(call("settings")["formed"])
 
 
 def _peer_id(held: dict[str, Any]) -> str:
     return next((str(node["node_id"]) for node in held["settings"]["nodes"] if node["node_id"] != held["node_id"]), "")
-
-
-def _demand(form: Any) -> None:
-    """Raise unless a form without fields to correct is in order: its token is missing or old."""
-    if not form.validate_on_submit():
-        raise RequestRefused(
-            _("Nothing was done: the page was open for too long, or the request came from elsewhere."),
-            _("Go back, and press the button again."),
-        )
-
-
-def _status_context(status: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "status": status, "drawing": diagram(status), "drawing_text": describe(status),
-        "data": data_words.describe(status), "may": state().allows("administer"),
-    }
-
-
-def _page(template: str, /, **context: Any) -> str:
-    if context.get("status"):
-        context = {**_status_context(context["status"]), **context}
-    context.setdefault("may", state().allows("administer"))
-    context.setdefault("actions", _action_forms())
-    return render_template(f"hsmx_cluster/{template}.html", **context)
-
-
-def _action_forms() -> dict[str, Any]:
-    """Return the small forms behind the buttons."""
-    return {
-        "plain": forms.ActionForm(formdata=None), "maintenance": forms.MaintenanceForm(formdata=None),
-        "leave": forms.LeaveForm(formdata=None),
-    }

@@ -7,7 +7,8 @@
 ``FIRMWARE_VERSION``
     what the firmware calls itself; default ``5.2.03``.
 ``FIRMWARE_SECRET_KEY``
-    default: made at the first request and kept in the state directory.
+    the same on both gateways of a cluster: a login then holds on either, so that it survives a fail-over. Default:
+    made at the first request and kept in the state directory, so that logins hold on this gateway only.
 ``FIRMWARE_DEMO_DATE``
     day on which the demo data ends (``2026-05-31``), so that two gateways are seeded alike; default: today.
 ``FIRMWARE_NETWORK_RESULT``
@@ -46,8 +47,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "HSMX_CLUSTER_FIRMWARE_VERSION": version,
         "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",
         "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/base.html",
-        # One browser looks at both gateways, often through ports of one host; cookies know no ports.
-        "SESSION_COOKIE_NAME": "firmware_" + "".join(c if c.isalnum() else "_" for c in name.lower()),
+        "SESSION_COOKIE_NAME": _cookie_name(name, shared=bool(environ.get("FIRMWARE_SECRET_KEY"))),
         "SESSION_COOKIE_SAMESITE": "Lax",
         "MAX_CONTENT_LENGTH": 1024 * 1024,
     }
@@ -55,3 +55,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     # A list of numbers may also come in JSON's brackets.
     config["HSMX_CLUSTER_ALLOWED_UIDS"] = environ.get("HSMX_CLUSTER_ALLOWED_UIDS", "").strip("[]")
     return config
+
+
+def _cookie_name(gateway: str, shared: bool) -> str:
+    """Return the name of the session's cookie: one for both gateways only if both can read it.
+
+    One browser looks at both gateways, often through ports of one host; cookies know no ports.
+    """
+    return "firmware" if shared else "firmware_" + "".join(c if c.isalnum() else "_" for c in gateway.lower())

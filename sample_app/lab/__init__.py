@@ -14,7 +14,7 @@ Everything in it is real (kernel addresses, ARP, processes with their own users)
 from .faults import Faults
 from .forming import form, roles, wait_for_roles
 from .gateway import CommandFailed, Gateway
-from .measure import AddressWatch, ArpWatch, Pinger, Sweeper, neighbour
+from .measure import AddressWatch, ArpWatch, Pinger, Seller, Sweeper, neighbour
 from .namespace import LabError, Namespace
 from .topology import Lab
 
@@ -28,6 +28,7 @@ __all__ = [
     "LabError",
     "Namespace",
     "Pinger",
+    "Seller",
     "Sweeper",
     "form",
     "neighbour",

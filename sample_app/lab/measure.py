@@ -32,6 +32,14 @@ class Reply(NamedTuple):
     answered: float
 
 
+class Sale(NamedTuple):
+    """An accepted sale: its voucher's note, and when it was sent and answered, monotonic seconds."""
+
+    name: str
+    sent: float
+    answered: float
+
+
 class Answer(NamedTuple):
     """An answer to one of our ARP questions."""
 
@@ -141,6 +149,20 @@ class Pinger(Watcher):
             if time.monotonic() > deadline:
                 raise LabError(f"no answer from {self._arguments[2]} for {timeout_s:.0f} s")
             time.sleep(0.05)
+
+
+class Seller(Watcher):
+    """A client that sells vouchers at an address over HTTP, all the time, in one login.
+
+    :param prefix: with which the names of its sales begin.
+    """
+
+    def __init__(self, client: Namespace, address: str, prefix: str) -> None:
+        super().__init__("sell", client.name, address, prefix)
+
+    def sales(self) -> list[Sale]:
+        """Return the accepted sales in the order of their answers."""
+        return [Sale(*record) for record in self.records()]
 
 
 class Sweeper(Watcher):

@@ -40,6 +40,7 @@ READY = {
     "max_logical_replication_workers": "16",
     "max_sync_workers_per_subscription": "4",
     "max_worker_processes": "24",
+    "logical_decoding_work_mem": "256MB",
     "track_commit_timestamp": "on",
 }
 

@@ -1,4 +1,4 @@
-"""The programs that watch the lab: ``python -m sample_app.lab.probe ping|sweep|arp|addresses ...``.
+"""The programs that watch the lab: ``python -m sample_app.lab.probe ping|sweep|arp|addresses|sell ...``.
 
 Each is a process of its own, so that nothing else in the lab's process delays it. It prints JSON lines with times
 of the monotonic clock (which all processes of the machine share), at most 50 ms after the fact, and ends when its
@@ -16,11 +16,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .namespace import Namespace
 from .netlink import AddressSocket
+from .sales import Sales
 
 _FLUSH_EVERY_S = 0.05
 _ECHO = struct.Struct("!BBHHHQd")  # type, code, checksum, identifier, sequence; number and time sent
@@ -35,8 +36,10 @@ _ASKING_MAC = bytes.fromhex("020061736b73")
 class Watch(Protocol):
     """What a program does: ``read`` when its ``sockets`` have something, ``turn`` once per interval."""
 
-    sockets: list[Any]
     interval_s: float
+
+    @property
+    def sockets(self) -> Sequence[Any]: ...
 
     def turn(self, number: int) -> None: ...
 
@@ -57,7 +60,7 @@ class Ping:
         self._target = (address, 0)
         self._socket = namespace.socket(family, socket.SOCK_DGRAM, protocol)
         self._socket.setblocking(False)
-        self.sockets = [self._socket]
+        self.sockets: Sequence[Any] = [self._socket]
 
     def turn(self, number: int) -> None:
         echo = _ECHO.pack(self._request, 0, 0, 0, number & 0xFFFF, number, time.monotonic())
@@ -109,7 +112,7 @@ class Arp:
             1, 0x0800, 6, 4, 1, _ASKING_MAC, bytes(4), bytes(6), self._address
         )
         self._number = 0
-        self.sockets = [self._socket]
+        self.sockets: Sequence[Any] = [self._socket]
 
     def turn(self, number: int) -> None:
         self._number = number
@@ -138,7 +141,7 @@ class Addresses:
 
     def __init__(self, namespaces: list[Namespace]) -> None:
         self._sources = {namespace.name: AddressSocket(namespace) for namespace in namespaces}
-        self.sockets = list(self._sources.values())
+        self.sockets: Sequence[Any] = list(self._sources.values())
 
     def turn(self, number: int) -> None:
         pass
@@ -191,6 +194,7 @@ def main(arguments: list[str]) -> None:
         "ping": lambda namespace, address, interval: Ping(Namespace(namespace), address, float(interval)),
         "sweep": lambda namespace, addresses, interval: Sweep(Namespace(namespace), addresses, float(interval)),
         "arp": lambda namespace, address, interval: Arp(Namespace(namespace), address, float(interval)),
+        "sell": lambda namespace, address, prefix: Sales(Namespace(namespace), address, prefix),
         "addresses": lambda *names: Addresses([Namespace(name) for name in names]),
     }
     program = programs[arguments[0]](*arguments[1:])

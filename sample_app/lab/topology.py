@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -152,9 +153,11 @@ class Lab:
         for number, port in enumerate(self.lans.values()):
             self.client.ip(f"link set {port} up", f"addr add 10.{4 + number}.255.50/16 dev {port}")
         self.directory.mkdir(mode=0o755)
+        secret_key = secrets.token_hex(32)
         for gateway in self.gateways:
             gateway.prepare(self.router_address)
             if self._postgres:
+                gateway.environment["FIRMWARE_SECRET_KEY"] = secret_key  # logins survive a fail-over
                 gateway.install_postgres()
 
     def _wiring(self) -> Iterator[str]:

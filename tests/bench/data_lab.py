@@ -1,8 +1,14 @@
 """Two whole gateways with a database each, four clients that never pause, and a gateway that loses its power.
 
-*Lost*: acknowledged commits that are not on the survivor. *First write*: from the power-off until the survivor has
-acknowledged one. *Rejoin*: from the first answer of the agent that came back until commits are synchronous again.
-The clients use the databases' own sockets: a row is refused by the passive gateway, and tried on the other one.
+The clients: two over the driver and a ``psql`` that a pipe feeds, at the databases' own sockets, where a row is
+refused by the passive gateway and tried on the other one; and a browser's login that sells over HTTP, through the
+virtual IP.
+
+*Lost*: acknowledged writes that are neither on the survivor nor in quarantine; *missing*: that are not on the survivor.
+*First write*: from the power-off until the survivor has accepted a sale through the virtual IP; *socket*: until it has
+acknowledged a row there. *Rejoin*: from the first answer of the agent that came back until commits are synchronous
+again (asynchronous: until it follows and has caught up). After each rejoin both gateways are compared, by the product's
+``verify`` and by plain SQL.
 """
 
 from __future__ import annotations
@@ -10,62 +16,166 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
-
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
-from sample_app.lab import Gateway, Lab, LabError, form, wait_for_roles
+from sample_app.lab import Gateway, Lab, LabError, Seller, form, wait_for_roles
+from sample_app.lab.measure import Sale
 from sample_app.lab.postgres import PostgresServer
 
+from .contents import differing
 from .stages import Figures, Run, Stage
-from .writers import Writers
+from .writers import Connection, Writers
 
 APP = "sample_app.firmware.app:create_app"
-STATEMENT = """INSERT INTO voucher (id, code, hours, devices, note, state, created_at)
-SELECT row, 'b' || row, 1, 1, '', 'unused', now() FROM (SELECT %s::int AS row) AS one"""
+STATEMENT = """INSERT INTO voucher (code, hours, devices, note, state, created_at)
+SELECT 'b' || row, 1, 1, '', 'unused', now() FROM (SELECT %s::int AS row) AS one"""
+_NAMES = "SELECT CASE note WHEN '' THEN code ELSE note END FROM voucher WHERE code LIKE %s OR note LIKE %s"
+_KEPT = """SELECT id, schema_name || '.' || table_name, operation,
+    CASE new_row ->> 'note' WHEN '' THEN new_row ->> 'code' ELSE new_row ->> 'note' END
+FROM hsmx_cluster.quarantine WHERE schema_name <> 'hsmx_cluster' AND id > %s ORDER BY id"""
 #: Rows of one run; each run has numbers of its own.
 ROWS_A_RUN = 1_000_000
-#: Between two rows of one of the four clients, s: without it they outrun the one worker that applies on the other side.
+#: Between two rows of one of the clients, s: without it they outrun the one worker that applies on the other side.
 THINK_S = 0.02
-SYNCHRONOUS_WITHIN_S = 60.0
-#: Steps of a rejoin; any other one is a step of a full copy.
-REJOIN_STEPS = {"", "begins", "rejoins"}
+#: Asynchronous commits are to leave something behind: they come as fast as two processors allow for all of this.
+THINK_ASYNCHRONOUS_S = 0.003
+IN_ORDER_WITHIN_S = 60.0
+#: What the survivor must have accepted before the other one comes back.
+ACCEPTED_LEAST = 20
+#: Ways of a rejoin; any other one reads all rows.
+REJOIN_WAYS = {"resume", "replace"}
+
+
+@dataclass
+class _Clients:
+    """Who writes.
+
+    :param sales: what was sold over HTTP; complete when the clients have ended.
+    """
+
+    writers: Writers
+    seller: Seller
+    sales: list[Sale] = field(default_factory=list)
+
+    def acknowledged(self) -> set[str]:
+        """Return the names of all that somebody was told is done."""
+        return {f"b{each.row}" for each in self.writers.acknowledged} | {sale.name for sale in self.sales}
 
 
 class _Hotel:
     """A pair of gateways under a writing load."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, synchronous: bool) -> None:
+        self.lab, self.synchronous = lab, synchronous
         self._first_row = itertools.count(ROWS_A_RUN, ROWS_A_RUN)
         self._next = itertools.cycle(map(_server, lab.gateways))
+        self._kept_upto = {gateway.name: 0 for gateway in lab.gateways}
 
     def ready(self) -> Gateway:
-        """Wait for a pair in order whose commits are synchronous; return the active."""
+        """Wait for a pair in order; return the active."""
         active = wait_for_roles(self.lab, timeout_s=60)
-        wait_until_synchronous(active)
+        self.wait_until_in_order(active)
         return active
 
-    def writers(self) -> Writers:
-        return Writers(self._connect, STATEMENT, first=next(self._first_row), think_s=THINK_S)
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[_Clients]:
+        """The four clients, at work."""
+        think_s = THINK_S if self.synchronous else THINK_ASYNCHRONOUS_S
+        first = next(self._first_row)
+        writers = Writers(self._connect, STATEMENT, first, number=2, psql=self._psql, think_s=think_s)
+        with Seller(self.lab.client, self.lab.virtual_ip, f"h{first}-") as seller:
+            clients = _Clients(writers, seller)
+            with writers:
+                _wait(lambda: len(seller.sales()) >= ACCEPTED_LEAST, "no sale is accepted")
+                yield clients
+            seller.stop()
+            clients.sales = seller.sales()
 
     def power_on(self, gateway: Gateway, active: Gateway) -> float:
-        """Boot a gateway, wait until commits are synchronous again, and return for how long it has been up, ms.
+        """Boot a gateway, wait until it has joined again, and return for how long it has been up by then, ms.
 
         :raises LabError: it took a full copy, or too long.
         """
         self.lab.faults.power_on(gateway)
         gateway.wait_until_ready()
         began = time.monotonic()
-        wait_until_synchronous(active, gateway)
-        return (time.monotonic() - began) * 1000
+        self.wait_until_in_order(active, gateway)
+        took_ms = (time.monotonic() - began) * 1000
+        _wait(lambda: _following(gateway).get("rejoined"), f"{gateway} does not tell how it has joined again")
+        rejoined = _following(gateway)["rejoined"]
+        if not set(rejoined["ways"].values()) <= REJOIN_WAYS:
+            raise LabError(f"{gateway} has read all rows to rejoin: {rejoined}")
+        return took_ms
 
-    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def wait_until_in_order(self, active: Gateway, rejoining: Gateway | None = None) -> None:
+        """Wait until the other gateway follows and has caught up, and commits wait for it if they are to.
+
+        :param rejoining: the gateway that has come back: it may make no full copy.
+        :raises LabError: it is one, or it takes longer than :data:`IN_ORDER_WITHIN_S`.
+        """
+        deadline = time.monotonic() + IN_ORDER_WITHIN_S
+        with _server(active).connect() as connection:
+            while not self._in_order(connection, active):
+                following = _following(rejoining) if rejoining is not None else {}
+                if following.get("copying"):
+                    raise LabError(f"{rejoining} rejoins with a full copy: {following}")
+                if time.monotonic() > deadline:
+                    log = _server(rejoining or active).log()[-1500:]
+                    raise LabError(f"not in order after {IN_ORDER_WITHIN_S:.0f} s: {following}\n{log}")
+                time.sleep(0.02)
+
+    def compare(self, active: Gateway) -> None:
+        """Compare both gateways: by the product's verify, and by plain SQL.
+
+        :raises LabError: they are not equal.
+        """
+        found = active.call("verify")
+        _wait(lambda: not active.call("verified")["under_way"], "verify does not end")
+        found = active.call("verified")
+        if found["error"] or not found["result"]["equal"]:
+            raise LabError(f"verify: {found['error']} {found['result']}")
+        passive = self.lab.other(active)
+        with _server(active).connect() as here, _server(passive).connect() as there:
+            different: list[str] = []
+            _wait(lambda: not (different := differing(here, there)), f"not equal: {different}")
+
+    def names(self, gateway: Gateway, first: int) -> set[str]:
+        """Return what a run wrote and a gateway has."""
+        with _server(gateway).connect() as connection:
+            found = connection.execute(_NAMES, (f"b{str(first)[:-6]}______", f"h{first}-%"))
+            return {name for (name,) in found.fetchall()}
+
+    def kept(self, gateway: Gateway) -> list[tuple[str, str, str]]:
+        """Return table, operation and name of what came into a gateway's quarantine since this was asked last."""
+        with _server(gateway).connect() as connection:
+            found = connection.execute(_KEPT, (self._kept_upto[gateway.name],)).fetchall()
+        self._kept_upto[gateway.name] = found[-1][0] if found else self._kept_upto[gateway.name]
+        return [(table, operation, name) for _, table, operation, name in found]
+
+    def _in_order(self, connection: Connection, active: Gateway) -> bool:
+        if self.synchronous:
+            return connection.execute("SHOW synchronous_standby_names").fetchone() == (SUBSCRIPTION,)
+        passive = self.lab.other(active)
+        if passive.role() != "passive" or not _streams(passive):
+            return False
+        follower = active.call("status")["data"]["follower"]
+        return bool(follower and follower["caught_up"])
+
+    def _connect(self) -> Connection:
         return next(self._next).connect(user="hsmx")
+
+    def _psql(self) -> tuple[str, list[str]]:
+        server, program = next(self._next), shutil.which("psql")
+        if program is None:
+            raise LabError("psql is not installed (Debian: postgresql-client)")
+        options = ("--no-psqlrc", "--set=ON_ERROR_STOP=1", "--username=hsmx")
+        return str(server.directory), [program, *options, f"--host={server.directory}", f"--port={server.port}", "hsmx"]
 
 
 def _server(gateway: Gateway) -> PostgresServer:
@@ -73,32 +183,30 @@ def _server(gateway: Gateway) -> PostgresServer:
     return gateway.postgres
 
 
-def wait_until_synchronous(active: Gateway, rejoining: Gateway | None = None) -> None:
-    """Wait until commits on the active gateway wait for the other one.
-
-    :param rejoining: the gateway that has come back: no step of it may be one of a full copy.
-    :raises LabError: it is one, or it takes longer than :data:`SYNCHRONOUS_WITHIN_S`.
-    """
-    deadline = time.monotonic() + SYNCHRONOUS_WITHIN_S
-    with _server(active).connect() as connection:
-        while connection.execute("SHOW synchronous_standby_names").fetchone() != (SUBSCRIPTION,):
-            following = _following(rejoining) if rejoining is not None else {}
-            if following.get("step", "") not in REJOIN_STEPS or following.get("total"):
-                raise LabError(f"{rejoining} rejoins with a full copy: {following}")
-            if time.monotonic() > deadline:
-                log = _server(rejoining or active).log()[-1500:]
-                raise LabError(f"not synchronous after {SYNCHRONOUS_WITHIN_S:.0f} s: {following}\n{log}")
-            time.sleep(0.02)
-
-
 def _following(gateway: Gateway) -> dict[str, Any]:
     data = gateway.call("status")["data"] or {}
     return dict(data.get("following") or {})
 
 
+def _streams(gateway: Gateway) -> bool:
+    data = gateway.call("status")["data"] or {}
+    streams = data.get("streams") or ()
+    return bool(streams) and all(stream["enabled"] and stream["worker_pid"] for stream in streams)
+
+
+def _wait(done: Callable[[], object], why: str, timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise LabError(why)
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
-def _hotel() -> Iterator[_Hotel]:
+def _hotel(synchronous: bool = True) -> Iterator[_Hotel]:
     with Lab(sync="switch", backup="switch", app=APP, postgres=True) as lab:
+        for gateway in lab.gateways:
+            gateway.environment["HSMX_CLUSTER_SYNCHRONOUS"] = str(synchronous)
         lab.start()
         for gateway in lab.gateways:  # The firmware makes its tables when it is asked for something first.
             with gateway.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as web:
@@ -107,31 +215,47 @@ def _hotel() -> Iterator[_Hotel]:
                 web.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 web.recv(1)
         form(lab)
-        yield _Hotel(lab)
+        yield _Hotel(lab, synchronous)
 
 
 @contextlib.contextmanager
-def _active_lost() -> Iterator[Run]:
-    with _hotel() as hotel:
+def _active_lost(synchronous: bool) -> Iterator[Run]:
+    with _hotel(synchronous) as hotel:
 
         def run() -> Figures:
             active = hotel.ready()
             survivor = hotel.lab.other(active)
             host = str(_server(survivor).directory)
-            with hotel.writers() as writers:
-                time.sleep(random.uniform(0.5, 1.5))
+            with hotel.clients() as clients:
+                writers, seller = clients.writers, clients.seller
+                time.sleep(random.uniform(0, 0.5))
                 at = hotel.lab.faults.power_off(active)
-                time.sleep(3)
+                _wait(lambda: sum(sale.sent > at for sale in seller.sales()) > ACCEPTED_LEAST,
+                      f"{survivor} has accepted no sale")
+                _wait(lambda: sum(each.host == host for each in writers.acknowledged) > ACCEPTED_LEAST,
+                      f"{survivor} has accepted no row")
                 rejoin_ms = hotel.power_on(active, survivor)
-            after = [each.end for each in writers.acknowledged if each.host == host]
-            if not after:
-                raise LabError(f"{survivor} has accepted no write")
-            with _server(survivor).connect() as connection:
-                there = {row for (row,) in connection.execute("SELECT id FROM voucher").fetchall()}
-            lost = [each for each in writers.acknowledged if each.row not in there]
-            return {"lost_acknowledged": len(lost), "first_write": (min(after) - at) * 1000, "rejoin": rejoin_ms}
+            hotel.compare(survivor)
+            there, kept = hotel.names(survivor, writers.first), hotel.kept(active)
+            quarantined = {name for _, _, name in kept}
+            missing = clients.acknowledged() - there
+            figures = {"first_write": min(sale.answered for sale in clients.sales if sale.sent > at),
+                       "first_write_socket": min(each.end for each in writers.acknowledged if each.host == host)}
+            if synchronous:
+                return {"lost_acknowledged": len(missing - quarantined), "missing_acknowledged": len(missing),
+                        **{case: (when - at) * 1000 for case, when in figures.items()}, "rejoin": rejoin_ms}
+            extra = [row for row in kept if not _belongs(row, there, writers)]
+            return {"quarantine_missing": len(missing - quarantined), "quarantine_extra": len(extra),
+                    "quarantine_kept": len(kept), "rejoin_asynchronous": rejoin_ms}
 
         yield run
+
+
+def _belongs(kept: tuple[str, str, str], there: set[str], writers: Writers) -> bool:
+    """Return whether somebody has written what is in quarantine, and the survivor does not have it."""
+    table, operation, name = kept
+    tried = name.startswith("h") or (name[1:].isdecimal() and writers.tried(int(name[1:])))
+    return (table, operation) == ("public.voucher", "insert") and tried and name not in there
 
 
 @contextlib.contextmanager
@@ -141,18 +265,56 @@ def _passive_lost() -> Iterator[Run]:
         def run() -> Figures:
             active = hotel.ready()
             passive = hotel.lab.other(active)
-            with hotel.writers() as writers:
-                time.sleep(random.uniform(0.5, 1.5))
+            with hotel.clients() as clients:
                 at = hotel.lab.faults.power_off(passive)
-                time.sleep(5)
-                stall_ms = writers.longest_ms(at)
+                time.sleep(3)
+                stall_ms = clients.writers.longest_ms(at)
             hotel.power_on(passive, active)
             return {"stall_passive_lost": stall_ms}
 
         yield run
 
 
+@contextlib.contextmanager
+def _sync_cable_lost() -> Iterator[Run]:
+    with _hotel() as hotel:
+
+        def run() -> Figures:
+            active = hotel.ready()
+            passive = hotel.lab.other(active)
+            own = passive.address("sync0").partition("/")[0]
+            with hotel.clients() as clients, _server(active).connect() as connection:
+                _wait(lambda: _peer_addresses(connection) == {own}, "data does not go over the sync link")
+                at = hotel.lab.faults.pull(active, "sync")
+                _wait(lambda: _peer_addresses(connection) - {own}, "data does not go over the backup link")
+                hotel.wait_until_in_order(active)
+                pulled_ms = clients.writers.longest_ms(at)
+                at = hotel.lab.faults.plug(active, "sync")
+                _wait(lambda: _peer_addresses(connection) == {own}, "data does not come back to the sync link", 60)
+                hotel.wait_until_in_order(active)
+                plugged_ms = clients.writers.longest_ms(at)
+            if active.role() != "active":
+                raise LabError(f"{active} has lost its role with the sync cable")
+            hotel.compare(active)
+            lost = clients.acknowledged() - hotel.names(active, clients.writers.first)
+            return {"stall_sync_cable": pulled_ms, "stall_sync_cable_back": plugged_ms, "lost_sync_cable": len(lost)}
+
+        yield run
+
+
+def _peer_addresses(connection: Connection) -> set[str]:
+    """Return from where the other gateway's subscriptions get their changes."""
+    found = connection.execute(
+        "SELECT host(client_addr) FROM pg_stat_replication WHERE application_name LIKE 'hsmx_cluster%'"
+    )
+    return {address for (address,) in found.fetchall()}
+
+
 STAGES = (
-    Stage({"lost_acknowledged": "count", "first_write": "ms", "rejoin": "ms"}, _active_lost),
+    Stage({"lost_acknowledged": "count", "missing_acknowledged": "count", "first_write": "ms",
+           "first_write_socket": "ms", "rejoin": "ms"}, lambda: _active_lost(synchronous=True)),
+    Stage({"quarantine_missing": "count", "quarantine_extra": "count", "quarantine_kept": "count",
+           "rejoin_asynchronous": "ms"}, lambda: _active_lost(synchronous=False)),
     Stage({"stall_passive_lost": "ms"}, _passive_lost),
+    Stage({"stall_sync_cable": "ms", "stall_sync_cable_back": "ms", "lost_sync_cable": "count"}, _sync_cable_lost),
 )

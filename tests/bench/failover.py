@@ -2,6 +2,9 @@
 
 *Outage*: the longest time between two answers to a client that pings every 2 ms, from the last one before the fault
 on. *Two holders*: for how long both kernels had the address, or two MACs answered ARP for it, whichever was longer.
+
+A case with ``_data`` at its end is the same with a PostgreSQL database that both gateways share, every commit confirmed
+by both; its runs alternate with those without, so that the difference is what the data adds.
 """
 
 from __future__ import annotations
@@ -19,10 +22,9 @@ from sample_app.lab import AddressWatch, ArpWatch, Gateway, LabError, Pinger
 from sample_app.lab.privileges import AGENT_UID
 from sample_app.lab.topology import CableKind
 
-from .pairs import Keepalived, Ours, Pair, running
+from .pairs import Contender, Keepalived, Ours, OursWithData, Pair, running
 from .results import Results
 
-Contender = type[Ours] | type[Keepalived]
 Figures = dict[str, float]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -48,8 +50,10 @@ class Scenario:
     ours_only: bool = False
 
     def cases(self, contender: Contender) -> list[str]:
+        """Return its cases; with data, all but the long ones, in which nothing fails over or should."""
         left_out = self.ours_only and issubclass(contender, Keepalived)
-        return [] if left_out else [contender.prefix + case for case in self.units]
+        concerns = not (left_out or (self.takes_long and contender.data))
+        return [contender.case(case) for case in self.units] if concerns else []
 
 
 # The scenarios
@@ -163,15 +167,15 @@ SCENARIOS = (
     Scenario({"poweroff_switch_1s": "ms"}, _power_off("poweroff_switch_1s", 1000), heartbeat_ms=1000),
 )
 
-CONTENDERS: tuple[Contender, ...] = (Ours, Keepalived)
+CONTENDERS: tuple[Contender, ...] = (Ours, OursWithData, Keepalived)
 
 
 def units_of(contenders: Sequence[Contender], scenarios: Sequence[Scenario]) -> dict[str, str]:
     """Return every case with its unit, ours first."""
     return {
-        contender.prefix + case: unit
+        contender.case(case): unit
         for contender in contenders for scenario in scenarios for case, unit in scenario.units.items()
-        if contender.prefix + case in scenario.cases(contender)
+        if contender.case(case) in scenario.cases(contender)
     }
 
 
@@ -193,7 +197,7 @@ def measure_each(
         for scenario in scenarios:
             wanted = {contender: set(scenario.cases(contender)) & set(cases) for contender in contenders}
             for run in range(min(runs, long_runs) if scenario.takes_long else runs):
-                # Whoever goes first in one run goes second in the next.
+                # Whoever goes first in one run goes last in the next.
                 for contender in contenders if run % 2 == 0 else reversed(contenders):
                     if any(results.count(case) <= run for case in wanted[contender]):
                         stages[contender].run(scenario, results)
@@ -209,18 +213,18 @@ class _Stage:
         self._stack = contextlib.ExitStack()
 
     def run(self, scenario: Scenario, results: Results) -> None:
-        (case, *_) = scenario.cases(self._contender)
         try:
             figures = scenario.measure(self._prepare(scenario))
         except LabError as error:
             self.close()
-            results.add_failure(case, str(error))
-            print(f"{case}: FAILED: {error}", file=sys.stderr)
+            (first, *_) = scenario.cases(self._contender)
+            results.add_failure(first, str(error))
+            print(f"{first}: FAILED: {error}", file=sys.stderr)
             return
-        named = {self._contender.prefix + name: figure for name, figure in figures.items()}
-        results.add(named)
-        shown = ", ".join(f"{name} {figure:.1f} {scenario.units[name]}" for name, figure in figures.items())
-        print(f"{self._contender.prefix}{shown}", file=sys.stderr, flush=True)
+        case = self._contender.case
+        results.add({case(name): figure for name, figure in figures.items()})
+        shown = ", ".join(f"{case(name)} {figure:.1f} {scenario.units[name]}" for name, figure in figures.items())
+        print(shown, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._stack.close()

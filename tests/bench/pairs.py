@@ -1,4 +1,4 @@
-"""The two contenders, each as a pair of gateways in a lab: ours, and Debian's keepalived."""
+"""The contenders, each as a pair of gateways in a lab: ours without and with data, and Debian's keepalived."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from typing import Protocol
 from sample_app.lab import Gateway, Lab, LabError, form, wait_for_roles
 from sample_app.lab.topology import CableKind
 
+from .data_lab import APP, wait_until_synchronous
+
+_FIRST_REQUEST = "import urllib.request as r; r.urlopen('http://127.0.0.1/login')"
+
 
 class Pair(Protocol):
     """A cluster of two that is under way; what differs between the contenders."""
 
+    #: Whether the two share a database.
+    data: bool
     lab: Lab
     addresses: tuple[str, ...]
+
+    @staticmethod
+    def case(name: str) -> str:
+        """Return what a case of a scenario is called with this contender."""
 
     def ready(self) -> Gateway:
         """Wait until one gateway is active and the other would take over; return the active."""
@@ -48,7 +58,7 @@ class Pair(Protocol):
 class Ours:
     """Two gateways with our agent, formed with the command line."""
 
-    prefix = ""
+    data = False
     #: How many networks with clients its lab has.
     lans = 1
 
@@ -56,8 +66,15 @@ class Ours:
         self.lab = lab
         self.addresses: tuple[str, ...] = (lab.virtual_ip, lab.virtual_ip6)
         lab.start()
+        if self.data:
+            for gateway in lab.gateways:  # The firmware makes its tables when it is asked for something first.
+                gateway.namespace.run("python3", "-c", _FIRST_REQUEST)
         # A lease lasts at least four heartbeats, and two seconds.
         form(lab, "--lease-s", str(max(2, 4 * heartbeat_ms // 1000)), heartbeat_ms=heartbeat_ms)
+
+    @staticmethod
+    def case(name: str) -> str:
+        return name
 
     def ready(self) -> Gateway:
         return wait_for_roles(self.lab, timeout_s=40)
@@ -85,6 +102,21 @@ class Ours:
         self.lab.faults.power_on(gateway)
 
 
+class OursWithData(Ours):
+    """The same with the sample firmware, whose database both gateways share."""
+
+    data = True
+
+    @staticmethod
+    def case(name: str) -> str:
+        return f"{name}_data"
+
+    def ready(self) -> Gateway:
+        active = super().ready()
+        wait_until_synchronous(active)
+        return active
+
+
 class Keepalived:
     """Two gateways with keepalived: VRRP version 3, unicast over the sync cable, no preemption, its other defaults.
 
@@ -92,7 +124,7 @@ class Keepalived:
     up the address together with the peer that has died.
     """
 
-    prefix = "keepalived_"
+    data = False
     lans = 1
 
     def __init__(self, lab: Lab, heartbeat_ms: int) -> None:
@@ -104,6 +136,10 @@ class Keepalived:
         for gateway in lab.gateways:
             (gateway.directory / "keepalived.conf").write_text(self._configuration(gateway))
             self.restart(gateway)
+
+    @staticmethod
+    def case(name: str) -> str:
+        return f"keepalived_{name}"
 
     def ready(self) -> Gateway:
         deadline = time.monotonic() + 20 + 5 * self._interval_s
@@ -186,11 +222,15 @@ class Keepalived:
         return ""
 
 
+Contender = type[Ours] | type[OursWithData] | type[Keepalived]
+
+
 @contextlib.contextmanager
-def running(contender: type[Ours] | type[Keepalived], sync: CableKind, heartbeat_ms: int) -> Iterator[Pair]:
+def running(contender: Contender, sync: CableKind, heartbeat_ms: int) -> Iterator[Pair]:
     """A pair of a contender in a lab of its own.
 
     Both cables run the same way: a direct backup cable would tell of a power-off by its carrier at once.
     """
-    with Lab(sync=sync, backup=sync, lans=contender.lans) as lab:
+    firmware = {"app": APP, "postgres": True} if contender.data else {}
+    with Lab(sync=sync, backup=sync, lans=contender.lans, **firmware) as lab:  # type: ignore[arg-type]
         yield contender(lab, heartbeat_ms)

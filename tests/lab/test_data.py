@@ -6,12 +6,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
 from sample_app.lab import Gateway, Lab, form, wait_for_roles
+from sample_app.lab.gateway import CommandFailed
 from sample_app.lab.postgres import LEAST_VERSION, binaries
 
 pytestmark = pytest.mark.skipif(
@@ -133,6 +135,22 @@ def test_a_hand_over_under_load_loses_nothing_and_uses_no_number_twice(lab: Lab,
     wait_for_roles(lab, active=lab.other(active))
     assert len(writers.acknowledged) == len(set(writers.acknowledged)) > 100
     wait_until(lambda: set(writers.acknowledged) <= vouchers(active) & vouchers(lab.other(active)))
+
+
+def test_a_hand_over_to_a_database_that_stands_still_is_refused_and_no_write_is(lab: Lab, active: Gateway) -> None:
+    passive = lab.other(active)
+    passive.postgres_in_place().freeze()
+    try:
+        wait_until(lambda: not synchronous(active))
+        with connect(active) as connection, ThreadPoolExecutor(1) as operator:
+            asked = operator.submit(active.cli, "failover")
+            while not asked.done():
+                sell(connection)
+        with pytest.raises(CommandFailed, match="confirms writes too slowly"):
+            asked.result()
+    finally:
+        passive.postgres_in_place().thaw()
+    assert active.role() == "active"
 
 
 def test_power_off_under_load_loses_nothing_that_was_acknowledged(lab: Lab, active: Gateway) -> None:

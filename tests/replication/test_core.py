@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -217,8 +218,94 @@ def test_a_plain_user_does_not_get_a_late_commit_past_the_guard(sides: tuple[Sid
     assert rows(side, "SELECT v FROM t") == []
 
 
+AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
+
+
+#: Transactions whose checks a client wants at once.
+CHECKED_AT_ONCE = (
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE],
+    [AT_ONCE, "INSERT INTO t (v) VALUES ('late')"],
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE, AT_ONCE, "UPDATE t SET v = 'later'"],
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE, "SET CONSTRAINTS ALL DEFERRED", AT_ONCE],
+    [f"INSERT INTO t (v) VALUES ('late'); {AT_ONCE}"],
+    ["INSERT INTO t (v) VALUES ('late')", "DO $$ BEGIN EXECUTE 'SET CONS' || 'TRAINTS ALL IMMEDIATE'; END $$"],
+    ["INSERT INTO t (v) VALUES ('late')", f"SAVEPOINT s; {AT_ONCE}; ROLLBACK TO s", AT_ONCE],
+    [f"SAVEPOINT s; INSERT INTO t (v) VALUES ('x'); {AT_ONCE}; ROLLBACK TO s", "INSERT INTO t (v) VALUES ('late')"],
+)
+
+
+@pytest.mark.parametrize("end", ["lapsed", "revoked", "goes on"])
+def test_checks_that_a_client_wants_at_once_are_made_at_the_commit_too(sides: tuple[Side, Side], end: str) -> None:
+    side, _ = sides
+    for statements in CHECKED_AT_ONCE:
+        side.promote(1)
+        with client(side, autocommit=False) as late:
+            for statement in statements:
+                late.execute(statement.encode())
+            if end == "lapsed":
+                assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+            elif end == "revoked":
+                guard.revoke(side.connection)
+            if end == "goes on":
+                late.commit()
+            else:
+                with pytest.raises(errors.ReadOnlySqlTransaction):
+                    late.commit()
+    assert len(rows(side, "SELECT v FROM t")) == (len(CHECKED_AT_ONCE) if end == "goes on" else 0)
+
+
+@pytest.mark.parametrize("statement", [
+    f"BEGIN; INSERT INTO t (v) VALUES ('x'); {AT_ONCE}; INSERT INTO t (v) VALUES ('y'); COMMIT",
+    f"{AT_ONCE}; INSERT INTO t (v) VALUES ('x'); INSERT INTO t (v) VALUES ('y')",
+    "DO $$ BEGIN INSERT INTO t (v) VALUES ('x'); COMMIT; INSERT INTO t (v) VALUES ('y'); END $$",
+])
+def test_a_check_that_is_in_doubt_at_the_commit_is_made_once(sides: tuple[Side, Side], statement: str) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side) as connection:
+        connection.execute(statement.encode())
+    assert rows(side, "SELECT v FROM t ORDER BY 1") == [("x",), ("y",)]
+    guard.revoke(side.connection)
+    with client(side) as connection, pytest.raises(errors.ReadOnlySqlTransaction):
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
+def test_a_lease_ends_and_goes_on_whatever_a_transaction_saw_at_its_begin(
+    sides: tuple[Side, Side], level: psycopg.IsolationLevel
+) -> None:
+    side, _ = sides
+    side.promote(1, lease_s=0.3)
+    with client(side, autocommit=False) as early:
+        early.isolation_level = level
+        early.execute("SELECT * FROM t")
+        assert guard.renew(side.connection, 1, boot_time_s() + 1000)
+        time.sleep(0.3)
+        early.execute("INSERT INTO t (v) VALUES ('within')")
+        early.commit()
+        early.execute("SELECT * FROM t")
+        guard.revoke(side.connection)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            early.execute("INSERT INTO t (v) VALUES ('late')")
+    assert rows(side, "SELECT v FROM t") == [("within",)]
+
+
+def test_a_lease_of_a_server_that_was_restarted_is_not_renewed(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    side.promote(1)
+    assert guard.renew(side.connection, 1, boot_time_s() + 1000)
+    side.close()
+    side.server.stop()
+    side.server.start()
+    side.connect()
+    assert not guard.renew(side.connection, 1, boot_time_s() + 1000)
+    side.promote(1)
+    assert rows(side, "SELECT hsmx_cluster.writable()") == [(True,)]
+
+
 @pytest.mark.parametrize("statement", [
     "SET session_replication_role = replica",
+    "SELECT setval('hsmx_cluster.lease_until_cs', 999999999999)",
     "INSERT INTO hsmx_cluster.lease VALUES (true, 1, 999999999999, pg_postmaster_start_time())",
     "DELETE FROM hsmx_cluster.commit_check",
     "UPDATE hsmx_cluster.node SET term = 7",
@@ -308,6 +395,17 @@ def test_changes_that_cannot_be_applied_do_not_hold_up_a_promotion(following: tu
     assert {number for (number,) in rows(b, "SELECT id FROM t")} == first["t"] | second["t"]
 
 
+def test_nothing_that_comes_after_a_promotion_is_applied(following: tuple[Side, Side]) -> None:
+    """The promotion does not wait for the end of an apply worker that is idle: it must not begin anything more."""
+    a, b = following
+    first = draw(a)
+    b.wait_for(a)
+    b.promote(2)
+    draw(a)
+    wait_until(lambda: not rows(b, "SELECT 1 FROM pg_stat_activity WHERE backend_type ~ 'logical replication w'"))
+    assert {number for (number,) in rows(b, "SELECT id FROM t")} == first["t"]
+
+
 def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     a, b = following
     draw(a)
@@ -315,9 +413,10 @@ def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     fork = b.promote(2)
     assert b.promote(2).lsn == fork.lsn
     b.tend_active()
+    kept = rows(b, f"SELECT term, fork_lsn FROM hsmx_cluster.node WHERE fork_lsn >= '{fork.lsn}'::pg_lsn")
     b.tend_active()
     b.promote(2)
-    assert rows(b, "SELECT term, fork_lsn::text FROM hsmx_cluster.node") == [(2, fork.lsn)]
+    assert kept and rows(b, "SELECT term, fork_lsn FROM hsmx_cluster.node") == kept
 
 
 def test_a_promotion_finds_its_statements_planned_and_leaves_them_so(following: tuple[Side, Side]) -> None:

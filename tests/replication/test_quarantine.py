@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from datetime import UTC
@@ -10,13 +9,13 @@ from datetime import UTC
 import pytest
 
 from flask_hsmx_cluster.errors import RequestRefused
-from flask_hsmx_cluster.replication import quarantine
+from flask_hsmx_cluster.replication import quarantine, showing
 from flask_hsmx_cluster.replication.channel import slot_of
 from flask_hsmx_cluster.replication.database import DatabaseFailure, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.pgoutput import MalformedMessage
 from flask_hsmx_cluster.replication.promotion import Fork
-from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard, export
+from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard
 from flask_hsmx_cluster.replication.reapply import ReapplyConflict, make, reapply, request
 
 from .conftest import Pair
@@ -121,14 +120,46 @@ def test_rows_in_words_pages_and_filters(two: TwoGateways) -> None:
     assert quarantine.rows(two.a.connection, Filter(state="discarded")).total == 2
 
 
-def test_export(two: TwoGateways) -> None:
-    kept = rejoined(two, LOST + ";\nINSERT INTO voucher VALUES (103, '=1+1', 5)")
-    lines = [json.loads(line) for line in export(two.a.connection, "json")]
-    assert [line["id"] for line in lines] == [row.id for row in kept]
-    assert lines[0]["new_row"]["code"] == "lost" and lines[0]["committed_at"].endswith("+00:00")
-    table = list(csv.DictReader(export(two.a.connection, "csv")))
-    assert [line["id"] for line in table] == [str(row.id) for row in kept]
-    assert json.loads(table[0]["new_row"])["code"] == "lost"
+def test_a_page_is_bounded_whatever_the_rows_hold(two: TwoGateways) -> None:
+    many = "SELECT n, n, 1, false, repeat(chr(233), 200000) FROM generate_series(201, 260) n"
+    rejoined(two, f"INSERT INTO voucher {many}")
+    own, ids, after = two.a.connection, [], 0
+    while True:
+        page = showing.page(own, Filter(state="kept"), after=after, limit=50, names={}, whole=True)
+        assert len(json.dumps(page)) < showing.PAGE_BYTES + showing.WHOLE_BYTES and page["total"] == 60
+        ids += [row["key"]["id"] for row in page["rows"]]
+        if page["after"] is None:
+            break
+        after = page["after"]
+    assert ids == [str(number) for number in range(201, 261)]
+    brief = showing.page(own, Filter(state="kept"), after=0, limit=50, names={})
+    assert len(brief["rows"]) > 20 and all(row["shortened"] for row in brief["rows"])
+    assert brief["rows"][0]["new_row"]["photo"].endswith("…") and brief["rows"][0]["new_row"]["id"] == "201"
+    assert brief["tables"] == [{"table": "public.voucher", "rows": 60}] and brief["waiting"] == 60
+    two.a.execute("UPDATE hsmx_cluster.quarantine SET state = 'discarded' WHERE id = %s", brief["rows"][0]["id"])
+    assert showing.page(own, Filter(state="discarded"), after=0, limit=50, names={})["total"] == 1
+
+
+def test_one_row_is_shown_whole_if_it_fits(two: TwoGateways) -> None:
+    (kept,) = rejoined(two, "INSERT INTO voucher VALUES (201, 'lost', 5, false, repeat('x', 50000))")
+    row = showing.single(two.a.connection, kept.id, {two.a.id: "gw-a"})
+    assert row["text"].startswith("voucher 201 created ") and row["text"].endswith("on gw-a")
+    assert not row["shortened"] and len(row["new_row"]["photo"]) == 50000
+    with pytest.raises(RequestRefused, match="no row"):
+        showing.single(two.a.connection, kept.id + 1000, {})
+
+
+def test_a_row_that_was_changed_after_it_was_shown_is_not_overwritten(two: TwoGateways) -> None:
+    (update,) = rejoined(
+        two, "UPDATE voucher SET minutes = 999 WHERE id = 1", "UPDATE voucher SET minutes = 5 WHERE id = 1")
+    seen = conflict(two, update).seen
+    two.b.execute("UPDATE voucher SET minutes = 6 WHERE id = 1")
+    wanted = request(two.a.connection, update.id)
+    with pytest.raises(ReapplyConflict) as caught:
+        make(two.b.connection, wanted, two.scope, active_id=two.b.id, overwrite=True, seen=seen)
+    assert caught.value.present is not None and caught.value.present["minutes"] == "6"
+    make(two.b.connection, wanted, two.scope, active_id=two.b.id, overwrite=True, seen=caught.value.seen)
+    assert two.b.execute("SELECT minutes FROM voucher WHERE id = 1") == [(999,)]
 
 
 # Again on the active gateway

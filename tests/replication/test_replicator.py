@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask_hsmx_cluster.replication.names import slot_name
+from flask_hsmx_cluster.replication import synchrony
+from flask_hsmx_cluster.replication.names import SUBSCRIPTION, slot_name
 from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
@@ -39,3 +40,23 @@ def test_a_gateway_that_is_passive_but_does_not_follow_yet_keeps_what_the_other_
     side.close()
     replicator.close()
     assert after == before >= 3
+
+
+def slots(side: Side) -> list[str]:
+    return [name for (name,) in side.connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()]
+
+
+def test_nothing_is_kept_for_a_gateway_that_is_no_member_any_more(pair: Pair) -> None:
+    """Its slot would hold WAL until the disk is full, and commits would wait for it for ever."""
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, "CREATE TABLE voucher (id integer PRIMARY KEY)")
+    replicator = Replicator()
+    peer = Peer(NODE_IDS[1], ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
+    replicator._setup = Setup(pair.a.dsn, NODE_IDS[0], peer, SCOPE)
+    replicator.promote(1, boot_time_s() + 60)
+    synchrony.set_name(side.connection, SUBSCRIPTION)
+    assert slots(side) == [slot_name(side.peer_id)]
+    replicator.configure(Setup(pair.a.dsn, NODE_IDS[0], None, SCOPE), keep_lease=True)
+    assert slots(side) == [] and synchrony.name(side.connection) == ""
+    side.connection.execute("INSERT INTO voucher VALUES (1)")  # this gateway goes on as the active one
+    side.close()
+    replicator.close()

@@ -34,7 +34,9 @@ def test_equal_whatever_the_chunks(two: TwoGateways, chunk: int) -> None:
         "hsmx_cluster.sequence_position"}  # fmt: skip
     assert {table.table: table.rows for table in result.tables}["voucher"] == 50
     assert seen[-1].tables_done == len(result.tables) - 1
-    assert all(each.rows <= each.expected for each in seen)
+    assert all(each.rows <= each.expected and each.all_rows <= each.all_expected for each in seen)
+    assert [each.all_rows for each in seen] == sorted(each.all_rows for each in seen)
+    assert seen[-1].all_rows == seen[-1].all_expected == sum(table.rows for table in result.tables)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10_000])

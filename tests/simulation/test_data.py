@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flask_hsmx_cluster.decision import events
@@ -71,6 +73,21 @@ def test_a_hand_over_refuses_writes_first(world: World) -> None:
     assert world.both == 0 and world.none_longest < 0.05
 
 
+def test_what_is_being_given_up_is_not_renewed(world: World) -> None:
+    """The addresses are renewed while the last writes are being confirmed; no further one may be accepted then."""
+    world.machines["a"].database.delay_s = 0.19
+    for part in range(10):  # of the time between two renewals
+        world.run(0.05 * part)
+        world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+        world.run(0.15)
+        assert writable(world) == [] and world.holders() == ["a"]
+        world.run(0.2)
+        assert writable(world) == ["b"]
+        follow(world, 1.2)
+        world._tell(world.machines["b"], events.FailoverRequested(Motive.REQUEST))
+        world.run(1.2)
+
+
 def test_an_unconfirmed_write_keeps_an_operators_hand_over_from_happening(world: World) -> None:
     world.machines["a"].database.confirms = False
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
@@ -104,6 +121,41 @@ def test_writes_do_not_wait_for_a_database_that_does_not_follow(world: World) ->
     assert kinds(world, "a").count("degraded") == 1
     follow(world, 1)
     assert world.machines["a"].database.synchronous
+
+
+def test_a_database_that_refuses_to_go_on_alone_is_asked_again(world: World) -> None:
+    world.machines["a"].database.broken = True  # a full disk takes no setting
+    world.power_off("b")
+    follow(world, 2)
+    assert world.machines["a"].database.synchronous
+    world.machines["a"].database.broken = False
+    follow(world, 0.5)
+    assert not world.machines["a"].database.synchronous
+    assert kinds(world, "a").count("degraded") == 1
+
+
+def test_asynchronous_by_configuration_waits_for_nobody() -> None:
+    world = World(seed=3, data=True, synchronous=False)
+    world.form()
+    database = world.machines["a"].database
+    database.synchronous = True  # an earlier agent, configured otherwise, has left it so
+    follow(world, 3)
+    assert not database.synchronous and database.log.count("SetSynchronous") == 1
+    assert not {"degraded", "synchronous"} & set(kinds(world, "a"))
+    world.power_off("a")
+    world.run(0.5)
+    assert active(world) == ["b"]
+    assert [note.severity for note in world.machines["b"].notes if note.kind == "data_stale"] == ["warning"]
+
+
+def test_nobody_waits_for_a_gateway_that_has_left_the_cluster(world: World) -> None:
+    """Commits would have waited for it for ever: who is no member is never missed."""
+    core = world.machines["a"].core
+    assert core is not None and world.machines["a"].database.synchronous
+    world.power_off("b")
+    core.replan(replace(core.plan, peer="", peer_name="", paths=(), peer_macs=()), world.now)
+    world.run(0.5)
+    assert not world.machines["a"].database.synchronous and active(world) == ["a"]
 
 
 def test_a_short_silence_degrades_nothing(world: World) -> None:

@@ -10,7 +10,9 @@ import random
 from collections import deque
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
+from flask_hsmx_cluster.agent.standing import DataStanding, standing
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Term, Timing
@@ -26,6 +28,7 @@ PATHS = (
 ALL_PATHS = frozenset(path.name for path in PATHS)
 MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
 TIMING = Timing()
+WALL = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Machine:
     reserved: int = 0
     reign: tuple[int, int] | None = None
     boots: int = 1
+    standing: DataStanding = field(default_factory=DataStanding)  #: what its disk says of its data
     inbox: deque[tuple[float, events.Event, int]] = field(default_factory=deque)
     sent: int = 0
     newest: int = 0
@@ -69,7 +73,8 @@ class Machine:
 class World:
     """Two gateways, their cables, a LAN with clients."""
 
-    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False) -> None:
+    def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False,
+                 synchronous: bool = True) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
         self.now = 1000.0
@@ -79,7 +84,7 @@ class World:
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
-        self.data = data
+        self.data, self.synchronous = data, synchronous
         self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
@@ -100,6 +105,7 @@ class World:
             addresses=(ADDRESS,),
             timing=self.timing,
             data=self.data,
+            synchronous=self.synchronous,
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
@@ -121,6 +127,8 @@ class World:
                 adopt=adopt,
                 adopt_until=machine.lease_until,
                 claim=claim,
+                followed=machine.standing.followed,
+                behind=machine.standing.followed or machine.standing.behind,
             ),
             self.now,
         )
@@ -186,6 +194,8 @@ class World:
             self.now += STEP_S
             for machine in self.machines.values():
                 self._step(machine)
+                if self.data and machine.core is not None and round(self.now / STEP_S) % 100 == 0:
+                    machine.standing = standing(machine.standing, machine.core, None, self.now, WALL)
             self._clients()
             self._watch()
 
@@ -249,6 +259,8 @@ class World:
                 case events.Renew():
                     machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
                     self._tell(machine, events.Renewed(self.now))
+                    if core.data.renews() and machine.database.term is None:  # what was lost is granted anew
+                        self._database(machine, events.PromoteData(core.term))
                 case events.Release():
                     machine.lease_until = float("-inf")
                     machine.reign = None
@@ -279,8 +291,9 @@ class World:
             case events.DemoteData():
                 one.term, one.synchronous = None, False
             case events.SetSynchronous():
-                one.synchronous = effect.on
-                answer = events.SynchronousSet(effect.on)
+                if not one.broken:
+                    one.synchronous = effect.on
+                answer = events.SynchronousSet(None if one.broken else effect.on)
         if answer is not None and not one.silent:
             machine.inbox.append((self.now + one.delay_s, answer, 0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +88,7 @@ class FakeHot:
         return {
             "node": {"role": self.role, "maintenance_left_s": None},
             "peer": {"id": peer.node_id, "name": peer.name, "role": "unknown", "revision": 0} if peer else None,
-            "paths": [{"kind": kind, "state": state} for kind, state in self.path_states.items()],
+            "paths": [{"name": kind, "kind": kind, "state": state} for kind, state in self.path_states.items()],
             "virtual_ips": [],
             "alarms": [],
             "readiness": {"ready": True, "reasons": []},
@@ -131,6 +131,8 @@ class FakeHot:
     def peer_macs(self) -> dict[str, str]:
         return {"lan0": self.other.mac} if self.other and self.membership else {}
 
+    def listen_to_replicator(self) -> None: ...
+
     def restore_maintenance(self, left_s: float) -> None:
         self.maintenance_left_s = left_s
 
@@ -153,12 +155,14 @@ Tap = Callable[[str, str, Callable[[], bytes]], bytes]
 class World:
     """Gateways A and B and the wire between them.
 
+    :param links: replicators, by gateway; without one a gateway's database is never shared.
     :ivar cut: True while nothing passes.
     :ivar tap: may lose, delay or count messages.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, links: Mapping[str, Any] | None = None) -> None:
         self.root = root
+        self.links = links or {}
         self.cut = False
         self.tap: Tap = lambda _to, _path, deliver: deliver()
         self.posted: list[tuple[tuple[Route, ...], str, bytes]] = []
@@ -173,9 +177,11 @@ class World:
         state_dir = self.root / name
         state_dir.mkdir(exist_ok=True)
         (state_dir / "machine-id").write_text(f"machine {name}\n")
-        config = AgentConfig(str(state_dir), str(state_dir / "agent.sock"), "5.3", node_name=name)
+        scope = getattr(self.links.get(name), "scope", "")
+        config = AgentConfig(str(state_dir), str(state_dir / "agent.sock"), "5.3", node_name=name, scope=scope)
         store, hot = NodeStore.open(config), hot or FakeHot(number)
-        gateway = Gateway(config, store, hot, AgentService(config, store, hot, post=self._post))
+        service = AgentService(config, store, hot, post=self._post, link=self.links.get(name))
+        gateway = Gateway(config, store, hot, service)
         self.gateways[name] = gateway
         self.a, self.b = self.gateways.get("A", gateway), self.gateways.get("B", gateway)
         self.a.hot.other, self.b.hot.other = self.b.hot, self.a.hot

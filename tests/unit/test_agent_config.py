@@ -28,7 +28,7 @@ def test_the_host_name_is_the_default_name() -> None:
     [
         {"state_dir": "relative"}, {"http_port": 0}, {"heartbeat_port": 65536}, {"http_port": "80"},
         {"http_port": True}, {"allowed_uids": ["root"]}, {"allowed_uids": 7}, {"log_level": "LOUD"},
-        {"unknown": 1},
+        {"synchronous": "no"}, {"unknown": 1},
         {"firmware_version": None},
     ],
 )  # fmt: skip

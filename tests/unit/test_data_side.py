@@ -9,16 +9,38 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.data import CREDENTIALS, DataSide
+from flask_hsmx_cluster.agent import data
+from flask_hsmx_cluster.agent.data import CREDENTIALS, REHEARSE_MOST_S, DataSide
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 
-LOOK = {"writable": True, "synchronous_standby": "hsmx_cluster", "streams": [], "following": {"under_way": False}}
+LOOK: dict[str, Any] = {
+    "writable": True, "synchronous_standby": "hsmx_cluster", "streams": [], "following": {"under_way": False},
+}  # fmt: skip
+
+
+class Clock:
+    """Time that passes where it is waited for."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class Replicator:
     """Answers every verb, or with ``refusal`` none."""
 
     refusal: ClusterError | None = None
+    shared = True
+    writable = True
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        #: Whether the other gateway confirms a write, and what that takes, s; the last one goes on for ever.
+        self.confirmations = [(True, 0.002)]
 
     def alive(self) -> bool:
         return True
@@ -26,6 +48,10 @@ class Replicator:
     def ask(self, verb: str, timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
         if self.refusal is not None:
             raise self.refusal
+        if verb == "confirm":
+            self.clock.now += self.confirmations[0][1]
+            confirmed, took_s = self.confirmations.pop(0) if len(self.confirmations) > 1 else self.confirmations[0]
+            return {"confirmed": confirmed, "took_s": took_s, "writable": self.writable}
         return dict(LOOK) if verb == "look" else {}
 
 
@@ -33,8 +59,9 @@ def side_of(directory: Path, link: Replicator) -> DataSide:
     settings = SimpleNamespace(peer_of=lambda node_id: None)
     heads = SimpleNamespace(applied=SimpleNamespace(settings=settings))
     cluster: Any = SimpleNamespace(
-        node_id="a" * 32, role=lambda: "active", heads=lambda: heads, require_heads=lambda: heads,
-        config=SimpleNamespace(state_dir=str(directory), scope=""),
+        node_id="a" * 32, role=lambda: "active", hot=SimpleNamespace(snapshot=lambda: {"peer": None}),
+        store=SimpleNamespace(record=lambda *words: None), heads=lambda: heads, require_heads=lambda: heads,
+        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a"),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(handle=lambda *words: None)
     replicator: Any = link
@@ -75,3 +102,38 @@ def test_a_database_that_is_not_prepared_is_a_problem_with_its_remedy(tmp_path: 
     assert not status["set_up"] and "has not been prepared" in status["problem"]
     assert "flask cluster database prepare" in status["remedy"]
     assert side.tend() == status["problem"]
+
+
+@pytest.fixture
+def clock(link: Replicator, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(data, "time", link.clock)
+    return link.clock
+
+
+def test_a_hand_over_waits_until_the_other_gateway_keeps_up(side: DataSide, link: Replicator, clock: Clock) -> None:
+    link.confirmations = [(False, 1.0), (True, 0.34), (True, 0.02)]
+    side.rehearse_handover()
+    assert len(link.confirmations) == 1 and 1.3 < clock.now - 100 < REHEARSE_MOST_S
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "took_s", "words"), [(True, 0.34, "took 0.34 s"), (False, 1.0, "in vain for 1.00 s")]
+)
+def test_a_hand_over_to_a_gateway_that_does_not_keep_up_is_refused_before_any_write_is(
+    side: DataSide, link: Replicator, clock: Clock, confirmed: bool, took_s: float, words: str
+) -> None:
+    link.confirmations = [(confirmed, took_s)]
+    with pytest.raises(RequestRefused, match=words) as refused:
+        side.rehearse_handover()
+    assert refused.value.remedy.startswith("No write was refused.")
+    assert REHEARSE_MOST_S < clock.now - 100 < REHEARSE_MOST_S + 2
+
+
+@pytest.mark.parametrize("broken", ["not writable", "does not answer"])
+def test_a_database_in_no_order_keeps_no_hand_over_from_happening(
+    side: DataSide, link: Replicator, clock: Clock, broken: str
+) -> None:
+    link.confirmations, link.writable = [(False, 1.0)], False
+    link.refusal = RequestRefused("PostgreSQL does not answer.") if broken == "does not answer" else None
+    side.rehearse_handover()
+    assert clock.now < 102

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from flask_hsmx_cluster.agent import revisions
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore, PairingState, PeerFacts, StoreError, machine_id
 from flask_hsmx_cluster.agent.revisions import Heads
+from flask_hsmx_cluster.agent.standing import DataStanding
 from flask_hsmx_cluster.settings import from_dict
 
 from .gateways import in_memory
@@ -129,6 +131,19 @@ def test_leaving_forgets_every_secret(store: NodeStore, path: Path) -> None:
     assert store.heads() is None and store.keys() == () and store.pairing() is None and store.peer() is None
     store.close()  # checkpoints the log into the file
     assert b"FINDME" not in path.read_bytes()
+
+
+def test_the_standing_of_the_data_survives_a_restart_and_ends_with_the_cluster(store: NodeStore, path: Path) -> None:
+    assert store.standing() == DataStanding()
+    wanted = DataStanding(followed=True, behind=True, in_step_at="2030-05-06T07:08:09+00:00", degraded_at="")
+    store.remember_standing(wanted)
+    store.remember_standing(replace(wanted, degraded_at="2030-05-06T07:08:10+00:00"))
+    store.close()
+    again = NodeStore(path)
+    assert again.standing() == replace(wanted, degraded_at="2030-05-06T07:08:10+00:00")
+    again.forget_cluster()
+    assert again.standing() == DataStanding()
+    again.close()
 
 
 def test_terms_never_go_back(store: NodeStore, path: Path) -> None:

@@ -18,12 +18,12 @@ ALLOWED = {
     "replication": {"errors"},
     "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication",
               "addressing", "shared_networks", "shared_network_rules"},
-    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words", "fields",
-            "translate", "extension", "replication", "addressing", "shared_networks",
+    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
+            "quarantine_words", "fields", "translate", "extension", "replication", "addressing", "shared_networks",
             "network_lists"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
-DESCRIBING = {"credentials", "coverage", "declare", "rules", "scope"}
+DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 

@@ -185,12 +185,20 @@ def test_a_network_on_two_ports() -> None:
         (Advanced(lease_s=31), "advanced.lease_s", "bounds"),
         (Advanced(boot_hold_s=0), "advanced.boot_hold_s", "bounds"),
         (Advanced(announce_refresh_s=101), "advanced.announce_refresh_s", "bounds"),
+        (Advanced(stale_wait_s=-1), "advanced.stale_wait_s", "bounds"),
+        (Advanced(stale_wait_s=86401), "advanced.stale_wait_s", "bounds"),
         (Advanced(heartbeat_ms=1000, lease_s=3), "advanced.lease_s", "lease_too_short"),
         (Advanced(heartbeat_ms=5000, lease_s=6), "advanced.lease_s", "lease_too_short"),
     ],
 )
 def test_timing(changed: Advanced, field: str, key: str) -> None:
     assert found(replace(GOOD, advanced=changed)) == {field: key}
+
+
+@pytest.mark.parametrize("wait_s", [None, 0, 86400])
+def test_a_gateway_with_older_data_may_wait_for_ever(wait_s: int | None) -> None:
+    wanted = replace(GOOD, advanced=Advanced(stale_wait_s=wait_s))
+    assert found(wanted) == {} and from_dict(to_dict(wanted)) == wanted
 
 
 def test_longest_heartbeat_with_a_lease_that_fits() -> None:

@@ -236,6 +236,8 @@ def test_the_store_of_a_former_version_is_taken_over(path: Path) -> None:
     with sqlite3.connect(path) as connection:  # as it was before there were these tables
         for table in ("revision_network", "revision_alias", "revision_route"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("DROP TABLE data_standing")
+        connection.execute("ALTER TABLE settings_revision DROP COLUMN stale_wait_s")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     store = NodeStore(path)

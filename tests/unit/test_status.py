@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.agent.standing import DataStanding
 from flask_hsmx_cluster.agent.status import DEGRADED_ALARM_S, Showing, alarms, snapshot
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
@@ -17,10 +18,11 @@ NOW = 1000.0
 FOLLOWER = {"event": "follower", "streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20}
 
 
-def writing_core(peer: str = "b" * 32, data: bool = True) -> Core:
+def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = True) -> Core:
     """A core that is active since NOW and whose database is writable."""
     core = Core(
-        Plan("a" * 32, peer, "gw-b", (), ("lan0",), ("10.0.0.100",), Timing(), data=data),
+        Plan("a" * 32, peer, "gw-b", (), ("lan0",), ("10.0.0.100",), Timing(), data=data,
+             synchronous=synchronous),
         Start(hold_s=3, claim=True), NOW,
     )  # fmt: skip
     core.handle(events.Carrier("lan0", True), NOW)
@@ -30,11 +32,10 @@ def writing_core(peer: str = "b" * 32, data: bool = True) -> Core:
     return core
 
 
-def session_of(core: Core, wal_status: str = "reserved") -> Any:
-    follower = {**FOLLOWER, "wal_status": wal_status}
+def session_of(core: Core) -> Any:
     return SimpleNamespace(
-        core=core, clone_at=float("-inf"), missing=(),
-        lease=SimpleNamespace(route_problem=""), database=SimpleNamespace(follower=follower), mended=0,
+        core=core, clone_at=float("-inf"), mended=0, missing=(), lease=SimpleNamespace(route_problem=""),
+        database=SimpleNamespace(follower={**FOLLOWER, "wal_status": "reserved"}),
         membership=SimpleNamespace(settings=SimpleNamespace(virtual_ips=[])), codec=SimpleNamespace(counters={}),
         renewal_slowest_s=0.0, udp={},
     )  # fmt: skip
@@ -42,14 +43,24 @@ def session_of(core: Core, wal_status: str = "reserved") -> Any:
 
 def data_alarms(session: Any, now: float) -> dict[str, str]:
     showing: dict[str, Showing] = {}
-    alarms(session, showing, now)
+    alarms(session, showing, now, DataStanding())
     assert all(one.remedy for one in showing.values())
-    return {key: one.severity for key, one in showing.items() if key in ("degraded", "wal_kept")}
+    return {key: one.severity for key, one in showing.items() if key == "degraded"}
 
 
 def data_at(session: Any, now: float, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(clock, "boot_time_s", lambda: now)
-    return snapshot(session, {}, None, 0)["data"]
+    return snapshot(session, {}, None, 0, DataStanding())["data"]
+
+
+def showing_of(
+    session: Any, now: float, known: DataStanding, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Showing], Any]:
+    """Return the alarms, and what the status says of the data."""
+    monkeypatch.setattr(clock, "boot_time_s", lambda: now)
+    showing: dict[str, Showing] = {}
+    alarms(session, showing, now, known)
+    return showing, snapshot(session, {}, None, 0, known)["data"]
 
 
 def test_writes_confirmed_alone_are_an_alarm_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +69,11 @@ def test_writes_confirmed_alone_are_an_alarm_after_some_seconds(monkeypatch: pyt
     assert data_alarms(session, NOW + DEGRADED_ALARM_S + 0.1) == {"degraded": "critical"}
     assert data_at(session, NOW + 7, monkeypatch) == {
         "synchronous": False,
+        "wants_synchronous": True,
         "degraded_since_s": 7.0,  # a reign that began without the other gateway is degraded from its beginning
         "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                      "wal_status": "reserved"},
+        "stale": None,
     }  # fmt: skip
 
 
@@ -82,20 +95,18 @@ def test_since_when_it_is_no_longer_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data_at(session_of(core), NOW + 32, monkeypatch)["degraded_since_s"] == 12.0
 
 
+def test_asynchronous_by_configuration_is_not_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(writing_core(synchronous=False))
+    assert data_alarms(session, NOW + 60) == {}
+    shown = data_at(session, NOW + 60, monkeypatch)
+    assert not shown["wants_synchronous"] and shown["degraded_since_s"] is None
+
+
 @pytest.mark.parametrize(("peer", "data"), [("", True), ("b" * 32, False)])
 def test_no_alarm_without_another_gateway_or_without_shared_data(peer: str, data: bool) -> None:
     assert "degraded" not in data_alarms(session_of(writing_core(peer, data)), NOW + 60)
 
 
-@pytest.mark.parametrize(
-    ("status", "severity"),
-    [("reserved", None), ("extended", "warning"), ("unreserved", "warning"), ("lost", "critical"), ("", None)],
-)
-def test_wal_that_is_kept_for_the_other_gateway(status: str, severity: str | None) -> None:
-    core = writing_core()
-    core.handle(events.SynchronousSet(True), NOW)
-    assert data_alarms(session_of(core, status), NOW + 60).get("wal_kept") == severity
-
-
 def test_a_gateway_outside_a_cluster_has_the_same_keys() -> None:
-    assert snapshot(None, {}, None, 0)["data"] == {"synchronous": False, "degraded_since_s": None, "follower": None}
+    shown = snapshot(session_of(writing_core()), {}, None, 0, DataStanding())["data"]
+    assert snapshot(None, {}, None, 0, DataStanding())["data"].keys() == shown.keys()

@@ -14,7 +14,14 @@ from typing import Any
 
 from flask_hsmx_cluster import rules, settings
 from flask_hsmx_cluster.control import VERBS
-from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, Finding, PairingFailed, RequestRefused
+from flask_hsmx_cluster.errors import (
+    ChecksFailed,
+    ClusterError,
+    DataConflict,
+    Finding,
+    PairingFailed,
+    RequestRefused,
+)
 
 OWN_ID, PEER_ID = "a" * 32, "b" * 32
 CODE = "7KQM-2XWP-9RTC-4HVN"
@@ -47,8 +54,16 @@ class FakeAgent:
         self.delivered = True
         self.paths_down: set[str] = set()
         self.data: Json | None = None
+        self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
+        self.conflict_of: dict[int, DataConflict] = {}
+        self.verified: Json = dict(NOT_COMPARED)
 
     # ---- scenes ----
+
+    def keep(self, node: str, *rows: Json) -> None:
+        """Put rows into the quarantine of a gateway, and share the database if it is not."""
+        self.data = self.data or data_status()
+        self.quarantine[node] += rows
 
     def form(self, *, paired: bool = True) -> None:
         """Be in a cluster, active, with the other gateway unless ``paired`` is False."""
@@ -77,11 +92,20 @@ class FakeAgent:
             "alarms": self.alarms,
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
-            "data": self.data,
+            "data": self.data and {**self.data, "quarantine": self._waiting()},
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
         }
+
+    def _waiting(self) -> list[Json]:
+        names = {OWN_ID: "gateway-a", PEER_ID: "gateway-b"}
+        known = names if self.peer else {OWN_ID: "gateway-a"}
+        return [{"node": node, "name": name, "waiting": len(self._kept(node, "kept"))} for node, name in known.items()]
+
+    def _kept(self, node: str, state: str = "", table: str = "") -> list[Json]:
+        return [row for row in self.quarantine[node]
+                if state in ("", row["state"]) and table in ("", f"{row['schema_name']}.{row['table_name']}")]
 
     def _path(self, link: Json) -> Json:
         down = link["kind"] in self.paths_down
@@ -143,6 +167,54 @@ class FakeAgent:
         self.role = "passive"
         self.peer = {**peer_status(), "role": "active"}
         return {"settings": self.settings, "peer": "gateway-b"}
+
+    def verb_replace(self) -> Json:
+        if self.peer is None or self.peer["role"] != "unknown":
+            raise RequestRefused("gateway-b is not dead: it is heard on sync.", "Switch it off first.")
+        self.form(paired=False)
+        return {"code": CODE, "expires_in_s": 600, "replaced": "gateway-b"}
+
+    def verb_quarantine(self, after: int = 0, limit: int = 50, node: str = "", table: str = "", state: str = "kept",
+                        whole: bool = False) -> Json:
+        found = self._kept(self._gateway(node), state, table)
+        rows = [row for row in found if row["id"] > after][:limit]
+        more = rows and rows[-1] is not found[-1]
+        tables = sorted({f"{row['schema_name']}.{row['table_name']}" for row in self._kept(node or OWN_ID, state)})
+        return {"rows": rows, "total": len(found), "after": rows[-1]["id"] if more else None,
+                "waiting": len(self._kept(node or OWN_ID, "kept")), "node": node or OWN_ID,
+                "tables": [{"table": name, "rows": len(self._kept(node or OWN_ID, state, name))} for name in tables]}
+
+    def verb_quarantine_row(self, row_id: int, node: str = "") -> Json:
+        for row in self.quarantine[self._gateway(node)]:
+            if row["id"] == row_id:
+                return row
+        raise RequestRefused(f"There is no row {row_id} in quarantine.", "Look at the list again.")
+
+    def _gateway(self, node: str) -> str:
+        if node not in ("", OWN_ID, PEER_ID):
+            raise RequestRefused("There is no such gateway in the cluster.", "Look at the list again.")
+        return node or OWN_ID
+
+    def verb_discard(self, ids: list[int], node: str = "") -> Json:
+        found = [row for row in self._kept(self._gateway(node), "kept") if row["id"] in ids]
+        for row in found:
+            row["state"] = "discarded"
+        return {"discarded": len(found)}
+
+    def verb_reapply(self, row_id: int, overwrite: bool = False, node: str = "", seen: str = "") -> Json:
+        row = self.verb_quarantine_row(row_id, node)
+        conflict = self.conflict_of.get(row_id)
+        if conflict is not None and not (overwrite and conflict.can_overwrite and seen == conflict.seen):
+            raise conflict
+        row["state"] = "reapplied"
+        return {"made": True}
+
+    def verb_verify(self) -> Json:
+        self.verified = {**NOT_COMPARED, "under_way": True, "began_at": "2030-05-06T07:08:09+00:00"}
+        return self.verified
+
+    def verb_verified(self) -> Json:
+        return self.verified
 
     def verb_leave(self, force: bool = False) -> Json:
         self.settings, self.peer, self.role, self.revision = None, None, "standalone", 0
@@ -214,19 +286,61 @@ class FakeAgent:
                 path.unlink(missing_ok=True)
 
 
+NOT_COMPARED: Json = {
+    "under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None,
+}
+
+
+def kept_row(number: int, **changes: Any) -> Json:
+    """Return a row of the quarantine, as the agent tells it."""
+    row = {"id": number, "text": f"voucher {8840 + number} created 11:02:13 on gateway-b", "batch": "0" * 32,
+           "source_node": PEER_ID, "term": 3, "end_lsn": "0/1A2B3C8", "committed_at": "2030-05-06T11:02:13+00:00",
+           "kept_at": "2030-05-06T11:09:00+00:00", "schema_name": "public", "table_name": "voucher",
+           "operation": "insert", "key": {"id": str(8840 + number)}, "old_row": None,
+           "new_row": {"id": str(8840 + number), "code": "KX7-22Q", "minutes": "60", "note": None}, "state": "kept",
+           "note": "", "shortened": False}
+    return {**row, **changes}
+
+
+def conflict_of(kind: str = "changed", seen: str = "5" * 64) -> DataConflict:
+    """Return why a change of a voucher does not fit any more."""
+    return DataConflict("voucher 8841 was changed on the active gateway, too.", "Compare both and decide.", kind=kind,
+                        wanted={"id": "8841", "code": "KX7-22Q", "minutes": "60"},
+                        present={"id": "8841", "code": "KX7-22Q", "minutes": "90"}, seen=seen)
+
+
+def compared(*differing: str, tables: int = 4) -> Json:
+    """Return what came of a comparison; in the tables named, keys differ."""
+    names = ["public.guest", "public.setting", "public.voucher", "hsmx_cluster.incarnation"][:tables]
+    found = [{"table": name, "rows": 120000, "equal": name not in differing, "key_columns": ["id"],
+              "differing": [["8841"], ["8847"]] if name in differing else [],
+              "differing_rows": 2 if name in differing else 0, "unsettled": 0, "incomplete": False} for name in names]
+    return {**NOT_COMPARED, "began_at": "2030-05-06T07:08:09+00:00", "ended_at": "2030-05-06T07:08:21+00:00",
+            "result": {"equal": not differing, "seconds": 12.2, "tables": found}}
+
+
+def comparing(**changes: Any) -> Json:
+    """Return how far a comparison is."""
+    step = {"table": "public.voucher", "tables_done": 2, "tables": 4, "rows": 40000, "expected": 120000,
+            "all_rows": 280000, "all_expected": 360100, "took_s": 9.0, "left_s": 2.6, **changes}
+    return {**NOT_COMPARED, "under_way": True, "began_at": "2030-05-06T07:08:09+00:00", "progress": step}
+
+
 def data_status(**changes: Any) -> Json:
     """Return the data of an active gateway that the other one follows, changed."""
-    return {"set_up": True, "problem": "", "remedy": "", "synchronous": True, "degraded_since_s": None,
+    return {"set_up": True, "problem": "", "remedy": "", "synchronous": True,
+            "wants_synchronous": True, "degraded_since_s": None,
             "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                          "wal_status": "reserved"},
             "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
-            "streams": [], "following": {"step": "", "done": 0, "total": 0, "error": "", "under_way": False},
+            "stale": None, "quarantined": 0, "streams": [],
+            "following": {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False},
             **changes}
 
 
 def following_status(**progress: Any) -> Json:
     """Return the data of a passive gateway that follows, or with ``progress`` is on the way to."""
-    going = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, **progress}
+    going = {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False, **progress}
     streams = [{"name": name, "enabled": True, "worker_pid": 4711, "origin_lsn": "0/1A2B3C8", "error_count": 0}
                for name in ("hsmx_cluster", "hsmx_cluster_bulk")]
     return data_status(synchronous=False, follower=None, writable=False, synchronous_standby="",
@@ -252,5 +366,5 @@ def cluster_settings(paired: bool = True) -> Json:
         "links": [{"kind": "sync", "ends": ends("sync0", "192.168.254")},
                   {"kind": "backup", "ends": ends("back0", "172.31.0")}],
         "advanced": {"heartbeat_ms": 100, "ping_pongs": 5, "lease_s": 2, "boot_hold_s": 3, "announce_refresh_s": 100,
-                     "references": ["10.0.0.254"]},
+                     "stale_wait_s": 60, "references": ["10.0.0.254"]},
     }

@@ -15,7 +15,7 @@ PUBLIC = {"/pair", "/peer"}
 
 
 def rules(app: Flask) -> list[tuple[str, str]]:
-    return [(method, rule.rule.replace("<path:filename>", "cluster.css"))
+    return [(method, rule.rule.replace("<path:filename>", "cluster.css").replace("<int:row_id>", "1"))
             for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)
             for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .conftest import PREFIX
-from .fake_agent import CODE, OWN_ID, FakeAgent, cluster_settings
+from .fake_agent import CODE, OWN_ID, PEER_ID, FakeAgent, cluster_settings, compared, conflict_of, kept_row
 
 HEADERS = {"X-HSMX-Cluster": "1"}
 
@@ -65,12 +65,64 @@ def test_findings_are_listed(client: Any, formed: FakeAgent) -> None:
         ("maintenance", {"on": "yes"}, 400),
         ("join", {"address": ["x"], "code": "x", "ends": {}}, 400),
         ("leave", {"force": 1}, 400),
+        ("data/quarantine/reapply", {"row_id": "1"}, 400),
+        ("data/quarantine/reapply", {"row_id": True}, 400),
+        ("data/quarantine/discard", {"ids": "all"}, 400),
     ],
 )
 def test_hostile_bodies(client: Any, formed: FakeAgent, path: str, body: Any, code: int) -> None:
     answer = post(client, path, **body)
     assert answer.status_code == code
     assert answer.json["error"]["message"]
+
+
+# ---- the shared data ----
+
+
+def test_the_data_is_read_under_its_own_path(client: Any, formed: FakeAgent) -> None:
+    formed.keep(PEER_ID, kept_row(1), kept_row(2, table_name="room"))
+    formed.verified = compared("public.voucher")
+    get = lambda path: client.get(f"{PREFIX}/api/data{path}")  # noqa: E731
+    assert get("").json == formed.verb_status()["data"]
+    assert [one["waiting"] for one in get("").json["quarantine"]] == [0, 2]
+    assert set(get("/coverage").json) == {"replicable", "counts", "tables", "warnings"}
+    assert get(f"/quarantine?node={PEER_ID}&table=public.room").json["total"] == 1
+    assert get(f"/quarantine/2?node={PEER_ID}").json == kept_row(2, table_name="room")
+    assert get("/verify").json == formed.verified
+    assert [row["id"] for row in get(f"/quarantine/export?node={PEER_ID}").json] == [1, 2]
+    assert get(f"/quarantine/export?format=csv&node={PEER_ID}").text.startswith("id,text,")
+
+
+def test_changes_of_the_data(client: Any, formed: FakeAgent) -> None:
+    formed.keep(PEER_ID, kept_row(1), kept_row(2))
+    formed.conflict_of[1] = conflict_of()
+    answer = post(client, "data/quarantine/reapply", row_id=1, node=PEER_ID)
+    assert answer.status_code == 409 and answer.json["error"]["code"] == "conflict"
+    assert answer.json["error"]["present"]["minutes"] == "90" and answer.json["error"]["can_overwrite"]
+    seen = answer.json["error"]["seen"]
+    again = {"row_id": 1, "node": PEER_ID, "overwrite": True, "seen": seen}
+    assert post(client, "data/quarantine/reapply", **again).json == {"made": True}
+    assert post(client, "data/quarantine/discard", ids=[2], node=PEER_ID).json == {"discarded": 1}
+    assert post(client, "data/verify").json["under_way"]
+    assert post(client, "replace").status_code == 409
+    formed.peer["role"] = "unknown"  # type: ignore[index]
+    assert post(client, "replace").json == {"code": CODE, "expires_in_s": 600, "replaced": "gateway-b"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/quarantine?after=x", "/quarantine?limit=-1", "/quarantine?node=c", "/quarantine/7",
+     "/quarantine/export?format=x", "/quarantine?after=99999999999999999999999"],
+)
+def test_hostile_questions_about_the_data(client: Any, formed: FakeAgent, path: str) -> None:
+    answer = client.get(f"{PREFIX}/api/data{path}")
+    assert answer.status_code == 409 and answer.json["error"]["message"]
+
+
+def test_there_is_no_agent_to_ask_about_the_data(client: Any) -> None:
+    for path in ("", "/quarantine", "/quarantine/1", "/quarantine/export", "/verify"):
+        answer = client.get(f"{PREFIX}/api/data{path}")
+        assert answer.status_code == 503 and answer.json["error"]["code"] == "agent_unavailable"
 
 
 @pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe", b"[" * 30000, b'{"on": ' + b"1" * 70000 + b"}", b"null"])

@@ -70,14 +70,14 @@ def test_the_status_renews_itself(page: Any, formed: FakeAgent) -> None:
 def test_the_first_copy_can_be_watched(page: Any, formed: FakeAgent) -> None:
     step = "copies the other gateway's data"
     formed.role, formed.peer = "passive", {**peer_status(), "role": "active"}
-    formed.data = following_status(step=step, done=10, total=5000, under_way=True)
+    formed.data = following_status(step=step, done=10, total=5000, copying=True, under_way=True)
     page.goto(PREFIX + "/")
     bar = page.get_by_role("progressbar", name="First copy")
     assert bar.evaluate("bar => [bar.value, bar.max]") == [10, 5000]
-    formed.data = following_status(step=step, done=4000, total=5000, under_way=True)
+    formed.data = following_status(step=step, done=4000, total=5000, copying=True, under_way=True)
     page.get_by_text("4,000 of 5,000 rows").wait_for(timeout=4000)
     assert bar.evaluate("bar => bar.position") == 0.8
-    formed.data = following_status(step=step, under_way=True)
+    formed.data = following_status(step=step, copying=True, under_way=True)
     page.locator("progress:indeterminate").wait_for(timeout=4000)
     formed.data = following_status()
     page.get_by_text("This gateway follows gateway-b.").wait_for(timeout=4000)

@@ -12,11 +12,26 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import create_engine
 
-from flask_hsmx_cluster import Finding, joined
+from flask_hsmx_cluster import Finding, joined, signals
 from flask_hsmx_cluster.agent.config import AgentConfig
-from flask_hsmx_cluster.cli import CONFIG_FD
+from flask_hsmx_cluster.cli.agent import CONFIG_FD
 
-from .fake_agent import CODE, OWN_ID, PEER_ID, FakeAgent, cluster_settings, data_status, following_status
+from .fake_agent import (
+    CODE,
+    OWN_ID,
+    PEER_ID,
+    FakeAgent,
+    cluster_settings,
+    compared,
+    comparing,
+    conflict_of,
+    data_status,
+    following_status,
+    kept_row,
+)
+from .test_settings_page import kinds_recorded
+
+KINDS = kinds_recorded()
 
 CREATE = ["create", "--virtual-ip", "10.0.0.100/24@lan0", "--sync", "192.168.254.1/30@sync0",
           "--backup", "172.31.0.1/30@back0", "--reference", "10.0.0.254"]
@@ -133,12 +148,13 @@ def test_status_of_the_data(app: Flask, formed: FakeAgent) -> None:
     for text in (run(app, "status").stdout, run(app, "database", "status").stdout):
         assert said in text and "Database: 35 MB, PostgreSQL 15.10" in text
     assert "Files are not replicated" in run(app, "status").stdout
-    assert answer(app, "database", "status") == formed.data
+    assert answer(app, "database", "status") == formed.verb_status()["data"]
 
 
 def test_status_of_a_first_copy(app: Flask, formed: FakeAgent) -> None:
     formed.role = "passive"
-    formed.data = following_status(step="copies the other gateway's data", done=1200, total=50000, under_way=True)
+    formed.data = following_status(
+        step="copies the other gateway's data", done=1200, total=50000, copying=True, under_way=True)
     text = run(app, "database", "status").stdout
     assert "i The first copy is under way: this gateway copies the other gateway's data." in text
     assert "1,200 of 50,000 rows" in text
@@ -198,14 +214,15 @@ def test_settings(app: Flask, formed: FakeAgent) -> None:
 
 def test_edits(app: Flask, formed: FakeAgent) -> None:
     formed.ports[0]["addresses"].append("10.9.0.1/24")
-    edits = ["heartbeat_ms=200", "references=10.0.0.254 10.0.0.253", "virtual_ip.2=10.0.0.101/24@lan0",
+    edits = ["heartbeat_ms=200", "stale_wait_s=never", "references=10.0.0.254 10.0.0.253",
+             "virtual_ip.2=10.0.0.101/24@lan0",
              "backup.gateway-a=", "backup.gateway-b=", "service.gateway-a=10.9.0.1/24@lan0",
              "service.gateway-b=10.9.0.2/24@lan0"]
     found = answer(app, "settings", *(part for edit in edits for part in ("--set", edit)))
     assert found == {"revision": 2, "delivered": True}
     saved = formed.settings
     assert saved is not None
-    assert saved["advanced"]["heartbeat_ms"] == 200
+    assert saved["advanced"]["heartbeat_ms"] == 200 and saved["advanced"]["stale_wait_s"] is None
     assert saved["advanced"]["references"] == ["10.0.0.254", "10.0.0.253"]
     assert len(saved["virtual_ips"]) == 2
     assert {link["kind"]: link["ends"] for link in saved["links"]}["service"] == {
@@ -252,3 +269,92 @@ def test_agent_is_started_with_its_configuration(make_app: Any, monkeypatch: pyt
     assert (config.database_url, config.node_name) == (url, "gateway-a")
     assert (config.peer_path, config.pair_path) == ("/network/cluster/peer", "/network/cluster/pair")
     assert "secret" not in " ".join([*arguments, *environment.values()])
+
+
+# ---- quarantine ----
+
+
+def test_quarantine_lists_what_waits_and_where_else(app: Flask, formed: FakeAgent) -> None:
+    formed.keep(PEER_ID, kept_row(1), kept_row(2))
+    assert "Nothing waits in quarantine." in run(app, "database", "quarantine").stdout
+    assert "2 on gateway-b: --on gateway-b" in run(app, "database", "quarantine").stdout
+    text = run(app, "database", "quarantine", "--on", "gateway-b").stdout
+    assert "1: voucher 8841 created 11:02:13 on gateway-b" in text and "2 changes wait." in text
+    assert answer(app, "database", "quarantine", "--on", "gateway-b")["total"] == 2
+    row = run(app, "database", "quarantine", "--on", "gateway-b", "--row", "1").stdout
+    assert "minutes: before – | after 60" in row
+    exported = run(app, "database", "quarantine", "--on", "gateway-b", "--export", "json").stdout
+    assert [row["id"] for row in json.loads(exported)] == [1, 2]
+    wrong = run(app, "database", "quarantine", "--on", "gateway-z")
+    assert wrong.exit_code == 1 and "No gateway is called gateway-z" in wrong.stderr
+
+
+def test_a_conflict_is_shown_side_by_side(app: Flask, formed: FakeAgent) -> None:
+    formed.keep(OWN_ID, kept_row(1))
+    formed.conflict_of[1] = conflict_of(seen="")
+    result = run(app, "database", "reapply", "1")
+    assert result.exit_code == 1 and "≠ minutes: quarantined 60 | present 90" in result.stderr
+    result = run(app, "database", "reapply", "1", "--json")
+    assert json.loads(result.stdout)["error"]["present"]["minutes"] == "90"
+    assert answer(app, "database", "reapply", "1", "--overwrite") == {"made": True}
+    assert "0 rows are discarded" in run(app, "database", "discard", "1").stdout
+
+
+def test_verify_tells_its_progress(app: Flask, formed: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_hsmx_cluster.cli.quarantine.VERIFY_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(formed, "verb_verify", comparing)
+    formed.verified = compared("public.voucher")
+    result = run(app, "verify")
+    assert result.exit_code == 1 and "Table 3 of 4, public.voucher" in result.stderr
+    assert "≠ public.voucher: 120000 8841; 8847" in result.stdout and "hsmx_cluster." not in result.stdout
+
+
+def test_replace(app: Flask, formed: FakeAgent) -> None:
+    refused = run(app, "replace")
+    assert refused.exit_code == 1 and "is not dead" in refused.stderr
+    assert formed.peer is not None
+    formed.peer["role"] = "unknown"
+    text = run(app, "replace").stdout
+    assert "gateway-b is forgotten" in text and CODE in text
+
+
+# ---- signals ----
+
+
+def test_watch_sends_a_signal_for_each_new_event(app: Flask, formed: FakeAgent) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def note(_sender: object, kind: str, id: int, **_rest: object) -> None:
+        seen.append((kind, id))
+
+    with signals.event_recorded.connected_to(note):
+        assert run(app, "watch", "--once").stdout.strip() == "120", "what happened before is no news"
+        assert seen == []
+        result = run(app, "watch", "--once", "--after", "5")
+    assert [number for _kind, number in seen] == list(range(6, 121)) and "120" in result.stdout.splitlines()[-1]
+    assert "Alarm: heartbeats over Synchronisation: Event 118" in result.stdout
+
+
+def test_events_have_signals_of_their_own(app: Flask, formed: FakeAgent) -> None:
+    became: list[object] = []
+
+    def note(sender: object, **event: object) -> None:
+        became.append((sender, event["kind"], event["text"]))
+
+    with signals.became_active.connected_to(note), signals.rejoined.connected_to(note):
+        run(app, "watch", "--once", "--after", "118")
+    assert became == [(app, "active", "Event 120")]
+    assert set(signals.BY_KIND) <= set(KINDS)
+
+
+def test_what_is_done_to_the_quarantine_is_signalled(app: Flask, formed: FakeAgent) -> None:
+    formed.keep(OWN_ID, kept_row(1), kept_row(2))
+    seen: list[dict[str, object]] = []
+
+    def note(_sender: object, **told: object) -> None:
+        seen.append(told)
+
+    with signals.quarantine_reapplied.connected_to(note), signals.quarantine_discarded.connected_to(note):
+        run(app, "database", "reapply", "1")
+        run(app, "database", "discard", "2")
+    assert seen == [{"row_id": 1, "node": ""}, {"discarded": 1, "node": ""}]

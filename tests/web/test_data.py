@@ -20,11 +20,16 @@ STATES: dict[str, tuple[str, Any, str, str]] = {
     "degraded": ("active", data_status(synchronous=False, degraded_since_s=725.0), "bad",
                  "Writes are confirmed by this gateway only, for 12 min 5 s now."),
     "a moment": ("active", data_status(synchronous=False), "warn", "by this gateway only, at this moment."),
+    "by choice": ("active", data_status(synchronous=False, wants_synchronous=False), "info",
+                  "by this gateway only: asynchronous by configuration."),
+    "by choice, alone": ("active", data_status(synchronous=False, wants_synchronous=False, follower=None), "bad",
+                         "gateway-b does not get what is written here."),
     "read-only": ("active", data_status(writable=False), "bad", "The database of this gateway refuses writes."),
     "follows": ("passive", following_status(), "ok", "This gateway follows gateway-b."),
     "begins": ("passive", following_status(step="begins", under_way=True), "info", "begins to follow gateway-b."),
-    "rejoins": ("passive", following_status(step="rejoins", under_way=True), "info", "catches up with gateway-b."),
-    "copies": ("passive", following_status(step=COPIES, done=1200, total=50000, under_way=True), "info",
+    "rejoins": ("passive", following_status(step="replaces what was changed", under_way=True), "info",
+                "catches up with gateway-b: it replaces what was changed."),
+    "copies": ("passive", following_status(step=COPIES, done=1200, total=50000, copying=True, under_way=True), "info",
                "The first copy is under way: this gateway copies the other gateway's data."),
     "failed": ("passive", following_status(step=COPIES, error="The disk is full"), "bad",
                "This gateway does not follow gateway-b: The disk is full"),
@@ -95,9 +100,43 @@ def test_a_take_over_of_this_moment_is_not_said_to_refuse_writes(formed: FakeAge
 def test_progress_is_what_was_told(
     client: Any, formed: FakeAgent, done: int, total: int, element: str, text: str
 ) -> None:
-    scene(formed, "passive", following_status(step=COPIES, done=done, total=total, under_way=True))
+    scene(formed, "passive", following_status(step=COPIES, done=done, total=total, copying=True, under_way=True))
     part = shown(client)
     assert re.search(rf'<progress aria-label="First copy"{element}></progress> <span>{text}', part)
+
+
+def test_a_reason_that_has_a_remedy_is_shown_with_it(client: Any, formed: FakeAgent) -> None:
+    scene(formed, "passive", following_status(error="No column colour.", remedy="Migrate gateway-a.", step=""))
+    assert "No column colour." in shown(client) and "Migrate gateway-a." in shown(client)
+    assert "check PostgreSQL on both" not in shown(client)
+
+
+def test_a_copy_tells_tables_bytes_and_time_where_they_are_known(client: Any, formed: FakeAgent) -> None:
+    known = {"tables_done": 3, "tables": 9, "done_bytes": 3 << 29, "total_bytes": 3 << 30, "left_s": 95.0}
+    going = following_status(step=COPIES, copying=True, done=1200, total=50000, under_way=True, **known)
+    scene(formed, "passive", going)
+    assert "1,200 of 50,000 rows · 3 of 9 tables · 1.5 GB of 3.0 GB · about 1 min 35 s left" in shown(client)
+
+
+WAITS = {"in_step_at": "2030-05-06T07:08:09+00:00", "waits": True, "left_s": 47.2}
+
+
+@pytest.mark.parametrize(
+    ("role", "stale", "text"),
+    [
+        ("passive", WAITS, "data as of 2030-05-06 07:08 UTC: that of gateway-b may be newer. It waits for 47 s more"),
+        ("passive", {**WAITS, "left_s": None}, "may be newer. It does not serve."),
+        ("passive", {**WAITS, "in_step_at": ""}, "data of which time is not known"),
+        ("active", {**WAITS, "waits": False}, "This gateway serves data as of 2030-05-06 07:08 UTC"),
+    ],
+)
+def test_data_that_may_be_older_is_said_to_be(
+    client: Any, formed: FakeAgent, role: str, stale: Any, text: str
+) -> None:
+    formed.role = role
+    formed.data = data_status(synchronous=False, stale=stale)
+    part = shown(client)
+    assert text in part and "hsmx-bad" in part and describe(formed.verb_status()).remedy  # type: ignore[union-attr]
 
 
 def test_wal_kept_for_the_other_gateway(client: Any, formed: FakeAgent) -> None:

@@ -52,6 +52,8 @@ def test_every_public_name_exists() -> None:
         (ConfigVars.ALLOWED_UIDS, [-1]),
         (ConfigVars.ALLOWED_UIDS, 3.5),
         (ConfigVars.DATABASE_URL, "not a url"),
+        (ConfigVars.SYNCHRONOUS, "perhaps"),
+        (ConfigVars.SYNCHRONOUS, 0),
         (ConfigVars.URL_PREFIX, "network"),
         (ConfigVars.URL_PREFIX, "/network/"),
         (ConfigVars.NETWORK_SETTINGS_URL, "javascript:alert(1)"),

@@ -425,21 +425,23 @@ def kinds_recorded() -> set[str]:
     found = set()
     for path in Path(words.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                first = node.args[0]
-                if node.func.attr in ("record", "note") and isinstance(first, ast.Constant):
+            if isinstance(node, ast.Call) and node.args and isinstance(first := node.args[0], ast.Constant):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called in ("record", "note", "News"):
                     found.add(first.value)
     return found
 
 
 def test_every_kind_of_event_has_words_of_its_own(app: Flask) -> None:
     kinds = kinds_recorded()
-    assert {"active", "peer_lost", "clone", "left", "mended"} <= kinds
+    assert {"active", "peer_lost", "clone", "left", "mended", "verify_differs", "replaced"} <= kinds
     with app.test_request_context():
         unnamed = [kind for kind in kinds if "_" in kind and words.event_kind(kind) == words.event_kind(f"{kind}_")]
         assert not unnamed
         for key in ("path_sync", "loss_lan0 (Ethernet)", "carrier_lan0", "unseen_lan0", "conflict_br_lan0", "peer",
-                    "clone", "reference", "disk", "database", "hold", "of_a_later_version"):
+                    "clone", "reference", "disk", "database", "hold", "stale", "stale_wait", "of_a_later_version",
+                    "apply_stopped", "not_following", "scopes_differ", "schema_key_differs", "table_identity",
+                    "wal_kept", "peer_apply_stopped"):
             assert "_" not in words.event_kind(f"alarm_{key}").replace("br_lan0", "")
         assert words.event_kind("alarm_conflict_br_lan0") == "Alarm: address conflict on br_lan0"
         assert words.event_kind("") == words.event_kind("_") == "Event"

@@ -84,6 +84,26 @@
 
   if (["formed", "unformed", "absent", "pairing"].includes(root.dataset.page)) setTimeout(keepRenewing, PERIOD_MS);
 
+  // ---- what is under way ----
+
+  async function live(place) {
+    while (place.querySelector("[data-running]")) {
+      await new Promise((done) => setTimeout(done, PERIOD_MS));
+      if (document.hidden) continue;
+      try {
+        const response = await fetch(place.dataset.live, {cache: "no-store", signal: AbortSignal.timeout(10000)});
+        if (!response.ok) throw new Error(response.status);
+        const html = await response.text();
+        if (html !== place.innerHTML) place.innerHTML = html;
+        say("");
+      } catch {
+        say(root.dataset.lost);
+      }
+    }
+  }
+
+  root.querySelectorAll("[data-live]").forEach(live);
+
   // ---- dialogs ----
 
   root.addEventListener("click", (event) => {

@@ -8,10 +8,10 @@ from typing import IO, Any
 
 import click
 
-from . import network_lists
-from .cli import Json, _call, _checked, _command, _print_json, cluster
-from .errors import ChecksFailed, Finding, RequestRefused
-from .translate import gettext as _
+from .. import network_lists
+from ..errors import ChecksFailed, Finding, RequestRefused
+from ..translate import gettext as _
+from .base import Json, call, checked, cluster, command, print_json
 
 
 @cluster.group("network")
@@ -19,7 +19,7 @@ def network() -> None:
     """Subscriber networks, IP aliases and routes: they live on the active gateway only."""
 
 
-_network_command = partial(_command, group=network)
+_network_command = partial(command, group=network)
 
 
 @_network_command
@@ -28,7 +28,7 @@ def _list(text: str, as_json: bool) -> None:
     """List networks, aliases and routes."""
     found = network_lists.entries(_held()["settings"], text)
     if as_json:
-        return _print_json({"entries": [vars(one) for one in found]})
+        return print_json({"entries": [vars(one) for one in found]})
     titles = {"networks": _("network"), "aliases": _("alias"), "routes": _("route")}
     for one in found:
         words = _("via %(router)s", router=one.words) if one.key == "routes" else one.words
@@ -85,7 +85,7 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _held() -> Json:
-    held = _call("settings")
+    held = call("settings")
     if not held["formed"]:
         raise RequestRefused("This gateway is not in a cluster.", "Create one, or join one.")
     return held
@@ -101,10 +101,10 @@ def _typed(field: str, read: Callable[[], Json]) -> Json:
 def _save(edit: Callable[[Json], Json], as_json: bool) -> Any:
     held = _held()
     wanted = edit(held["settings"])
-    _checked(wanted, held["node_id"])
-    answer = _call("propose", settings=wanted, base_revision=held["revision"])
+    checked(wanted, held["node_id"])
+    answer = call("propose", settings=wanted, base_revision=held["revision"])
     if as_json:
-        return _print_json(answer)
+        return print_json(answer)
     click.echo(_("Saved as revision %(n)s.", n=answer["revision"]))
     if not answer["delivered"] and len(wanted["nodes"]) > 1:
         click.echo(_("The other gateway is not reachable: it gets this as soon as it is."))

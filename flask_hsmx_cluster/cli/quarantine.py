@@ -1,0 +1,173 @@
+"""The commands about what one gateway has and the other one may not: compare, list, export, make again, discard."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import click
+
+from .. import quarantine_words, words
+from ..errors import AgentUnavailable, DataConflict, RequestRefused
+from ..extension import state as extension
+from ..signals import event_recorded
+from ..translate import gettext as _
+from .base import Command, Function, Json, call, cluster, command, print_json
+from .data import database
+
+#: How often the state of a comparison is asked for, s.
+VERIFY_LOOK_EVERY_S = 0.5
+#: How often new events are asked for, s.
+WATCH_EVERY_S = 2.0
+
+
+@command
+def verify(as_json: bool) -> None:
+    """Compare the shared tables of both gateways, while writes go on. Ends with 1 if they differ."""
+    found = call("verify")
+    while found["under_way"]:
+        if found["progress"] and not as_json:
+            click.echo(quarantine_words.progress(found).text, err=True)
+        time.sleep(VERIFY_LOOK_EVERY_S)
+        found = call("verified")
+    if found["error"]:
+        raise RequestRefused(found["error"], _("See whether both databases run."))
+    result = found["result"]
+    if as_json:
+        print_json(result)
+    else:
+        for one in result["tables"]:
+            if one["equal"] and quarantine_words.own(one):
+                continue
+            keys = "; ".join(",".join(key) for key in one["differing"])
+            click.echo(f"{'=' if one['equal'] else '≠'} {one['table']}: {one['rows']} {keys}".rstrip())
+        click.echo(_("Both gateways have the same data.") if result["equal"] else _("The data differs."))
+    if not result["equal"]:
+        sys.exit(1)
+
+
+def _on(function: Function) -> Function:
+    """Add the option that names the gateway on which the rows lie."""
+    text = "Name of the gateway on which they lie. Default: this one."
+    return click.option("--on", "name", default="", metavar="GATEWAY", help=text)(function)
+
+
+def _node(name: str) -> str:
+    """Return the id of a gateway by its name; empty for this one.
+
+    :raises RequestRefused: no gateway is called so.
+    """
+    if not name:
+        return ""
+    for node in (call("settings")["settings"] or {"nodes": []})["nodes"]:
+        if name in (node["name"], node["node_id"]):
+            return str(node["node_id"])
+    raise RequestRefused(_("No gateway is called %(name)s.", name=name), _("Look at `flask cluster status`."))
+
+
+@partial(command, group=database)
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Begin after this row.")
+@click.option("--table", default="", help="Only rows of this table.")
+@click.option("--state", type=click.Choice(["kept", "reapplied", "discarded", "all"]), default="kept")
+@click.option("--row", type=click.IntRange(min=1), help="Show one row with its values.")
+@click.option("--export", type=click.Choice(["csv", "json"]), help="Print all rows in this form.")
+@_on
+def quarantine(
+    after: int, table: str, state: str, row: int | None, export: str | None, name: str, as_json: bool
+) -> None:
+    """List what this gateway wrote and the other one never had."""
+    node = _node(name)
+    if row is not None:
+        found = call("quarantine_row", row_id=row, node=node)
+        return print_json(found) if as_json else _print_row(found)
+
+    def ask(after: int, whole: bool = False) -> Json:
+        wanted = "" if state == "all" else state
+        return call("quarantine", after=after, node=node, table=table, state=wanted, whole=whole)
+
+    if export is not None:
+        write = quarantine_words.as_csv if export == "csv" else quarantine_words.as_json
+        for line in write(_all(ask)):
+            click.echo(line, nl=False)
+        return None
+    found = ask(after)
+    if as_json:
+        return print_json(found)
+    for one in found["rows"]:
+        click.echo(f"{one['id']}: {one['text']}")
+    click.echo(quarantine_words.count(found["waiting"]))
+    if found["after"] is not None:
+        click.echo(_("There are more: --after %(id)s", id=found["after"]))
+    for one in (call("status")["data"] or {}).get("quarantine", ()):
+        if one["waiting"] and one["node"] != found["node"]:
+            click.echo(_("%(n)s on %(name)s: --on %(name)s", n=one["waiting"], name=one["name"]))
+    return None
+
+
+def _all(ask: Callable[[int, bool], Json]) -> Iterator[Json]:
+    after: int | None = 0
+    while after is not None:
+        found = ask(after, True)
+        yield from found["rows"]
+        after = found["after"]
+
+
+def _print_row(row: Json) -> None:
+    click.echo(f"{row['id']}: {row['text']} ({quarantine_words.state(row['state'])})")
+    _print_lines(quarantine_words.lines(row), _("before"), _("after"))
+
+
+def _print_lines(lines: list[quarantine_words.Line], left: str, right: str, *, err: bool = False) -> None:
+    for line in lines:
+        sign = "≠" if line.differs else " "
+        click.echo(f"  {sign} {line.column}: {left} {line.cells[0]} | {right} {line.cells[1]}", err=err)
+
+
+@partial(command, group=database)
+@click.argument("row_id", type=click.IntRange(min=1))
+@click.option("--overwrite", is_flag=True, help="Also where the row has been changed meanwhile.")
+@_on
+def reapply(row_id: int, overwrite: bool, name: str, as_json: bool) -> None:
+    """Make one change of the quarantine on the active gateway."""
+    try:
+        found = call("reapply", row_id=row_id, overwrite=overwrite, node=_node(name))
+    except DataConflict as error:
+        if not as_json:
+            _print_lines(quarantine_words.conflict(error), _("quarantined"), _("present"), err=True)
+        raise
+    if as_json:
+        return print_json(found)
+    click.echo(_("It is made."))
+
+
+@partial(command, group=database)
+@click.argument("row_ids", type=click.IntRange(min=1), nargs=-1, required=True)
+@_on
+def discard(row_ids: tuple[int, ...], name: str, as_json: bool) -> None:
+    """Take rows of the quarantine off the list; they stay in the table, marked."""
+    found = call("discard", ids=list(row_ids), node=_node(name))
+    if as_json:
+        return print_json(found)
+    click.echo(_("%(n)s rows are discarded.", n=found["discarded"]))
+
+
+@cluster.command("watch", cls=Command)
+@click.option("--after", type=click.IntRange(min=0), help="Begin behind this event. Default: with new ones.")
+@click.option("--once", is_flag=True, help="Print where to go on, and end.")
+def watch(after: int | None, once: bool) -> None:
+    """Print events as they happen, and send the host's signals for them. Runs until it is stopped."""
+    def show(_sender: object, **event: object) -> None:
+        click.echo(f"{event['at']} {words.event_kind(str(event['kind']))}: {event['text']}")
+
+    with event_recorded.connected_to(show):
+        while True:
+            try:
+                after = extension().send_events(after)
+            except AgentUnavailable:
+                if once:
+                    raise
+            if once:
+                return click.echo(str(after))
+            time.sleep(WATCH_EVERY_S)

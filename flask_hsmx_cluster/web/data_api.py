@@ -1,0 +1,86 @@
+"""The REST API of the shared data, to be read; what changes something stands in :mod:`.api` with all other verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from ..errors import ClusterError, RequestRefused
+from ..extension import state
+from .access import needs
+from .answers import json_error
+from .data_views import exported
+from .pages import call
+
+#: Most rows of one answer.
+MOST_ROWS = 200
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add one view for each path."""
+    for path, view in (
+        ("", data),
+        ("/coverage", coverage),
+        ("/quarantine", quarantine),
+        ("/quarantine/export", export),
+        ("/quarantine/<int:row_id>", quarantine_row),
+    ):
+        blueprint.add_url_rule(f"/api/data{path}", f"api_data_{view.__name__}", view, methods=["GET"])
+
+
+@needs("view")
+def data() -> Response:
+    """Return the state of the shared data, and how much waits in quarantine."""
+    try:
+        return jsonify(call("status")["data"])
+    except ClusterError as error:
+        return json_error(error)
+
+
+@needs("view")
+def coverage() -> Response:
+    """Return what is shared of every table and field."""
+    return jsonify(state().coverage().as_dict())
+
+
+@needs("view")
+def quarantine() -> Response:
+    """Return a page of rows."""
+    try:
+        return jsonify(call(
+            "quarantine", node=request.args.get("node", ""), table=request.args.get("table", "")[:200],
+            state=request.args.get("state", "kept"), after=_whole("after", 0),
+            limit=min(max(_whole("limit", 50), 1), MOST_ROWS),
+        ))  # fmt: skip
+    except ClusterError as error:
+        return json_error(error)
+
+
+@needs("view")
+def quarantine_row(row_id: int) -> Response:
+    """Return one row with its values."""
+    try:
+        return jsonify(call("quarantine_row", row_id=row_id, node=request.args.get("node", "")))
+    except ClusterError as error:
+        return json_error(error)
+
+
+@needs("view")
+def export() -> Response:
+    """Return all rows as a file, CSV or JSON."""
+    try:
+        return exported(request.args.get("format", "json"))
+    except ClusterError as error:
+        return json_error(error)
+
+
+def _whole(name: str, default: int) -> int:
+    """Return a number of the query.
+
+    :raises RequestRefused: it is none.
+    """
+    text: Any = request.args.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise RequestRefused(f"{name} must be a whole number.")
+    return int(text)

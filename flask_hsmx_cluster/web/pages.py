@@ -1,0 +1,83 @@
+"""What every page does: ask the agent, demand a fresh form, be drawn with the status around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, render_template
+from werkzeug.wrappers import Response as BaseResponse
+
+from .. import data_words
+from ..errors import RequestRefused
+from ..extension import state
+from ..translate import gettext as _
+from . import forms
+from .diagram import describe, diagram
+
+#: Category of the extension's flashed messages.
+FLASH = "hsmx-cluster"
+
+Answer = str | BaseResponse | tuple[str, int]
+
+
+def call(verb: str, **arguments: Any) -> dict[str, Any]:
+    """Call the agent.
+
+    :raises ClusterError: what it answered.
+    """
+    return state().call(verb, **arguments)
+
+
+def demand(form: Any) -> None:
+    """Raise unless a form without fields to correct is in order: its token is missing or old."""
+    if not form.validate_on_submit():
+        raise RequestRefused(
+            _("Nothing was done: the page was open for too long, or the request came from elsewhere."),
+            _("Go back, and press the button again."),
+        )
+
+
+def status_context(status: dict[str, Any]) -> dict[str, Any]:
+    """Return what the parts of a page that show the status need."""
+    return {
+        "status": status, "drawing": diagram(status), "drawing_text": describe(status),
+        "data": data_words.describe(status), "may": state().allows("administer"),
+    }
+
+
+def page(template: str, /, **context: Any) -> str:
+    """Return a page."""
+    if context.get("status"):
+        context = {**status_context(context["status"]), **context}
+    context.setdefault("may", state().allows("administer"))
+    context.setdefault("actions", _action_forms())
+    return render_template(f"hsmx_cluster/{template}.html", **context)
+
+
+def say_saved(answer: dict[str, Any], paired: bool) -> None:
+    """Flash what became of settings that were proposed.
+
+    :param paired: there is another gateway that is to get them.
+    """
+    if not paired:
+        text = _("Saved as revision %(n)s.", n=answer["revision"])
+    elif answer["delivered"]:
+        text = _("Saved as revision %(n)s and in force on both gateways.", n=answer["revision"])
+    else:
+        text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
+                 n=answer["revision"])
+    flash(text, FLASH)
+
+
+def ports() -> list[dict[str, Any]]:
+    """Return this gateway's network ports."""
+    found: list[dict[str, Any]] = call("ports")["ports"]
+    return found
+
+
+def _action_forms() -> dict[str, Any]:
+    """Return the small forms behind the buttons."""
+    return {
+        "plain": forms.ActionForm(formdata=None), "maintenance": forms.MaintenanceForm(formdata=None),
+        "leave": forms.LeaveForm(formdata=None),
+    }

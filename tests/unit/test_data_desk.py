@@ -1,0 +1,172 @@
+"""What people ask of the data of both gateways, wherever it lies; the databases are told what a test wants."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flask_hsmx_cluster.agent.data_desk import DataDesk
+from flask_hsmx_cluster.errors import ClusterError, DataConflict, PeerUnavailable, RequestRefused
+
+A, B = "a" * 32, "b" * 32
+NODES = (SimpleNamespace(node_id=A, name="gw-a"), SimpleNamespace(node_id=B, name="gw-b"))
+FOLLOWING = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, "rejoined": None}
+
+
+class Link:
+    """A replicator that notes what it is asked."""
+
+    shared = True
+
+    def __init__(self, waiting: int) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.waiting = waiting
+        self.conflict: DataConflict | None = None
+
+    def ask(self, verb: str, timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
+        self.asked.append((verb, arguments))
+        if verb == "make" and self.conflict is not None:
+            raise self.conflict
+        return {
+            "look": {"quarantined": self.waiting, "following": FOLLOWING,
+                     "verify": {"under_way": False, "is": id(self)}},
+            "quarantine": {"rows": [], "total": self.waiting, "waiting": self.waiting, "after": None, "tables": []},
+            "quarantine_row": {"id": arguments.get("row_id")},
+            "discard": {"discarded": len(arguments.get("ids", ()))},
+            "verify": {"under_way": True},
+            "reapply_request": {"kept": arguments},
+        }.get(verb, {"made": True})  # fmt: skip
+
+
+class Wire:
+    """Joins two desks; cut, nobody answers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, dict[str, Any]] = {A: {}, B: {}}
+        self.cut = False
+
+    def end(self, own: str) -> Any:
+        other = self.handlers[B if own == A else A]
+
+        def ask(verb: str, timeout_s: float = 0.0, repeatable: bool = True, **arguments: Any) -> Any:
+            if self.cut:
+                raise PeerUnavailable("The other gateway does not answer.")
+            return other[verb](own, arguments)
+
+        def handle(verb: str, handler: Any) -> None:
+            self.handlers[own][verb] = handler
+
+        return SimpleNamespace(ask=ask, handle=handle)
+
+
+class Two:
+    def __init__(self, active: str = A) -> None:
+        self.wire, self.events = Wire(), []
+        self.link = {A: Link(0), B: Link(2)}
+        self.desk = {node: self._desk(node, active) for node in (A, B)}
+
+    def _desk(self, node: str, active: str) -> DataDesk:
+        settings = SimpleNamespace(nodes=NODES, peer_of=lambda own: NODES[1] if own == A else NODES[0])
+        heads = SimpleNamespace(applied=SimpleNamespace(settings=settings))
+        cluster: Any = SimpleNamespace(
+            node_id=node, heads=lambda: heads, role=lambda: "active" if node == active else "passive",
+            store=SimpleNamespace(record=lambda *words: self.events.append((node, *words))),
+        )  # fmt: skip
+        link: Any = self.link[node]
+        return DataDesk(cluster, self.wire.end(node), link, lambda: link.ask("look"))
+
+    def done(self, node: str) -> list[str]:
+        return [verb for verb, _arguments in self.link[node].asked if verb != "look"]
+
+
+@pytest.fixture
+def two() -> Two:
+    return Two()
+
+
+@pytest.mark.parametrize(("asked", "lies"), [(A, A), (A, B), (B, A), (B, B)])
+def test_rows_are_read_where_they_lie(two: Two, asked: str, lies: str) -> None:
+    page = two.desk[asked].quarantine(0, 50, lies, "public.voucher", "kept", False)
+    assert page["node"] == lies and two.done(lies) == ["quarantine"] and two.done(B if lies == A else A) == []
+    assert two.link[lies].asked[-1][1]["names"] == {A: "gw-a", B: "gw-b"}
+    assert two.desk[asked].row(7, lies) == {"id": 7}
+    assert two.desk[asked].discard([1, 2], lies) == {"discarded": 2}
+    assert two.events == [(lies, "discarded", "info", "2 changes in quarantine discarded")]
+
+
+@pytest.mark.parametrize(("asked", "lies"), [(A, A), (A, B), (B, A), (B, B)])
+def test_a_change_is_made_on_the_active_gateway_and_marked_where_it_lies(two: Two, asked: str, lies: str) -> None:
+    two.desk[asked].reapply(7, False, lies, "")
+    assert "make" in two.done(A) and "make" not in two.done(B)
+    assert "mark" in two.done(lies) and [kind for _node, kind, *_rest in two.events] == ["reapplied"]
+
+
+def test_a_conflict_comes_back_whole_and_marks_nothing(two: Two) -> None:
+    two.link[A].conflict = DataConflict("It was changed.", kind="changed", present={"id": "1"}, seen="f" * 64)
+    with pytest.raises(DataConflict) as caught:
+        two.desk[A].reapply(7, False, B, "")
+    assert caught.value.present == {"id": "1"} and "mark" not in two.done(B) and two.events == []
+
+
+def test_overwriting_says_which_row_was_seen(two: Two) -> None:
+    two.desk[A].reapply(7, True, B, "f" * 64)
+    (made,) = [arguments for verb, arguments in two.link[A].asked if verb == "make"]
+    assert (made["overwrite"], made["seen"]) == (True, "f" * 64)
+    assert "in place of the present one" in two.events[0][3]
+
+
+def test_another_gateway_than_the_two_is_refused(two: Two) -> None:
+    for ask in (lambda: two.desk[A].row(1, "c" * 32), lambda: two.desk[A].discard([1], "'; DROP TABLE x")):
+        with pytest.raises(RequestRefused, match="no such gateway"):
+            ask()
+
+
+def test_both_counts_are_shown_and_alarmed(two: Two) -> None:
+    desk = two.desk[A]
+    assert [one["waiting"] for one in desk.quarantine_status()] == [0, None], "not known yet"
+    assert desk.alarms() == []
+    desk.ask_peer()
+    assert [(one["name"], one["waiting"]) for one in desk.quarantine_status()] == [("gw-a", 0), ("gw-b", 2)]
+    ((key, severity, text, remedy),) = desk.alarms()
+    assert severity == "warning" and text.startswith("2 changes that gw-b wrote") and remedy and B[:8] in key
+    two.wire.cut = True
+    assert desk.ask_peer().startswith("not known") and desk.alarms(), "what was seen last may be so still"
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        ("data_quarantine", {"after": -1, "limit": 1, "table": "", "state": "kept"}),
+        ("data_quarantine", {"after": 0, "limit": 1, "table": "x" * 300, "state": "kept"}),
+        ("data_quarantine", {"after": 0, "limit": 1, "table": "", "state": "gone"}),
+        ("data_quarantine", {}),
+        ("data_row", {"row_id": "1; DROP"}),
+        ("data_row", {"row_id": True}),
+        ("data_discard", {"ids": []}),
+        ("data_discard", {"ids": [1] * 1001}),
+        ("data_discard", {"ids": "all"}),
+        ("data_reapply", {"row_id": 1, "seen": 5}),
+        ("data_make", {"request": "all"}),
+    ],
+)
+def test_what_a_hostile_gateway_asks_is_refused(two: Two, verb: str, told: dict[str, Any]) -> None:
+    with pytest.raises(ClusterError):
+        two.wire.handlers[A][verb](B, told)
+    assert two.done(A) == []
+
+
+def test_the_comparison_runs_on_the_passive_gateway(two: Two) -> None:
+    assert two.desk[A].verify()["under_way"] and two.desk[B].verify()["under_way"]
+    assert two.done(A) == [] and two.done(B) == ["verify", "verify"]
+    assert two.desk[A].verified()["is"] == two.desk[B].verified()["is"] == id(two.link[B])
+
+
+def test_news_are_recorded_once(two: Two) -> None:
+    desk = two.desk[B]
+    desk.note_news()
+    two.link[B].waiting = 5
+    desk.note_news()
+    desk.note_news()
+    assert [kind for _node, kind, *_rest in two.events] == ["quarantined"]

@@ -1,0 +1,77 @@
+"""The pages about the data as they are shown: light, dark, on a phone, by keyboard, and while something goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.looks import VIEWS, flaws
+
+from .conftest import PREFIX
+from .fake_agent import PEER_ID, FakeAgent, compared, comparing, conflict_of, data_status, kept_row, peer_status
+from .test_browser import browser, page, pytestmark  # noqa: F401  # fixtures, and where they are possible
+
+
+def scene(agent: FakeAgent) -> None:
+    long = {"id": "1", "note": "x" * 400, "name": "Maria-Antonia von und zu Hohenlohe"}
+    agent.keep(PEER_ID, kept_row(1), kept_row(2, operation="update", old_row={**long, "note": "y"}, new_row=long,
+                                              text="guest " + "5f3a" * 12 + " changed 11:04:10 on gateway-b"))
+    agent.conflict_of[1] = conflict_of()
+
+
+PAGES = {
+    "list": f"/quarantine?node={PEER_ID}", "row": f"/quarantine/row?node={PEER_ID}&id=2",
+    "discard": f"/quarantine/discard?node={PEER_ID}&id=1&id=2", "verify": "/verify", "replace": "/replace",
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_page_is_faint_wide_or_nameless(page: Any, formed: FakeAgent, view: str) -> None:  # noqa: F811
+    scene(formed)
+    formed.peer = {**peer_status(), "role": "unknown"}
+    page.set_viewport_size(VIEWS[view]["viewport"])
+    page.emulate_media(color_scheme=VIEWS[view]["color_scheme"])
+    for verified in (compared(), compared("public.voucher"), comparing()):
+        formed.verified = verified
+        for name, path in PAGES.items():
+            page.goto(PREFIX + path)
+            assert flaws(page) == {}, (name, view)
+    page.goto(f"{PREFIX}/quarantine/row?node={PEER_ID}&id=1")
+    page.get_by_role("button", name="Make it again").click()
+    page.get_by_text("This change does not fit any more").first.wait_for()
+    assert flaws(page) == {}
+    assert [one for one in page.complaints if "409" not in one] == []
+
+
+def test_a_comparison_is_followed_to_its_end(page: Any, formed: FakeAgent) -> None:  # noqa: F811
+    formed.data = data_status()
+    page.goto(PREFIX + "/verify")
+    page.get_by_role("button", name="Compare now").click()
+    page.get_by_text("It begins.").wait_for(timeout=4000)
+    formed.verified = comparing()
+    page.get_by_text("280,000 of 360,100 rows").wait_for(timeout=4000)
+    bar = page.get_by_role("progressbar", name="Comparison")
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [280000, 360100]
+    formed.verified = compared()
+    page.get_by_text("Both gateways have the same data.").wait_for(timeout=4000)
+    page.get_by_role("button", name="Compare now").wait_for()
+    asked = len(formed.calls)
+    page.wait_for_timeout(2500)
+    assert len(formed.calls) == asked, "what is over is not asked for"
+    assert page.complaints == []
+
+
+def test_rows_are_chosen_and_discarded_by_keyboard(page: Any, formed: FakeAgent) -> None:  # noqa: F811
+    scene(formed)
+    page.goto(f"{PREFIX}/quarantine?node={PEER_ID}")
+    page.get_by_role("checkbox").first.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Discard the ticked ones").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("Discard this change?").wait_for()
+    page.get_by_role("button", name="Discard").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("1 change is discarded.").wait_for()
+    assert [row["state"] for row in formed.quarantine[PEER_ID]] == ["discarded", "kept"]
+    assert page.complaints == []
