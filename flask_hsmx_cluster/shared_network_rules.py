@@ -114,7 +114,7 @@ def _check_each(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> Iterator[Finding]:
-    """A port that one gateway lacks is told before it matters; one that no gateway has is a slip."""
+    """A port that one gateway lacks is told before it matters; one that no gateway has is a slip of the pen."""
     names = {node.node_id: node.name for node in settings.nodes}
     cables = {
         end.port: link.kind for link in settings.links if link.kind != "service" for end in link.ends.values()
@@ -129,7 +129,7 @@ def _check_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]]) ->
                 f"{one.address} would not be there while {' or '.join(lacking)} is active.",
                 "Port names must be the same on both gateways. Make the port there, or choose another one.",
                 f"{where}.port",
-                blocking=len(lacking) == len(known),
+                blocking=len(lacking) == len(settings.nodes),
             )
         if port in cables:
             yield Finding(

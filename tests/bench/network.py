@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sample_app.lab import Gateway, Lab, Sweeper
 
 from .failover import Figures, Scenario, agent_load, measure_each, ready_pair, units_of
-from .pairs import Keepalived, Ours, Pair
+from .pairs import Keepalived, Ours, OursWithData, Pair
 from .results import Results
 
 LANS, ALIASES = 4, 1000
@@ -27,7 +27,7 @@ def aliases() -> list[tuple[str, str]]:
     ]
 
 
-class OursWithAliases(Ours):
+class WithAliases(Ours):
     """Our agent with a thousand aliases."""
 
     lans = LANS
@@ -37,6 +37,14 @@ class OursWithAliases(Ours):
         held = lab.a.call("settings")
         wanted = {**held["settings"], "aliases": [{"address": address, "port": port} for address, port in aliases()]}
         lab.a.call("propose", settings=wanted, base_revision=held["revision"])
+
+    @staticmethod
+    def case(name: str) -> str:
+        return f"aliases1000_{name}_without_data"
+
+
+class WithAliasesAndData(WithAliases, OursWithData):
+    """The same, and the database is shared."""
 
     @staticmethod
     def case(name: str) -> str:
@@ -104,7 +112,7 @@ SCENARIOS = (
     Scenario({"agent_cpu_percent": "%", "agent_rss_mb": "MB"}, agent_load, takes_long=True, ours_only=True),
     Scenario({"last_direct": "ms"}, _outages(_power_off, last_direct=max), sync="direct"),
 )
-CONTENDERS = (OursWithAliases, KeepalivedWithAliases)
+CONTENDERS = (WithAliasesAndData, WithAliases, KeepalivedWithAliases)
 UNITS = units_of(CONTENDERS, SCENARIOS)
 
 

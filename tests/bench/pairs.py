@@ -13,7 +13,7 @@ from typing import Protocol
 from sample_app.lab import Gateway, Lab, LabError, form, wait_for_roles
 from sample_app.lab.topology import CableKind
 
-from .data_lab import APP, wait_until_synchronous
+from .data_lab import APP
 
 _FIRST_REQUEST = "import urllib.request as r; r.urlopen('http://127.0.0.1/login')"
 
@@ -103,18 +103,16 @@ class Ours:
 
 
 class OursWithData(Ours):
-    """The same with the sample firmware, whose database both gateways share."""
+    """The same with the sample firmware, whose database both gateways share.
+
+    It is not ready before both confirm each write.
+    """
 
     data = True
 
     @staticmethod
     def case(name: str) -> str:
         return f"{name}_data"
-
-    def ready(self) -> Gateway:
-        active = super().ready()
-        wait_until_synchronous(active)
-        return active
 
 
 class Keepalived:

@@ -123,7 +123,7 @@ def test_what_somebody_removes_comes_back(lab: Lab) -> None:
     active = wait_for_roles(lab)
     active.namespace.ip("addr flush dev lan1", f"addr del {ALIAS}/32 dev lan0")
     assert within(2, lambda: held(active) == list(ALL) and routes(active) == (True, True))
-    active.namespace.ip("route del 10.77.0.0/16 proto 72", "-6 route del fd00:0:0:77::/64 proto 72")
+    active.namespace.ip("route del 10.77.0.0/16 proto 72", "route del fd00:0:0:77::/64 proto 72")
     assert within(2, lambda: routes(active) == (True, True)), "with the next renewal"
 
 

@@ -133,9 +133,13 @@ def test_what_is_ticked_is_removed(client: FlaskClient, formed: FakeAgent) -> No
 
 @pytest.mark.parametrize(
     "data",
-    [{"base_revision": "1"}, {"base_revision": "1", "names": ["10.99.0.1"]},
-     {"base_revision": "7", "names": ["10.50.0.1"]}, {"names": ["10.50.0.1"]},
-     {"base_revision": "1", "names": ["../../etc", "<script>"]}],
+    [
+        {"base_revision": "1"},
+        {"base_revision": "1", "names": ["10.99.0.1"]},
+        {"base_revision": "7", "names": ["10.50.0.1"]},
+        {"names": ["10.50.0.1"]},
+        {"base_revision": "1", "names": ["../../etc", "<script>"]},
+    ],
 )
 def test_nothing_else_is_removed(client: FlaskClient, formed: FakeAgent, data: dict[str, Any]) -> None:
     fill(formed, 3)
