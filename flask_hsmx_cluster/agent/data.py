@@ -266,6 +266,10 @@ class DataSide:
             "remedy": problem.remedy if problem else "",
         }
 
+    def directory(self) -> str:
+        """Return the directory of the database's files, as it was told last; "" if it never was."""
+        return str(self._shown.get("directory", ""))
+
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()
         return self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)
