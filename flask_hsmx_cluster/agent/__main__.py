@@ -29,7 +29,7 @@ from .replicator import ReplicatorLink
 from .service import AgentService
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
-HEALTH_EVERY_S = 5.0
+HEALTH_EVERY_S = 1.0
 #: Exit status after an error in the heartbeat.
 EXIT_HEARTBEAT_FAILED = 70
 #: A thread that waits for the interpreter must not wait long: the heartbeat is one of them.
@@ -61,9 +61,14 @@ def lock_state_dir(config: AgentConfig) -> int:
 Check = Callable[[], tuple[bool, str]]
 
 
-def health_checks(config: AgentConfig) -> Iterator[tuple[str, CauseKind, Check]]:
-    """Yield name, kind of ill health, and work of each periodic check."""
-    yield "check the disk", CauseKind.DISK, partial(disk_is_low, config.state_dir)
+def health_checks(
+    config: AgentConfig, directories: Callable[[], list[str]]
+) -> Iterator[tuple[str, CauseKind, Check]]:
+    """Yield name, kind of ill health, and work of each periodic check.
+
+    :param directories: what lies on the disks that must not be full.
+    """
+    yield "check the disk", CauseKind.DISK, lambda: disk_is_low(directories())
     if config.database_url:
         yield "check the database", CauseKind.DATABASE, partial(database_is_silent, config.database_url)
 
@@ -96,7 +101,7 @@ def run(config: AgentConfig) -> None:
         signal.signal(number, stop)
     jobs.start_heartbeat(loop.run, ended.set)
     service.start()
-    for name, kind, check in health_checks(config):
+    for name, kind, check in health_checks(config, service.directories):
         jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check))
     for name, (period_s, work) in service.periodic_jobs().items():
         jobs.every(name, period_s, work)

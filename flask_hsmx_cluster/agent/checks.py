@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-#: Less free space than this in the state directory is ill health, bytes.
+#: Less free space than this in the state directory or the database's is ill health, bytes.
 DISK_FREE_LEAST = 50 * 1024 * 1024
 #: A database that has not answered by then counts as ill, s.
 DATABASE_TIMEOUT_S = 2.0
@@ -18,10 +20,17 @@ DATABASE_TIMEOUT_S = 2.0
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 
-def disk_is_low(directory: str) -> tuple[bool, str]:
-    """Return whether the disk below a directory is nearly full, and its state in words."""
-    free = shutil.disk_usage(directory).free
-    return free < DISK_FREE_LEAST, f"{free // (1024 * 1024)} MB free"
+def disk_is_low(directories: Iterable[str]) -> tuple[bool, str]:
+    """Return whether a disk below one of these directories is nearly full, and the state of the fullest in words.
+
+    A directory that this user may not look at does not count.
+    """
+    free = []
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            free.append(shutil.disk_usage(directory).free)
+    least = min(free)
+    return least < DISK_FREE_LEAST, f"{least // (1024 * 1024)} MB free"
 
 
 def database_is_silent(url: str) -> tuple[bool, str]:

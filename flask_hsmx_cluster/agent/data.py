@@ -398,6 +398,10 @@ class DataSide:
         """Return the alarms of the data, as the verb ``status`` shows them."""
         return self._checks.alarms()
 
+    def directory(self) -> str:
+        """Return the directory of the database's files, as it was told last; "" if it never was."""
+        return str(self._shown.get("directory", ""))
+
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()
         told = self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)

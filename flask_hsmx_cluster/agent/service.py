@@ -322,6 +322,10 @@ class AgentService(DataVerbs):
         ours = self._hot.peer_macs().get(port)
         return [mac for mac in self._hot.probe_address(port, address, timeout_s) if mac != ours]
 
+    def directories(self) -> list[str]:
+        """Return the directories on whose disks this gateway depends."""
+        return [self._config.state_dir, *filter(None, [self._data.directory() if self._data else ""])]
+
     # -- verbs that change ------------------------------------------------------------------------------------
 
     def propose(self, settings: dict[str, Any], base_revision: int) -> dict[str, Any]:

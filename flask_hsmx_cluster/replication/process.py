@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from ..errors import ClusterError, RequestRefused
+from .database import failures
 from .replicator import Replicator, verbs
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class Process:
             age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - message["at"]
             if age_s > message.get("within_s", STALE_S) and verb not in ALWAYS:
                 raise RequestRefused(f"The database stood still for {age_s:.1f} s: what was asked for is out of date.")
-            result = self._verbs[verb](**message["arguments"])
+            with failures("PostgreSQL failed"):
+                result = self._verbs[verb](**message["arguments"])
         except ClusterError as error:
             return {"ok": False, "error": error.as_dict()}
         except Exception as error:

@@ -9,11 +9,15 @@ is known by its position, number and time, so that a repeated visit adds nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from itertools import chain
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
+from psycopg import ServerCursor
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from .database import Connection, failures, one
@@ -211,21 +215,30 @@ def keep(own: Connection, source: Source, slots: Iterable[Slot]) -> Kept:
     """
     batch = uuid4()
     canonical(own)
-    with failures("The quarantine cannot be written"), own.transaction():
+    with failures("The quarantine cannot be written"), own.transaction(), ExitStack() as cursors:
         own.execute("SET LOCAL synchronous_commit = local")
         known = {(xid, at) for xid, at in own.execute(_KNOWN, (source.node,))}
         transactions = kept = 0
-        for slot in slots:
+        # All are read before anything is written: a slot is read up to where the log is on the disk, and if that were
+        # amid a record of our own transaction, the reading would wait for the rest of it for ever.
+        peeked = [(slot, *_peek(cursors.enter_context(own.cursor(f"hsmx_{slot.name}", binary=True)), slot))
+                  for slot in slots]
+        for slot, first, others in peeked:
             keys = {name: each.key for name, each in shared_tables(own, slot.publications).items()}
             writer = _Writer(own, batch, source, keys, known)
-            with own.cursor(f"hsmx_{slot.name}", binary=True) as cursor:
-                cursor.itersize = FETCH
-                cursor.execute(_PEEK, (slot.name, ",".join(slot.publications)))
-                writer.take((data for (data,) in cursor), lsn_to_int(slot.fork_lsn), lsn_to_int(slot.own_lsn))
+            stream = (data for (data,) in chain(first, others))
+            writer.take(stream, lsn_to_int(slot.fork_lsn), lsn_to_int(slot.own_lsn))
             transactions += writer.transactions
             kept += writer.rows
         own.execute(_DIRTY, (batch,))
     return Kept(batch if kept else None, transactions, kept)
+
+
+def _peek(cursor: ServerCursor[TupleRow], slot: Slot) -> tuple[list[TupleRow], ServerCursor[TupleRow]]:
+    """Let a slot be read; return its first rows, and the cursor that has the others."""
+    cursor.itersize = FETCH
+    cursor.execute(_PEEK, (slot.name, ",".join(slot.publications)))
+    return cursor.fetchmany(FETCH), cursor
 
 
 class _Writer:

@@ -93,7 +93,7 @@ class Replicator:
         self._incarnated = False
         self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
-        self._pinned = ""  #: where the server finds the other server's certificate
+        self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
         self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
@@ -141,13 +141,13 @@ class Replicator:
         access.set_access(connection, peer.addresses, password=peer.own_password)
         access.grant_shared(connection)
         if peer.certificate:
-            self._pinned = access.pin_certificate(connection, peer.certificate)
+            self._pinned = (access.pin_certificate(connection, peer.certificate), _pinned_here(peer.certificate))
             self._reach_by(peer, peer.addresses)
 
     def _reach_by(self, peer: Peer, addresses: Sequence[str]) -> None:
-        where = (addresses, peer.port, peer.database, peer.password)
-        self._peer_dsn = access.peer_dsn(*where, self._pinned)
-        self._peer_here = access.peer_dsn(*where, _pinned_here(peer.certificate))
+        self._peer_dsn, self._peer_here = (
+            access.peer_dsn(addresses, peer.port, peer.database, peer.password, path) for path in self._pinned
+        )
 
     def reach(self, addresses: Sequence[str]) -> dict[str, Any]:
         """On the passive gateway: reach the other one's database by its addresses in this order from now on."""
@@ -357,6 +357,8 @@ class Replicator:
     def tend_passive(self) -> dict[str, Any]:
         """On the passive gateway: keep sequences ahead and the fork slots at the present position."""
         connection, setup = self.connection(), self.setup
+        if one(connection, "SELECT current_setting('synchronous_standby_names') <> '' AND NOT hsmx_cluster.writable()"):
+            self.demote()  # the server was down when it was to be: else commits here would wait for ever
         if self._sequences is not None:
             self._sequences.keep_ahead(connection)
             self._rehearse(self._sequences)
@@ -445,10 +447,11 @@ class Replicator:
         with failures("The state of the database cannot be read"):
             row = connection.execute(
                 b"SELECT hsmx_cluster.writable(), current_setting('synchronous_standby_names'), "
-                b"current_setting('server_version'), pg_database_size(current_database())"
+                b"current_setting('server_version'), pg_database_size(current_database()), "
+                b"current_setting('data_directory')"
             ).fetchone()
         assert row is not None
-        keys = ("writable", "synchronous_standby", "version", "size_bytes")
+        keys = ("writable", "synchronous_standby", "version", "size_bytes", "directory")
         streams = [stream.__dict__ for stream in channel.streams(connection)]
         return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
                 "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),

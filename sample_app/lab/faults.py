@@ -7,12 +7,14 @@ kernel as a whole: its packet rules in one atomic transaction, its ports' carrie
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .namespace import LabError, run
@@ -72,6 +74,30 @@ class Faults:
         if start:
             gateway.start()
         return at
+
+    # The database
+
+    def kill_postmaster(self, gateway: Gateway) -> float:
+        """SIGKILL the first process of the gateway's PostgreSQL; nobody starts it again."""
+        at = time.monotonic()
+        gateway.postgres_in_place().kill_postmaster()
+        return at
+
+    def fill_disk(self, gateway: Gateway) -> float:
+        """Fill the disk of the gateway's database to the last byte; the lab must have given it one of its own."""
+        data = gateway.postgres_in_place().data
+        if not os.path.ismount(data):
+            raise LabError(f"the database of {gateway.node_name} has no disk of its own")
+        at = time.monotonic()
+        with self._filler(gateway).open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+        return at
+
+    def empty_disk(self, gateway: Gateway) -> float:
+        """Undo :meth:`fill_disk`."""
+        self._filler(gateway).unlink()
+        return time.monotonic()
 
     # The agent
 
@@ -167,6 +193,9 @@ class Faults:
             self.end_busy()
 
     # How it is done
+
+    def _filler(self, gateway: Gateway) -> Path:
+        return gateway.postgres_in_place().data / "filler"
 
     def _signal(self, gateway: Gateway, number: signal.Signals) -> float:
         at = time.monotonic()

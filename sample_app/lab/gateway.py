@@ -94,22 +94,28 @@ class Gateway:
         self.namespace.sysctl({"net/ipv4/ip_unprivileged_port_start": 0, "net/ipv4/ip_forward": 1})
         self.boot()
 
-    def add_postgres(self, settings: Mapping[str, str] | None = None) -> PostgresServer:
+    def add_postgres(
+        self, settings: Mapping[str, str] | None = None, disk_mb: int | None = None
+    ) -> PostgresServer:
         """Give it a PostgreSQL of its own, not started yet, on its addresses of the links.
 
         :param settings: more lines of ``postgresql.conf``; none: as Debian's package leaves it, but for the addresses.
+        :param disk_mb: see :class:`.postgres.PostgresServer`.
         """
         links = [self.address(port).partition("/")[0] for port in self.addresses if port in ("sync0", "backup0")]
         self.postgres = PostgresServer(
-            self.directory / "postgres", addresses=["127.0.0.1", *links], settings=settings,
+            self.directory / "postgres", addresses=["127.0.0.1", *links], settings=settings, disk_mb=disk_mb,
             command=lambda *argv: self._command(POSTGRES_UID, NO_CAPABILITIES, *argv),
         )
         self.postgres.create()
         return self.postgres
 
-    def install_postgres(self) -> None:
-        """Give it a PostgreSQL with the firmware's database, prepared as the documentation tells an operator."""
-        server = self.add_postgres()
+    def install_postgres(self, disk_mb: int | None = None) -> None:
+        """Give it a PostgreSQL with the firmware's database, prepared as the documentation tells an operator.
+
+        :param disk_mb: see :class:`.postgres.PostgresServer`.
+        """
+        server = self.add_postgres(disk_mb=disk_mb)
         server.start()
         with server.connect() as connection:
             connection.execute("CREATE ROLE hsmx LOGIN")

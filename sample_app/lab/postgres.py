@@ -75,6 +75,7 @@ class PostgresServer:
     :param addresses: IP addresses to listen on.
     :param port: TCP port, which names the Unix socket too.
     :param settings: more lines of ``postgresql.conf``, for example :data:`READY`.
+    :param disk_mb: size of a disk of its own for the data, in the machine's memory; None: they lie in the directory.
     :param command: turns a program's arguments into the command that runs it, each step replaced by the next;
         a gateway of the lab gives one that enters its namespaces.
     """
@@ -82,6 +83,7 @@ class PostgresServer:
     def __init__(
         self, directory: Path, *, addresses: Sequence[str] = ("127.0.0.1",), port: int = 5432,
         settings: Mapping[str, str] | None = None, command: Callable[..., Sequence[str]] = as_postgres,
+        disk_mb: int | None = None,
     ) -> None:
         self.directory = directory
         self.data = directory / "data"
@@ -91,6 +93,7 @@ class PostgresServer:
         #: Database that :attr:`dsn` names.
         self.database = "postgres"
         self._command = command
+        self._disk_mb = disk_mb
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -115,6 +118,10 @@ class PostgresServer:
         self.directory.mkdir(mode=0o755, parents=True)
         if not os.geteuid():
             os.chown(self.directory, POSTGRES_UID, GROUP)
+        if self._disk_mb is not None:
+            self.data.mkdir()
+            options = f"size={self._disk_mb}m,mode=700,uid={POSTGRES_UID},gid={GROUP}"
+            run(["mount", "-t", "tmpfs", "-o", options, "hsmx-lab", str(self.data)])
         arguments = ("-D", str(self.data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
                      "--auth-local=trust", "--auth-host=scram-sha-256")
         with _known_user() as known:
@@ -168,6 +175,14 @@ class PostgresServer:
         self._process.wait(timeout_s)
         self._process = None
 
+    def kill_postmaster(self) -> None:
+        """End its first process only, as the kernel does when memory is short; the others notice and end, too."""
+        pids = _family(self._process.pid) if self.running() and self._process else []
+        for pid in pids[:1]:
+            _signal(pid, signal.SIGKILL)
+        self.reap()
+        _wait_gone(pids)
+
     def kill(self) -> None:
         """End all of its processes at once, as a power cut does."""
         pids = self._halted()
@@ -204,6 +219,8 @@ class PostgresServer:
     def remove(self) -> None:
         """Kill the server and remove its directory."""
         self.kill()
+        if os.path.ismount(self.data):
+            run(["umount", "--lazy", str(self.data)])
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log(self) -> str:

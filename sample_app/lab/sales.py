@@ -23,7 +23,7 @@ LOOK_EVERY_S, SELL_EVERY_S = 0.002, 0.02
 #: A connection that is not there by then, and an answer that has not come by then, are waited for no longer, s.
 CONNECT_MOST_S, ANSWER_MOST_S = 0.1, 2.0
 #: Sales that are under way at once.
-MOST = 8
+MOST = 128
 
 
 @dataclass

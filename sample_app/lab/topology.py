@@ -55,6 +55,7 @@ class Lab:
     :param lans: how many networks with clients there are: on lan0, lan1 and so on; the gateways have own addresses on
         lan0 only, the client has one in 10.<4 + number>.0.0/16 on each.
     :param postgres: give each gateway a PostgreSQL of its own, prepared; the app has to use it.
+    :param database_disk_mb: size of each database's own disk, which can be filled; None: it has none.
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
 
@@ -73,11 +74,12 @@ class Lab:
         keep_files: bool = False,
         postgres: bool = False,
         lans: int = 1,
+        database_disk_mb: int | None = None,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
         self.keep_files = keep_files
-        self._postgres = postgres
+        self._postgres, self._database_disk_mb = postgres, database_disk_mb
         self.cables: dict[str, CableKind] = {"lan": "switch", "sync": sync}
         if backup:
             self.cables["backup"] = backup
@@ -158,7 +160,7 @@ class Lab:
             gateway.prepare(self.router_address)
             if self._postgres:
                 gateway.environment["FIRMWARE_SECRET_KEY"] = secret_key  # logins survive a fail-over
-                gateway.install_postgres()
+                gateway.install_postgres(self._database_disk_mb)
 
     def _wiring(self) -> Iterator[str]:
         bridge = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
@@ -197,6 +199,10 @@ def _remove(lab: str, keep_files: bool = False) -> None:
         with contextlib.suppress(LabError):
             Namespace(path.name).kill_all()
             run(["ip", "netns", "delete", path.name])
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if (mounted := Path(line.split()[1])).is_relative_to(Path(tempfile.gettempdir(), lab)):
+            with contextlib.suppress(LabError):
+                run(["umount", "--lazy", str(mounted)])
     if not keep_files:
         shutil.rmtree(Path(tempfile.gettempdir(), lab), ignore_errors=True)
 

@@ -12,14 +12,14 @@ from flask_hsmx_cluster.errors import RequestRefused
 from flask_hsmx_cluster.replication import quarantine, showing
 from flask_hsmx_cluster.replication.channel import slot_of
 from flask_hsmx_cluster.replication.database import DatabaseFailure, one
-from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.names import SUBSCRIPTION, SUBSCRIPTION_BULK
 from flask_hsmx_cluster.replication.pgoutput import MalformedMessage
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, Slot, Source, describe, discard
 from flask_hsmx_cluster.replication.reapply import ReapplyConflict, make, reapply, request
 
 from .conftest import Pair
-from .gateways import TwoGateways
+from .gateways import TwoGateways, wait_for
 from .test_rejoin import G1, G2, G3, LOST, filled, part, together
 
 
@@ -88,6 +88,26 @@ def test_a_big_transaction_and_big_rows_are_kept_whole(two: TwoGateways, monkeyp
     assert one(two.a.connection, "SELECT count(*) FROM hsmx_cluster.quarantine WHERE end_lsn = '0/0'") == 0
     assert one(two.a.connection, "SELECT count(DISTINCT end_lsn) FROM hsmx_cluster.quarantine") == 3
     assert one(two.a.connection, "SELECT max(length(new_row ->> 'photo')) FROM hsmx_cluster.quarantine") == 1_000_000
+
+
+def test_reading_the_second_slot_does_not_wait_for_what_the_first_one_made_it_write(
+    two: TwoGateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log on the disk may end amid a record of our own, which then comes whole only with our own commit."""
+    fork = part(two, "INSERT INTO voucher VALUES (101, 'lost')")
+    write = quarantine._Writer._write
+
+    def write_and_let_the_log_be_flushed_by_whole_pages(writer: quarantine._Writer) -> None:
+        write(writer)
+        own = writer._own
+        own.execute("SELECT pg_logical_emit_message(true, '', repeat('x', 2000000))")
+        wait_for(lambda: bool(one(own, "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint % 8192 = 0")))
+
+    monkeypatch.setattr(quarantine._Writer, "_write", write_and_let_the_log_be_flushed_by_whole_pages)
+    two.a.execute("SET statement_timeout = '5s'")
+    bulk = Slot(slot_of(SUBSCRIPTION_BULK, two.b.id), ("hsmx_cluster_bulk",), fork.bulk_lsn)
+    kept = quarantine.keep(two.a.connection, Source(two.a.id, fork.term), [*slots(two, fork), bulk])
+    assert kept.rows == 1
 
 
 def test_a_slot_that_is_gone_is_said(two: TwoGateways) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,7 +61,20 @@ def test_a_file_is_never_silent() -> None:
 
 
 def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    low, words = checks.disk_is_low(str(tmp_path))
+    low, words = checks.disk_is_low([str(tmp_path)])
     assert not low and "MB free" in words
     monkeypatch.setattr(checks, "DISK_FREE_LEAST", 1 << 62)
-    assert checks.disk_is_low(str(tmp_path))[0]
+    assert checks.disk_is_low([str(tmp_path)])[0]
+
+
+def test_the_fullest_disk_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"/state": 900 << 20, "/database": 3 << 20}
+
+    def disk_usage(path: str) -> SimpleNamespace:
+        if path not in free:
+            raise PermissionError(path)
+        return SimpleNamespace(free=free[path])
+
+    monkeypatch.setattr(checks.shutil, "disk_usage", disk_usage)
+    assert checks.disk_is_low(["/state", "/database"]) == (True, "3 MB free")
+    assert checks.disk_is_low(["/state", "/nobody/may/look"]) == (False, "900 MB free")
