@@ -5,11 +5,12 @@ databases are prepared only after it was formed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from sample_app.lab import Gateway, Lab, form, wait_for_roles
+from sample_app.lab import CommandFailed, Gateway, Lab, form, wait_for_roles
 from sample_app.lab.postgres import LEAST_VERSION, binaries
 
 from ..migrations import Migrations
@@ -51,6 +52,20 @@ def alarms(gateway: Gateway) -> dict[str, dict[str, Any]]:
     return {alarm["key"]: alarm for alarm in gateway.call("status")["alarms"]}
 
 
+def handed_over(active: Gateway) -> bool:
+    """Ask for a hand-over; on a busy machine it is refused if the last write is not confirmed in time."""
+    try:
+        active.cli("failover")
+    except CommandFailed:
+        return False
+    return True
+
+
+def advises(gateway: Gateway, key: str, remedy: str) -> bool:
+    """Return whether a gateway shows an alarm with this remedy."""
+    return key in (shown := alarms(gateway)) and remedy in shown[key]["remedy"]
+
+
 def described(lab: Lab) -> Callable[[], str]:
     return lambda: f"{[(one.call('status')['data'], alarms(one)) for one in lab.gateways]}"
 
@@ -78,7 +93,7 @@ def test_databases_that_are_prepared_after_forming_are_shared_without_a_restart(
     assert {before, after} <= vouchers(lab.b)
     with connect(lab.b) as connection:
         assert not writable(connection)
-    lab.a.cli("failover")
+    wait_until(partial(handed_over, lab.a), described(lab))
     wait_for_roles(lab, active=lab.b, timeout_s=40)
 
 
@@ -112,10 +127,10 @@ def test_active_first_is_said_on_both_pages_and_nothing_is_lost(
     lab, passive = unformed, unformed.other(active)
     migrate(migrations, active, "2")
     with Writers(lab) as writers:
-        wait_until(lambda: "apply_stopped" in alarms(passive), described(lab))
-        wait_until(lambda: "colour" in alarms(passive)["apply_stopped"]["text"], described(lab))
-        wait_until(lambda: "peer_apply_stopped" in alarms(active), described(lab))
-        assert f"migration on {passive.node_name}" in alarms(active)["peer_apply_stopped"]["remedy"]
+        for gateway, key in ((passive, "apply_stopped"), (active, "peer_apply_stopped")):
+            # At first it is known only that it stands; the reason comes a moment later.
+            wait_until(partial(advises, gateway, key, f"migration on {passive.node_name}"), described(lab))
+            assert "colour" in alarms(gateway)[key]["text"]
     missing = set(writers.acknowledged) - vouchers(passive)
     assert missing <= vouchers(active) and len(missing) > 0
     migrate(migrations, passive, "2")
@@ -135,9 +150,9 @@ def test_a_gateway_that_was_left_behind_does_not_begin_to_follow_and_says_why(
         sold = {sell(connection) for _ in range(5)}
     lab.faults.power_on(passive)
     passive.wait_until_ready()
-    wait_until(lambda: "not_following" in alarms(passive), described(lab), timeout_s=60)
+    remedy = f"migration on {passive.node_name}"
+    wait_until(partial(advises, passive, "not_following", remedy), described(lab), timeout_s=60)
     assert "no column shape" in alarms(passive)["not_following"]["text"]
-    assert passive.call("status")["data"]["following"]["remedy"].startswith("Run the firmware's migration on")
     migrate(migrations, passive, "3")
     wait_until(lambda: synchronous(active), described(lab), timeout_s=60)
     assert sold <= vouchers(passive)
