@@ -21,7 +21,7 @@ from sample_app.firmware.models import db  # noqa: E402
 from sample_app.lab_page.bench import Refused  # noqa: E402
 from sample_app.lab_page.server import create_app as create_lab_page  # noqa: E402
 
-from ..web.fake_agent import FakeAgent  # noqa: E402
+from ..web.fake_agent import PEER_ID, FakeAgent, compared, kept_row  # noqa: E402
 
 _CHROMIUM = shutil.which("chromium")
 
@@ -63,6 +63,8 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     })
     agent = FakeAgent()
     agent.form()
+    agent.keep(PEER_ID, kept_row(1), kept_row(2))
+    agent.verified = compared("public.voucher")
     with agent.listening(Path(state, "agent.sock")), serving(app) as address:
         yield address
     with app.app_context():

@@ -9,9 +9,13 @@ import pytest
 
 from sample_app.firmware.navigation import NAVIGATION
 
+from ..web.fake_agent import PEER_ID
 from .looks import VIEWS, flaws
 
 PAGES = [item.path for _, items in NAVIGATION for item in items]
+CLUSTER = next(path for path in PAGES if "cluster" in path)
+ROW = f"quarantine/row?id=1&node={PEER_ID}"
+PAGES += [CLUSTER + part for part in ("events", "quarantine", ROW, "verify", "replace")]
 
 
 def logged_in(browser: Any, firmware: str, **options: Any) -> Any:

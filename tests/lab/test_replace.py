@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,8 +25,15 @@ def lab() -> Iterator[Lab]:
         for gateway in lab.gateways:  # The firmware makes its tables at the first request.
             gateway.namespace.run("python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1/login')")
         form(lab, "--stale-wait", str(WAIT_S))
-        wait_until(lambda: synchronous(lab.a), timeout_s=60)
+        wait_until(lambda: synchronous(lab.a) and all(map(joined, lab.gateways)), timeout_s=60)
         yield lab
+
+
+def joined(gateway: Gateway) -> bool:
+    """Tell whether a gateway's database has noted that the first copy is complete."""
+    with gateway.postgres_in_place().connect() as connection:
+        row = connection.execute("SELECT joined_system IS NOT NULL FROM hsmx_cluster.node").fetchone()
+    return row == (True,)
 
 
 def alarms(gateway: Gateway) -> list[str]:
@@ -81,8 +87,9 @@ def test_another_machine_takes_the_place_of_a_dead_one(lab: Lab) -> None:
     with survivor.postgres_in_place().connect() as connection:
         wait_until(lambda: connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,))
     lab.faults.power_on(dead)  # it knows of nothing
-    time.sleep(6)
-    assert survivor.role() == "active" and dead.role() != "active"
+    wait_until(lambda: dead.role() == "passive", timeout_s=60)
+    wait_until(lambda: dead.call("status")["node"]["phase"] != "listening", timeout_s=WAIT_S + 30)
+    assert survivor.role() == "active" and dead.role() == "passive"
     assert not dead.holds(lab.virtual_ip)
     dead.cli("leave", "--force")
     address = survivor.address("sync0").split("/")[0]

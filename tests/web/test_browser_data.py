@@ -62,10 +62,24 @@ def test_a_comparison_is_followed_to_its_end(page: Any, formed: FakeAgent) -> No
     assert page.complaints == []
 
 
+def test_all_rows_of_a_page_are_ticked_at_once(page: Any, formed: FakeAgent) -> None:  # noqa: F811
+    scene(formed)
+    page.goto(f"{PREFIX}/quarantine?node={PEER_ID}")
+    everything, boxes = page.get_by_label("All on this page"), page.locator("input[name=id]")
+    everything.check()
+    assert [box.is_checked() for box in boxes.all()] == [True, True]
+    boxes.first.uncheck()
+    assert not everything.is_checked()
+    everything.check()
+    page.get_by_role("button", name="Discard the ticked ones").click()
+    page.get_by_text("Discard 2 changes?").wait_for()
+    assert page.complaints == []
+
+
 def test_rows_are_chosen_and_discarded_by_keyboard(page: Any, formed: FakeAgent) -> None:  # noqa: F811
     scene(formed)
     page.goto(f"{PREFIX}/quarantine?node={PEER_ID}")
-    page.get_by_role("checkbox").first.focus()
+    page.locator("input[name=id]").first.focus()
     page.keyboard.press("Space")
     page.get_by_role("button", name="Discard the ticked ones").focus()
     page.keyboard.press("Enter")

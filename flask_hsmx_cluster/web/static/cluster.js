@@ -203,6 +203,15 @@
 
   // ---- small things ----
 
+  // One tick for all rows of a list; without JavaScript each is ticked by itself.
+  root.querySelectorAll("[data-tick-all]").forEach((line) => {
+    const all = line.querySelector("input");
+    const boxes = [...line.closest("form").querySelectorAll("input[name=id]")];
+    line.hidden = !boxes.length;
+    all.addEventListener("change", () => boxes.forEach((box) => { box.checked = all.checked; }));
+    line.closest("form").addEventListener("change", () => { all.checked = boxes.every((box) => box.checked); });
+  });
+
   const countdown = root.querySelector("[data-countdown]");
   if (countdown) {
     const end = performance.now() + 1000 * Number(countdown.dataset.countdown);
