@@ -42,10 +42,9 @@ class FrameBook:
             self._known.update(zip(new, build_frames(new), strict=True))
         return [self._known[one] for one in requests]
 
-    def build(self, membership: Membership, ports: dict[str, Port], aliases: bool = True) -> dict[str, PortFrames]:
+    def build(self, membership: Membership, ports: dict[str, Port]) -> dict[str, PortFrames]:
         """Return the frames of every port with a shared address.
 
-        :param aliases: those of the aliases, too: a thousand take seconds.
         :raises NetworkError: scapy could not build them.
         """
         by_port = plan.shared_by_port(membership.settings)
@@ -56,7 +55,7 @@ class FrameBook:
                 continue
             ask = _Requests(membership, ports[name])
             few = [ask.frames(one) for one in by_port[name] if not one.alias]
-            many = [ask.frames(one) for one in by_port[name] if one.alias and aliases]
+            many = [ask.frames(one) for one in by_port[name] if one.alias]
             probes = [ask.frames(one) for one in watched.get(name, ())]
             wanted[name] = (few, probes, ask.references(), many)
         self.frames([one for groups in wanted.values() for group in groups for one in group])

@@ -175,14 +175,11 @@ class HeartbeatLoop:
         lease = lease_of(membership, self._requests, found, devices)
         if first and not membership.claim:
             self.call(lambda: self._install(membership, found, devices, lease))  # frames may come a little later
-            frames = self._book.build(membership, found, aliases=False)
+            frames = self._book.build(membership, found)
         else:
-            frames = self._book.build(membership, found, aliases=False)
+            frames = self._book.build(membership, found)
             self.call(lambda: self._install(membership, found, devices, lease))
         self.call(lambda: self._hand_frames(membership, frames))
-        if membership.settings.aliases:
-            frames = self._book.build(membership, found)
-            self.call(lambda: self._hand_frames(membership, frames))
         remove_virtual_devices(keep={device.name for device in devices.values()})
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:

@@ -11,12 +11,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 
 from ..errors import NetworkError
 
-#: Building 1000 frames takes 0.5 s (measured); this is for a starved machine.
+#: It takes 0.5 s, most of it for scapy's import; this is for a starved machine.
 BUILD_TIMEOUT_S = 30
+#: Where an ARP frame has its sender's and its target's IPv4 address, bytes.
+_SENDER_AT, _TARGET_AT = 28, 38
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,31 @@ def build_frames(requests: Sequence[FrameRequest]) -> list[Frames]:
 
 
 def _ipv4(address: str, mac: str, asker: str) -> list[bytes]:
+    """Return the frames of an IPv4 address. Those of one port differ in it only: with scapy each takes 0.5 ms, and
+    there may be thousands."""
+    packed = ip_address(address).packed
+    announcements = [bytearray(frame) for frame in _arp(mac, asker)]
+    for frame in announcements[:-1]:
+        frame[_SENDER_AT : _SENDER_AT + 4] = packed
+    for frame in announcements:
+        frame[_TARGET_AT : _TARGET_AT + 4] = packed
+    return [bytes(frame) for frame in announcements]
+
+
+@cache
+def _arp(mac: str, asker: str) -> tuple[bytes, ...]:
+    """Return both announcements and the probe of 0.0.0.0, which is to be replaced."""
     from scapy.layers.l2 import ARP, Ether
 
-    nobody, everybody = "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"
+    nobody, everybody, address = "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "0.0.0.0"
     ether = Ether(src=mac, dst=everybody)
-    return [
+    return (
         bytes(ether / ARP(op="who-has", hwsrc=mac, psrc=address, hwdst=nobody, pdst=address)),
         bytes(ether / ARP(op="is-at", hwsrc=mac, psrc=address, hwdst=everybody, pdst=address)),
         bytes(
-            Ether(src=asker, dst=everybody) / ARP(op="who-has", hwsrc=asker, psrc="0.0.0.0", hwdst=nobody, pdst=address)
+            Ether(src=asker, dst=everybody) / ARP(op="who-has", hwsrc=asker, psrc=address, hwdst=nobody, pdst=address)
         ),
-    ]
+    )
 
 
 def _ipv6(address: str, mac: str, router: bool, asker: str) -> list[bytes]:

@@ -235,6 +235,24 @@ def test_carrier_and_address_events_are_heard(lab: Lab) -> None:
         monitor.close()
 
 
+def test_who_renews_need_not_hear_himself(lab: Lab) -> None:
+    with inside(lab.a) as (requests, ports):
+        monitor = MonitorSocket()
+        lease = lease_of(requests, ports)
+        monitor.hear_additions(False)
+        lease.hold()
+        lease.renew()
+        lease.release()
+        kinds = [kind for kind, _sequence, _body in monitor.receive()]
+        assert 20 not in kinds and kinds.count(21) >= 2, "what is taken away is heard all the same"
+        monitor.hear_additions(True)
+        monitor.hear_additions(True)
+        lease.hold()
+        assert 20 in [kind for kind, _sequence, _body in monitor.receive()]
+        lease.release()
+        monitor.close()
+
+
 def test_a_socket_of_no_port_says_so(lab: Lab) -> None:
     with lab.a.namespace.entered(), pytest.raises(NetworkError, match="ghost0"):
         PortSocket("ghost0", 9999, b"\0" * 6)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from flask_hsmx_cluster.agent.announcer import AGAIN_S, AT_ONCE, FULL_S, Announcer
 from flask_hsmx_cluster.agent.frames import PortFrames
 from flask_hsmx_cluster.decision.model import NEVER
-from flask_hsmx_cluster.network.announce import Frames
+from flask_hsmx_cluster.network.announce import FrameRequest, Frames, build_frames
 
+MAC, ASKER = "02:00:00:00:00:01", "02:00:00:00:00:02"
 NEIGHBOUR = b"\2\0\0\0\0\x09"
 
 
@@ -94,3 +95,23 @@ def test_nothing_is_announced_after_a_release() -> None:
     before = len(wire.sent)
     announcer.step(6.0)
     assert len(wire.sent) == before and announcer.deadline() == NEVER
+
+
+def test_a_frame_of_one_address_is_what_scapy_makes_of_it() -> None:
+    """The frames of a port are one that scapy built, with each address put in its place."""
+    from scapy.layers.l2 import ARP, Ether
+
+    addresses = ("10.0.0.7", "10.255.3.9")
+    built = build_frames([FrameRequest(address, MAC, asker=ASKER) for address in addresses])
+    for address, frames in zip(addresses, built, strict=True):
+        request, reply = (Ether(frame)[ARP] for frame in frames.announcements)
+        assert (request.op, reply.op) == (1, 2)
+        for packet in (request, reply):
+            assert (packet.psrc, packet.pdst, packet.hwsrc) == (address, address, MAC)
+        probe = Ether(frames.probe)
+        assert (probe.src, probe[ARP].psrc, probe[ARP].pdst, probe[ARP].hwsrc) == (ASKER, "0.0.0.0", address, ASKER)
+
+
+def test_a_thousand_are_built_in_one_go() -> None:
+    built = build_frames([FrameRequest(f"10.50.{at // 250}.{at % 250 + 1}", MAC) for at in range(1000)])
+    assert len({frames.announcements for frames in built}) == 1000

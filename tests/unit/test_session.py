@@ -20,7 +20,8 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Path, Phase, Plan, Role, Start, Timing
 from flask_hsmx_cluster.network.announce import Frames
-from flask_hsmx_cluster.network.messages import RTM_DELLINK, RTM_NEWLINK
+from flask_hsmx_cluster.network.messages import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
+from flask_hsmx_cluster.network.wire import AddressClaim
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 NO_REFERENCE = Cause(CauseKind.NO_REFERENCE)
@@ -188,3 +189,46 @@ def test_a_recording_is_answered_now_and_then_and_stops_no_failover(clock: Clock
         session._message("lan0 (Ethernet)", path_tag("ethernet"), data)
     assert 4 <= len(wire.sent) <= 6
     assert session.clone_at == clock.now and not session.core.clone_near()
+
+
+def seen(session: Session, frame: AddressClaim) -> list[events.Event]:
+    """Hand a session one frame, and return what the core is told of it."""
+    told: list[events.Event] = []
+    session.tell = told.append  # type: ignore[method-assign]
+    session.watched["lan0"].wire = SimpleNamespace(receive=lambda: [frame])  # type: ignore[assignment]
+    session.receive_frames(session.watched["lan0"])
+    return told
+
+
+def test_of_a_thousand_aliases_none_is_evidence_but_a_stranger_on_one_is_a_conflict(clock: Clock) -> None:
+    session = session_of(core_at(clock.now))
+    port = session.watched["lan0"]
+    port.shared = frozenset({"10.0.0.100", "10.0.0.7"})
+    assert seen(session, AddressClaim(PEER_MAC, "10.0.0.100")) == [events.AddressSeen("lan0", PEER_MAC, "10.0.0.100")]
+    assert seen(session, AddressClaim(PEER_MAC, "10.0.0.7")) == []
+    stranger = b"\2\0\0\0\0\x77"
+    assert seen(session, AddressClaim(stranger, "10.0.0.7")) == [events.AddressSeen("lan0", stranger, "10.0.0.7")]
+
+
+def address(kind: int, text: str, index: int = 2) -> tuple[int, int, memoryview]:
+    packed = bytes(int(part) for part in text.split("."))
+    body = struct.pack("=BBBBI", 2, 24, 0, 0, index) + struct.pack("=HH", 8, 2) + packed
+    return (kind, 0, memoryview(body))
+
+
+@pytest.mark.parametrize(("active", "wrong"), [(True, RTM_DELADDR), (False, RTM_NEWADDR)])
+def test_however_many_addresses_change_the_kernel_is_looked_at_once(clock: Clock, active: bool, wrong: int) -> None:
+    core = core_at(clock.now)
+    if active:
+        core.role, core.renewed_at = Role.ACTIVE, clock.now
+    session = session_of(core)
+    session.lease.keys = frozenset((2, f"10.50.0.{at}") for at in range(200))
+    looks: list[int] = []
+    session.reconcile = lambda: looks.append(1)  # type: ignore[method-assign]
+    right = RTM_NEWADDR if active else RTM_DELADDR
+    session.netlink([address(right, f"10.50.0.{at}") for at in range(200)])
+    malformed = (wrong, 0, memoryview(bytes(8)))
+    session.netlink([address(wrong, "10.99.0.1"), address(wrong, "10.50.0.1", index=9), malformed])
+    assert looks == []
+    session.netlink([address(wrong, f"10.50.0.{at}") for at in range(200)])
+    assert looks == [1]

@@ -162,7 +162,11 @@ CUT_OFF = """() => [...document.querySelectorAll(".hsmx-scroll")]
 
 def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    for path in ("/", "/events", "/coverage", "/failover"):
+    assert formed.settings is not None
+    network = {"address": "2001:db8:1111:2222::1/64", "port": "lan0.100", "name": "guests, 2nd floor"}
+    formed.settings["networks"] = [network]
+    formed.settings["aliases"] = [{"address": "10.0.0.7/32", "port": "lan0", "note": "interface-" + "x" * 50}]
+    for path in ("/", "/events", "/coverage", "/failover", "/networks"):
         page.goto(PREFIX + path)
         page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -178,3 +182,21 @@ def test_long_words_of_an_event_do_not_widen_a_phones_page(page: Any, formed: Fa
     for path in ("/events", "/"):
         page.goto(PREFIX + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_aliases_are_pasted_found_and_removed(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.get_by_role("link", name="IP aliases and networks").click()
+    page.get_by_text("Add many IP aliases").click()
+    page.get_by_label("One address on each line").fill("\n".join(f"10.50.0.{at + 1} room {at}" for at in range(200)))
+    form = page.locator("form[action$='/add/list']")
+    form.get_by_label("Port").select_option("lan0")
+    form.get_by_role("button", name="Add").click()
+    page.get_by_text("200 IP aliases").wait_for()
+    page.get_by_label("Show only").fill("room 150")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 entries").wait_for()
+    page.get_by_label("Remove 10.50.0.151/32").check()
+    page.get_by_role("button", name="Remove what is ticked").click()
+    page.get_by_text("199 IP aliases").wait_for()
+    assert formed.settings is not None and len(formed.settings["aliases"]) == 199
