@@ -31,7 +31,8 @@ ANOTHER = {
 ANOTHER_REFERENCE = {
     "charge.building": "'Annex'",
     "charge.number": "(SELECT max(room.number) FROM room WHERE room.number <> charge.number)",
-    "guest.access_point_id": "(SELECT max(one.id) FROM access_point one WHERE one.id IS DISTINCT FROM guest.access_point_id)",
+    "guest.access_point_id":
+        "(SELECT max(one.id) FROM access_point one WHERE one.id IS DISTINCT FROM guest.access_point_id)",
 }
 _BACKUP = "INSERT INTO backup (name, made_at, size) VALUES ('nightly', now(), 4096)"
 _ANNEX = "INSERT INTO room SELECT 'Annex', number, 'x' || extension, occupied FROM room"
