@@ -43,8 +43,6 @@ FROM hsmx_cluster.quarantine WHERE schema_name <> 'hsmx_cluster' AND id > %s ORD
 ROWS_A_RUN = 1_000_000
 #: Between two rows of one of the clients, s: without it they outrun the one worker that applies on the other side.
 THINK_S = 0.02
-#: Asynchronous commits are to leave something behind: they come as fast as two processors allow for all of this.
-THINK_ASYNCHRONOUS_S = 0.003
 IN_ORDER_WITHIN_S = 60.0
 #: Agents answer no more than some dozens of questions in a second.
 LOOK_EVERY_S = 0.05
@@ -88,8 +86,7 @@ class Hotel:
 
     def writers(self) -> Writers:
         """Return those at the databases' own sockets."""
-        think_s = THINK_S if self.synchronous else THINK_ASYNCHRONOUS_S
-        return Writers(self._connect, STATEMENT, next(self._first_row), number=2, psql=self._psql, think_s=think_s)
+        return Writers(self._connect, STATEMENT, next(self._first_row), number=2, psql=self._psql, think_s=THINK_S)
 
     @contextlib.contextmanager
     def clients(self) -> Iterator[_Clients]:
