@@ -106,7 +106,7 @@ class Hotel:
         :raises LabError: it took a full copy, or too long.
         """
         self.lab.faults.power_on(gateway)
-        gateway.wait_until_ready()
+        gateway.wait_until_ready(IN_ORDER_WITHIN_S)
         began = time.monotonic()
         self.wait_until_in_order(active, gateway)
         took_ms = (time.monotonic() - began) * 1000
