@@ -43,9 +43,9 @@ FROM hsmx_cluster.quarantine WHERE schema_name <> 'hsmx_cluster' AND id > %s ORD
 ROWS_A_RUN = 1_000_000
 #: Between two rows of one of the clients, s: without it they outrun the one worker that applies on the other side.
 THINK_S = 0.02
-#: Asynchronous commits are to leave something behind: they come as fast as two processors allow for all of this.
-THINK_ASYNCHRONOUS_S = 0.003
 IN_ORDER_WITHIN_S = 60.0
+#: Agents answer no more than some dozens of questions in a second.
+LOOK_EVERY_S = 0.05
 #: What the survivor must have accepted before the other one comes back.
 ACCEPTED_LEAST = 20
 #: Ways of a rejoin; any other one reads all rows.
@@ -68,28 +68,30 @@ class _Clients:
         return {f"b{each.row}" for each in self.writers.acknowledged} | {sale.name for sale in self.sales}
 
 
-class _Hotel:
+class Hotel:
     """A pair of gateways under a writing load."""
 
     def __init__(self, lab: Lab, synchronous: bool) -> None:
         self.lab, self.synchronous = lab, synchronous
         self._first_row = itertools.count(ROWS_A_RUN, ROWS_A_RUN)
-        self._next = itertools.cycle(map(_server, lab.gateways))
+        self._next = itertools.cycle(map(server_of, lab.gateways))
         self._kept_upto = {gateway.name: 0 for gateway in lab.gateways}
 
-    def ready(self) -> Gateway:
+    def ready(self, within_s: float = IN_ORDER_WITHIN_S) -> Gateway:
         """Wait for a pair in order; return the active."""
         active = wait_for_roles(self.lab, timeout_s=60)
-        self.wait_until_in_order(active)
+        self.wait_until_in_order(active, within_s=within_s)
         return active
+
+    def writers(self) -> Writers:
+        """Return those at the databases' own sockets."""
+        return Writers(self._connect, STATEMENT, next(self._first_row), number=2, psql=self._psql, think_s=THINK_S)
 
     @contextlib.contextmanager
     def clients(self) -> Iterator[_Clients]:
         """The four clients, at work."""
-        think_s = THINK_S if self.synchronous else THINK_ASYNCHRONOUS_S
-        first = next(self._first_row)
-        writers = Writers(self._connect, STATEMENT, first, number=2, psql=self._psql, think_s=think_s)
-        with Seller(self.lab.client, self.lab.virtual_ip, f"h{first}-") as seller:
+        writers = self.writers()
+        with Seller(self.lab.client, self.lab.virtual_ip, f"h{writers.first}-") as seller:
             clients = _Clients(writers, seller)
             with writers:
                 _wait(lambda: len(seller.sales()) >= ACCEPTED_LEAST, "no sale is accepted")
@@ -103,7 +105,7 @@ class _Hotel:
         :raises LabError: it took a full copy, or too long.
         """
         self.lab.faults.power_on(gateway)
-        gateway.wait_until_ready()
+        gateway.wait_until_ready(IN_ORDER_WITHIN_S)
         began = time.monotonic()
         self.wait_until_in_order(active, gateway)
         took_ms = (time.monotonic() - began) * 1000
@@ -113,22 +115,35 @@ class _Hotel:
             raise LabError(f"{gateway} has read all rows to rejoin: {rejoined}")
         return took_ms
 
-    def wait_until_in_order(self, active: Gateway, rejoining: Gateway | None = None) -> None:
+    def wait_until_in_order(
+        self, active: Gateway, rejoining: Gateway | None = None, within_s: float = IN_ORDER_WITHIN_S
+    ) -> None:
         """Wait until the other gateway follows and has caught up, and commits wait for it if they are to.
 
         :param rejoining: the gateway that has come back: it may make no full copy.
-        :raises LabError: it is one, or it takes longer than :data:`IN_ORDER_WITHIN_S`.
+        :raises LabError: it is one, or it takes longer than that.
         """
-        deadline = time.monotonic() + IN_ORDER_WITHIN_S
-        with _server(active).connect() as connection:
+        deadline = time.monotonic() + within_s
+        with server_of(active).connect() as connection:
             while not self._in_order(connection, active):
                 following = _following(rejoining) if rejoining is not None else {}
                 if following.get("copying"):
                     raise LabError(f"{rejoining} rejoins with a full copy: {following}")
                 if time.monotonic() > deadline:
-                    log = _server(rejoining or active).log()[-1500:]
-                    raise LabError(f"not in order after {IN_ORDER_WITHIN_S:.0f} s: {following}\n{log}")
-                time.sleep(0.02)
+                    log = server_of(rejoining or active).log()[-1500:]
+                    raise LabError(f"not in order after {within_s:.0f} s: {following}\n{log}")
+                time.sleep(LOOK_EVERY_S)
+
+    def let_lag(self, active: Gateway, for_s: float) -> None:
+        """Keep what an active gateway writes from reaching the other one for a while; it still hears it on the LAN."""
+        for cable in ("sync", "backup"):
+            if for_s:
+                self.lab.faults.cut(active, cable, "out")
+        time.sleep(for_s)
+
+    def end_lag(self, active: Gateway) -> None:
+        for cable in ("sync", "backup"):
+            self.lab.faults.mend(active, cable)
 
     def compare(self, active: Gateway) -> None:
         """Compare both gateways: by the product's verify, and by plain SQL.
@@ -141,19 +156,19 @@ class _Hotel:
         if found["error"] or not found["result"]["equal"]:
             raise LabError(f"verify: {found['error']} {found['result']}")
         passive = self.lab.other(active)
-        with _server(active).connect() as here, _server(passive).connect() as there:
+        with server_of(active).connect() as here, server_of(passive).connect() as there:
             different: list[str] = []
             _wait(lambda: not (different := differing(here, there)), f"not equal: {different}")
 
     def names(self, gateway: Gateway, first: int) -> set[str]:
         """Return what a run wrote and a gateway has."""
-        with _server(gateway).connect() as connection:
+        with server_of(gateway).connect() as connection:
             found = connection.execute(_NAMES, (f"b{str(first)[:-6]}______", f"h{first}-%"))
             return {name for (name,) in found.fetchall()}
 
     def kept(self, gateway: Gateway) -> list[tuple[str, str, str]]:
         """Return table, operation and name of what came into a gateway's quarantine since this was asked last."""
-        with _server(gateway).connect() as connection:
+        with server_of(gateway).connect() as connection:
             found = connection.execute(_KEPT, (self._kept_upto[gateway.name],)).fetchall()
         self._kept_upto[gateway.name] = found[-1][0] if found else self._kept_upto[gateway.name]
         return [(table, operation, name) for _, table, operation, name in found]
@@ -161,8 +176,11 @@ class _Hotel:
     def _in_order(self, connection: Connection, active: Gateway) -> bool:
         if self.synchronous:
             return connection.execute("SHOW synchronous_standby_names").fetchone() == (SUBSCRIPTION,)
-        passive = self.lab.other(active)
-        if passive.role() != "passive" or not _streams(passive):
+        status = self.lab.other(active).call("status")
+        streams = (status["data"] or {}).get("streams") or ()
+        if status["node"]["role"] != "passive" or not streams:
+            return False
+        if not all(stream["enabled"] and stream["worker_pid"] for stream in streams):
             return False
         follower = active.call("status")["data"]["follower"]
         return bool(follower and follower["caught_up"])
@@ -178,7 +196,7 @@ class _Hotel:
         return str(server.directory), [program, *options, f"--host={server.directory}", f"--port={server.port}", "hsmx"]
 
 
-def _server(gateway: Gateway) -> PostgresServer:
+def server_of(gateway: Gateway) -> PostgresServer:
     assert gateway.postgres is not None
     return gateway.postgres
 
@@ -186,12 +204,6 @@ def _server(gateway: Gateway) -> PostgresServer:
 def _following(gateway: Gateway) -> dict[str, Any]:
     data = gateway.call("status")["data"] or {}
     return dict(data.get("following") or {})
-
-
-def _streams(gateway: Gateway) -> bool:
-    data = gateway.call("status")["data"] or {}
-    streams = data.get("streams") or ()
-    return bool(streams) and all(stream["enabled"] and stream["worker_pid"] for stream in streams)
 
 
 def _wait(done: Callable[[], object], why: str, timeout_s: float = 20) -> None:
@@ -203,7 +215,8 @@ def _wait(done: Callable[[], object], why: str, timeout_s: float = 20) -> None:
 
 
 @contextlib.contextmanager
-def _hotel(synchronous: bool = True) -> Iterator[_Hotel]:
+def hotel(fill: Callable[[Lab], None] = lambda _: None, synchronous: bool = True) -> Iterator[Hotel]:
+    """Give a pair; ``fill`` is called before it is formed."""
     with Lab(sync="switch", backup="switch", app=APP, postgres=True) as lab:
         for gateway in lab.gateways:
             gateway.environment["HSMX_CLUSTER_SYNCHRONOUS"] = str(synchronous)
@@ -214,29 +227,33 @@ def _hotel(synchronous: bool = True) -> Iterator[_Hotel]:
                 web.connect(("127.0.0.1", 80))
                 web.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 web.recv(1)
+        fill(lab)
         form(lab)
-        yield _Hotel(lab, synchronous)
+        yield Hotel(lab, synchronous)
 
 
 @contextlib.contextmanager
 def _active_lost(synchronous: bool) -> Iterator[Run]:
-    with _hotel(synchronous) as hotel:
+    with hotel(synchronous=synchronous) as pair:
 
         def run() -> Figures:
-            active = hotel.ready()
-            survivor = hotel.lab.other(active)
-            host = str(_server(survivor).directory)
-            with hotel.clients() as clients:
+            active = pair.ready()
+            survivor = pair.lab.other(active)
+            host = str(server_of(survivor).directory)
+            with pair.clients() as clients:
                 writers, seller = clients.writers, clients.seller
                 time.sleep(random.uniform(0, 0.5))
-                at = hotel.lab.faults.power_off(active)
+                if not synchronous:
+                    pair.let_lag(active, random.choice((0, 0.2)))
+                at = pair.lab.faults.power_off(active)
+                pair.end_lag(active)
                 _wait(lambda: sum(sale.sent > at for sale in seller.sales()) > ACCEPTED_LEAST,
                       f"{survivor} has accepted no sale")
                 _wait(lambda: sum(each.host == host for each in writers.acknowledged) > ACCEPTED_LEAST,
                       f"{survivor} has accepted no row")
-                rejoin_ms = hotel.power_on(active, survivor)
-            hotel.compare(survivor)
-            there, kept = hotel.names(survivor, writers.first), hotel.kept(active)
+                rejoin_ms = pair.power_on(active, survivor)
+            pair.compare(survivor)
+            there, kept = pair.names(survivor, writers.first), pair.kept(active)
             quarantined = {name for _, _, name in kept}
             missing = clients.acknowledged() - there
             figures = {"first_write": min(sale.answered for sale in clients.sales if sale.sent > at),
@@ -246,7 +263,8 @@ def _active_lost(synchronous: bool) -> Iterator[Run]:
                         **{case: (when - at) * 1000 for case, when in figures.items()}, "rejoin": rejoin_ms}
             extra = [row for row in kept if not _belongs(row, there, writers)]
             return {"quarantine_missing": len(missing - quarantined), "quarantine_extra": len(extra),
-                    "quarantine_kept": len(kept), "rejoin_asynchronous": rejoin_ms}
+                    "quarantine_kept": len(kept),
+                    "missing_asynchronous": len(missing), "rejoin_asynchronous": rejoin_ms}
 
         yield run
 
@@ -260,16 +278,16 @@ def _belongs(kept: tuple[str, str, str], there: set[str], writers: Writers) -> b
 
 @contextlib.contextmanager
 def _passive_lost() -> Iterator[Run]:
-    with _hotel() as hotel:
+    with hotel() as pair:
 
         def run() -> Figures:
-            active = hotel.ready()
-            passive = hotel.lab.other(active)
-            with hotel.clients() as clients:
-                at = hotel.lab.faults.power_off(passive)
+            active = pair.ready()
+            passive = pair.lab.other(active)
+            with pair.clients() as clients:
+                at = pair.lab.faults.power_off(passive)
                 time.sleep(3)
                 stall_ms = clients.writers.longest_ms(at)
-            hotel.power_on(passive, active)
+            pair.power_on(passive, active)
             return {"stall_passive_lost": stall_ms}
 
         yield run
@@ -277,26 +295,26 @@ def _passive_lost() -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _sync_cable_lost() -> Iterator[Run]:
-    with _hotel() as hotel:
+    with hotel() as pair:
 
         def run() -> Figures:
-            active = hotel.ready()
-            passive = hotel.lab.other(active)
+            active = pair.ready()
+            passive = pair.lab.other(active)
             own = passive.address("sync0").partition("/")[0]
-            with hotel.clients() as clients, _server(active).connect() as connection:
+            with pair.clients() as clients, server_of(active).connect() as connection:
                 _wait(lambda: _peer_addresses(connection) == {own}, "data does not go over the sync link")
-                at = hotel.lab.faults.pull(active, "sync")
+                at = pair.lab.faults.pull(active, "sync")
                 _wait(lambda: _peer_addresses(connection) - {own}, "data does not go over the backup link")
-                hotel.wait_until_in_order(active)
+                pair.wait_until_in_order(active)
                 pulled_ms = clients.writers.longest_ms(at)
-                at = hotel.lab.faults.plug(active, "sync")
+                at = pair.lab.faults.plug(active, "sync")
                 _wait(lambda: _peer_addresses(connection) == {own}, "data does not come back to the sync link", 60)
-                hotel.wait_until_in_order(active)
+                pair.wait_until_in_order(active)
                 plugged_ms = clients.writers.longest_ms(at)
             if active.role() != "active":
                 raise LabError(f"{active} has lost its role with the sync cable")
-            hotel.compare(active)
-            lost = clients.acknowledged() - hotel.names(active, clients.writers.first)
+            pair.compare(active)
+            lost = clients.acknowledged() - pair.names(active, clients.writers.first)
             return {"stall_sync_cable": pulled_ms, "stall_sync_cable_back": plugged_ms, "lost_sync_cable": len(lost)}
 
         yield run
@@ -314,7 +332,7 @@ STAGES = (
     Stage({"lost_acknowledged": "count", "missing_acknowledged": "count", "first_write": "ms",
            "first_write_socket": "ms", "rejoin": "ms"}, lambda: _active_lost(synchronous=True)),
     Stage({"quarantine_missing": "count", "quarantine_extra": "count", "quarantine_kept": "count",
-           "rejoin_asynchronous": "ms"}, lambda: _active_lost(synchronous=False)),
+           "missing_asynchronous": "count", "rejoin_asynchronous": "ms"}, lambda: _active_lost(synchronous=False)),
     Stage({"stall_passive_lost": "ms"}, _passive_lost),
     Stage({"stall_sync_cable": "ms", "stall_sync_cable_back": "ms", "lost_sync_cable": "count"}, _sync_cable_lost),
 )
