@@ -51,10 +51,10 @@ SELECT coalesce(wal_status, ''), safe_wal_size,
        (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')
 FROM pg_replication_slots WHERE slot_name = ANY(%s)
 """
-_FAILED = re.compile(
-    r"ERROR:\s+(?P<why>[^\n]+)\n(?:[^\n]*(?:DETAIL|HINT|CONTEXT|STATEMENT):[^\n]*\n)*?"
-    r"[^\n]*CONTEXT:\s+processing remote data for replication origin"
-)
+#: Of an error that a worker met, the server logs a line ``ERROR``, then lines with these marks, at last ``_WORKER``.
+_ERROR = re.compile(r"ERROR:\s+(.+)")
+_BELONGS = re.compile(r"(?:DETAIL|HINT|CONTEXT|STATEMENT):")
+_WORKER = re.compile(r"CONTEXT:\s+processing remote data for replication origin")
 
 
 @dataclass(frozen=True)
@@ -263,9 +263,21 @@ def last_failure(connection: Connection) -> str:
 
 
 def failure_in(log: str) -> str:
-    """Return the reason of the last failure of an apply worker in a server's log."""
-    found = list(_FAILED.finditer(log))
-    return found[-1]["why"].strip()[:300] if found else ""
+    """Return the reason of the last failure of an apply worker in a server's log.
+
+    What users wrote is in the log, too: each line is looked at once, whatever is in it.
+    """
+    found = reason = ""
+    for line in log.split("\n"):
+        if line.startswith("\t"):  # goes on with the line before
+            continue
+        if error := _ERROR.search(line):
+            reason = error[1]
+        elif _WORKER.search(line):
+            found, reason = reason or found, ""
+        elif not _BELONGS.search(line):
+            reason = ""
+    return "".join(filter(str.isprintable, found)).strip()[:300]
 
 
 def as_dict(result: Result) -> dict[str, object]:

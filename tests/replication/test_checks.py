@@ -120,6 +120,16 @@ def test_only_a_workers_failure_is_taken_from_the_log() -> None:
     assert checks.failure_in(worker + other) == 'duplicate key value violates unique constraint "x"'
 
 
+def test_a_rows_text_in_the_log_neither_hides_the_reason_nor_stops_the_replicator() -> None:
+    """A guest's text of many lines stands in DETAIL; a pattern that tries its ways through it would never end."""
+    row = "\tHINT: HINT: DETAIL: CONTEXT:\n" * 500
+    log = f"[6] ERROR:  null value in column \x1b[2J\"x\"\n[6] DETAIL:  Failing row contains (1, HINT: HINT:\n{row}"
+    assert checks.failure_in(f"{log}[7] LOG:  checkpoint starting\n") == ""
+    assert checks.failure_in(f"{log}x\n" + "HINT: HINT:\n" * 500) == ""
+    worker = '[6] CONTEXT:  processing remote data for replication origin "pg_16400" during "INSERT"\n'
+    assert checks.failure_in(log + worker) == 'null value in column [2J"x"'
+
+
 # -- new tables ------------------------------------------------------------------------------------------------------
 
 
