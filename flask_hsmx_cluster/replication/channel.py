@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from .database import Connection, failures, one, table
 from .names import (
-    FIRST_COPY,
     PUBLICATION,
     PUBLICATION_BULK,
     PUBLICATION_ROWS,
@@ -26,6 +24,10 @@ from .scope import Scope, TableScope
 TAKES = {SUBSCRIPTION: (PUBLICATION, PUBLICATION_ROWS), SUBSCRIPTION_BULK: (PUBLICATION_BULK,)}
 _ALL = "insert, update, delete, truncate"
 _WITHOUT_TRUNCATE = "insert, update, delete"
+_KEPT = b"""
+SELECT coalesce(wal_status <> 'lost', true) AND confirmed_flush_lsn IS NOT NULL
+FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+"""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,26 @@ def make_slots(connection: Connection, scope: Scope, peer_id: str) -> None:
                 connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
 
+def lost(connection: Connection, slot: str) -> bool:
+    """Return whether a slot is not there, or has not kept what it was to keep."""
+    found = connection.execute(_KEPT, (slot,)).fetchone()
+    return found is None or not found[0]
+
+
+def remake_lost_slots(peer: Connection, scope: Scope, own_id: str) -> list[str]:
+    """Make this gateway's lost slots on the other one anew; what is read there afterwards is behind their position.
+
+    :return: the subscriptions whose slots were lost.
+    """
+    names = [name for name in subscriptions(scope) if lost(peer, slot_of(name, own_id))]
+    for slot in (slot_of(name, own_id) for name in names):
+        peer.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+        )
+        peer.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+    return names
+
+
 def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str = "") -> None:
     """Move the fork slots on: nothing before their position is ever sent to the other gateway.
 
@@ -151,12 +173,11 @@ def drop_all_slots(connection: Connection) -> None:
 
 
 def subscribe(
-    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False, enabled: bool = True
+    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, enabled: bool = True
 ) -> None:
     """Follow the other gateway from its slots for us.
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
-    :param copy: also copy what is there already (PostgreSQL's own initial copy); :func:`copied` ends that.
     :param enabled: False: the subscriptions are there, but do not stream yet.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
@@ -166,25 +187,30 @@ def subscribe(
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    "copy_data = {}, enabled = {}, synchronous_commit = {})"
+                    "copy_data = false, enabled = {}, synchronous_commit = {})"
                 ).format(
                     sql.Identifier(name),
-                    sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
+                    sql.Literal(conninfo),
                     sql.SQL(", ").join(map(sql.Identifier, TAKES[name])),
                     sql.Identifier(slot_of(name, own_id)),
-                    sql.Literal(copy),
                     sql.Literal(enabled),
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
             )
 
 
-def copied(connection: Connection, conninfo: str) -> None:
-    """The first copy is complete: from now on the other gateway may wait for this one."""
-    with failures("The subscription cannot be completed"):
-        for stream in streams(connection):
-            change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
-            connection.execute(change.format(sql.Identifier(stream.name), sql.Literal(conninfo)))
+def advance_origin(connection: Connection, subscription: str, position: str) -> None:
+    """Let a disabled subscription begin at a position, and know that it has everything before; never move it back.
+
+    Without that its progress would be unknown until the first change comes, and with it what the active gateway lacks
+    of this one, should this one be promoted before.
+    """
+    connection.execute(
+        "SELECT pg_replication_origin_advance('pg_' || oid, %s::pg_lsn) FROM pg_subscription WHERE subname = %s "
+        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND coalesce(pg_replication_origin_progress('pg_' || oid, true), '0/0') < %s::pg_lsn AND NOT subenabled",
+        (position, subscription, position),
+    )
 
 
 def streams(connection: Connection) -> list[Stream]:

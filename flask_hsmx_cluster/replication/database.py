@@ -20,7 +20,9 @@ CONNECT_TIMEOUT_S = 2
 SESSION = "-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c TimeZone=UTC"
 QUIET = " -c log_min_messages=fatal"
 #: Parameters of a connection to another machine that is to be given up soon after that one has lost its power.
-PROMPT: dict[str, Any] = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": 3000}
+PROMPT: dict[str, Any] = {
+    "keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": 3000,
+}  # fmt: skip
 
 
 class DatabaseFailure(ClusterError):

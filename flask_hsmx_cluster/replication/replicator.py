@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, channel, guard, promotion, quarantine, reapply, schema, synchrony
+from . import access, channel, forming, guard, promotion, quarantine, reapply, schema, synchrony
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
 from .names import SUBSCRIPTION
@@ -136,6 +136,7 @@ class Replicator:
         channel.forget_subscriptions(connection)
         channel.drop_all_slots(connection)
         guard.disarm(connection)
+        forming.repair(connection, self._open)
         channel.unpublish(connection)
         access.drop_access(connection)
         schema.remove(connection)

@@ -12,7 +12,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -32,18 +32,18 @@ ROWS_A_RUN = 1_000_000
 SYNCHRONOUS_WITHIN_S = 60.0
 
 
-class _Hotel:
+class Hotel:
     """A pair of gateways under a writing load."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self._first_row = itertools.count(ROWS_A_RUN, ROWS_A_RUN)
-        self._next = itertools.cycle(map(_server, lab.gateways))
+        self._next = itertools.cycle(map(server_of, lab.gateways))
 
-    def ready(self) -> Gateway:
+    def ready(self, within_s: float = SYNCHRONOUS_WITHIN_S) -> Gateway:
         """Wait for a pair in order whose commits are synchronous; return the active."""
         active = wait_for_roles(self.lab, timeout_s=60)
-        wait_until_synchronous(active)
+        wait_until_synchronous(active, within_s=within_s)
         return active
 
     def writers(self) -> Writers:
@@ -64,26 +64,28 @@ class _Hotel:
         return next(self._next).connect(user="hsmx")
 
 
-def _server(gateway: Gateway) -> PostgresServer:
+def server_of(gateway: Gateway) -> PostgresServer:
     assert gateway.postgres is not None
     return gateway.postgres
 
 
-def wait_until_synchronous(active: Gateway, rejoining: Gateway | None = None) -> None:
+def wait_until_synchronous(
+    active: Gateway, rejoining: Gateway | None = None, within_s: float = SYNCHRONOUS_WITHIN_S
+) -> None:
     """Wait until commits on the active gateway wait for the other one.
 
     :param rejoining: the gateway that has come back: it may make no full copy.
-    :raises LabError: it is one, or it takes longer than :data:`SYNCHRONOUS_WITHIN_S`.
+    :raises LabError: it is one, or it takes longer than that.
     """
-    deadline = time.monotonic() + SYNCHRONOUS_WITHIN_S
-    with _server(active).connect() as connection:
+    deadline = time.monotonic() + within_s
+    with server_of(active).connect() as connection:
         while connection.execute("SHOW synchronous_standby_names").fetchone() != (SUBSCRIPTION,):
             following = _following(rejoining) if rejoining is not None else {}
             if following.get("copying"):
                 raise LabError(f"{rejoining} rejoins with a full copy: {following}")
             if time.monotonic() > deadline:
-                log = _server(rejoining or active).log()[-1500:]
-                raise LabError(f"not synchronous after {SYNCHRONOUS_WITHIN_S:.0f} s: {following}\n{log}")
+                log = server_of(rejoining or active).log()[-1500:]
+                raise LabError(f"not synchronous after {within_s:.0f} s: {following}\n{log}")
             time.sleep(0.02)
 
 
@@ -93,7 +95,8 @@ def _following(gateway: Gateway) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _hotel() -> Iterator[_Hotel]:
+def hotel(fill: Callable[[Lab], None] = lambda _: None) -> Iterator[Hotel]:
+    """Give a pair; ``fill`` is called before it is formed."""
     with Lab(sync="switch", backup="switch", app=APP, postgres=True) as lab:
         lab.start()
         for gateway in lab.gateways:  # The firmware makes its tables when it is asked for something first.
@@ -102,27 +105,28 @@ def _hotel() -> Iterator[_Hotel]:
                 web.connect(("127.0.0.1", 80))
                 web.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 web.recv(1)
+        fill(lab)
         form(lab)
-        yield _Hotel(lab)
+        yield Hotel(lab)
 
 
 @contextlib.contextmanager
 def _active_lost() -> Iterator[Run]:
-    with _hotel() as hotel:
+    with hotel() as pair:
 
         def run() -> Figures:
-            active = hotel.ready()
-            survivor = hotel.lab.other(active)
-            host = str(_server(survivor).directory)
-            with hotel.writers() as writers:
+            active = pair.ready()
+            survivor = pair.lab.other(active)
+            host = str(server_of(survivor).directory)
+            with pair.writers() as writers:
                 time.sleep(random.uniform(0.5, 1.5))
-                at = hotel.lab.faults.power_off(active)
+                at = pair.lab.faults.power_off(active)
                 time.sleep(3)
-                rejoin_ms = hotel.power_on(active, survivor)
+                rejoin_ms = pair.power_on(active, survivor)
             after = [each.end for each in writers.acknowledged if each.host == host]
             if not after:
                 raise LabError(f"{survivor} has accepted no write")
-            with _server(survivor).connect() as connection:
+            with server_of(survivor).connect() as connection:
                 there = {row for (row,) in connection.execute("SELECT id FROM voucher").fetchall()}
             lost = [each for each in writers.acknowledged if each.row not in there]
             return {"lost_acknowledged": len(lost), "first_write": (min(after) - at) * 1000, "rejoin": rejoin_ms}
@@ -132,17 +136,17 @@ def _active_lost() -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _passive_lost() -> Iterator[Run]:
-    with _hotel() as hotel:
+    with hotel() as pair:
 
         def run() -> Figures:
-            active = hotel.ready()
-            passive = hotel.lab.other(active)
-            with hotel.writers() as writers:
+            active = pair.ready()
+            passive = pair.lab.other(active)
+            with pair.writers() as writers:
                 time.sleep(random.uniform(0.5, 1.5))
-                at = hotel.lab.faults.power_off(passive)
+                at = pair.lab.faults.power_off(passive)
                 time.sleep(5)
                 stall_ms = writers.longest_ms(at)
-            hotel.power_on(passive, active)
+            pair.power_on(passive, active)
             return {"stall_passive_lost": stall_ms}
 
         yield run
