@@ -150,12 +150,14 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
 def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
     core, follower = session.core, session.database.follower
     since = _degraded_since(core)
-    if since is not None and now - since > DEGRADED_ALARM_S:
+    heard = core.peer_at is not None and now - core.peer_at < DEGRADED_ALARM_S
+    being_filled = heard and not follower.get("filled", True)
+    if since is not None and now - since > DEGRADED_ALARM_S and not being_filled:
         yield Showing(
             "degraded",
             "critical",
             f"Writes are confirmed by this gateway only: {core.plan.peer_name} does not have them yet.",
-            f"Nothing, if {core.plan.peer_name} is just being filled or comes back: this ends by itself. Else open the "
+            f"Nothing, if {core.plan.peer_name} is just coming back: this ends by itself. Else open the "
             f"cluster settings of {core.plan.peer_name} and look at its data.",
         )
     if core.role is not Role.ACTIVE:
@@ -166,14 +168,14 @@ def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
                 "wal_kept",
                 "warning",
                 f"Much WAL is kept for {core.plan.peer_name}, and the disk fills.",
-                f"Bring {core.plan.peer_name} back soon: when this gateway keeps no more, it has to be filled anew.",
+                f"Bring {core.plan.peer_name} back soon: when no more is kept, all rows have to be compared.",
             )
         case "lost":
             yield Showing(
                 "wal_kept",
                 "critical",
                 f"The WAL that {core.plan.peer_name} still needed is gone: it cannot catch up.",
-                f"Leave the cluster on {core.plan.peer_name} and join it again: its data is then copied anew.",
+                f"Nothing: {core.plan.peer_name} compares all rows as soon as it is back, which takes longer.",
             )
 
 
@@ -333,7 +335,7 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
 def _data(session: Session, now: float) -> dict[str, Any]:
     core, seen = session.core, session.database.follower
     since = _degraded_since(core)
-    keys = ("streaming", "caught_up", "lag_bytes", "kept_bytes", "wal_status")
+    keys = ("streaming", "caught_up", "filled", "lag_bytes", "kept_bytes", "wal_status")
     return {
         "synchronous": core.data.synchronous,
         "degraded_since_s": None if since is None else round(now - since, 1),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ClusterError
-from . import channel, forming, rejoin
+from . import forming, rejoin
 from .database import Connection, connect, one
 from .gateways import Gateways
 from .promotion import Fork
@@ -119,7 +119,6 @@ class Following:
         scope = self._scope()
         where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"], fork["own_lsn"])
         done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
-        channel.advance_slots(gateways.own, scope, gateways.peer_id)
         progress.rejoined = {
             "ways": done.ways, "reasons": done.reasons, "kept": done.kept, "replaced": done.replaced,
             "seconds": round(done.seconds, 3),

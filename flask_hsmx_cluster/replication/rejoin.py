@@ -344,14 +344,13 @@ class _Rejoin:
             time.sleep(0.05)
 
     def _reset_own_slots(self, lost: Sequence[_Branch]) -> None:
-        """From now on our slots are fork slots: what is in them is in quarantine."""
+        """From now on our slots are fork slots: what is in them is in quarantine. Whoever tends them moves them on."""
         for branch in lost:
             self._own.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
                 (branch.own_slot,),
             )
         channel.make_slots(self._own, self._scope, self._gateways.peer_id)
-        channel.advance_slots(self._own, self._scope, self._gateways.peer_id)
 
 
 @contextmanager

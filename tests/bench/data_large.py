@@ -46,7 +46,8 @@ _WRITE = """DO $$ BEGIN FOR row IN {first}..{last} LOOP
     VALUES (row, 'm' || row, 1, 1, '', 'unused', now()); COMMIT;
 END LOOP; END $$"""
 _FILL = """INSERT INTO voucher (id, code, hours, devices, note, state, created_at)
-SELECT row, md5(row::text), 1, 1, repeat('n', 30), 'unused', now() FROM generate_series({first}, {last}) AS row"""
+SELECT row, left(md5(row::text), 14), 1, 1, repeat('n', 30), 'unused', now()
+FROM generate_series({first}, {last}) AS row"""
 #: Number of the first row of the large table; smaller ones are for what is written later.
 LARGE = 1_000_000_000
 
