@@ -100,15 +100,26 @@ def _set_aside(own: Connection, tables: Iterable[SharedTable]) -> None:
         return
     with own.transaction():
         own.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(ASIDE)))
-        own.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(ASIDE)))
-        for each in tables:
-            if each.schema != SCHEMA:
-                own.execute(
-                    sql.SQL("CREATE TABLE {} AS TABLE {}").format(
-                        table(ASIDE, f"{each.schema}.{each.name}"), each.identifier
-                    )
-                )
+        _keep(own, tables)
         own.execute(_COPYING)
+
+
+def clear_aside(own: Connection, tables: Iterable[SharedTable]) -> None:
+    """Keep the rows of tables aside that are about to be copied from the other gateway, and remove them."""
+    with own.transaction():
+        _keep(own, tables)
+        own.execute("SET LOCAL session_replication_role = replica")
+        for each in tables:
+            own.execute(sql.SQL("DELETE FROM {} WHERE {}").format(each.identifier, each.condition))
+
+
+def _keep(own: Connection, tables: Iterable[SharedTable]) -> None:
+    own.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ASIDE)))
+    for each in tables:
+        if each.schema != SCHEMA:
+            aside = table(ASIDE, f"{each.schema}.{each.name}")
+            own.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(aside))
+            own.execute(sql.SQL("CREATE TABLE {} AS TABLE {}").format(aside, each.identifier))
 
 
 def _clear(gateways: Gateways, tables: Iterable[SharedTable]) -> None:

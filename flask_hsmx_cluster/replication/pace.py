@@ -41,12 +41,14 @@ class Pace:
     :param slots: names of those slots.
     :param open_own: opens a connection to this gateway's database.
     :param open_peer: opens one to the active gateway's.
+    :param beside: what else is to be done with the two connections, every second.
     """
 
     def __init__(
-        self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection], slots: Callable[[], list[str]]
+        self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection], slots: Callable[[], list[str]],
+        beside: Callable[[Connection, Connection], object] = lambda _own, _peer: None,
     ) -> None:
-        self._open_own, self._open_peer, self._slots = open_own, open_peer, slots
+        self._open_own, self._open_peer, self._slots, self._beside = open_own, open_peer, slots, beside
         self._thread: threading.Thread | None = None
 
     def keep(self, anew: bool = False) -> None:
@@ -66,7 +68,7 @@ class Pace:
             log.debug("%s", error.message)  # tried again with the next tending
 
     def _keep(self, own: Connection, peer: Connection) -> None:
-        before = False
+        before, beside_at = False, time.monotonic()
         while self._thread is threading.current_thread():
             flushes = one(own, _FLUSHES.decode(), SUBSCRIPTION)
             if flushes is None:
@@ -81,6 +83,9 @@ class Pace:
             if waits != flushes and (waits or not before):
                 flush_each_commit(own, waits)
             before = waits
+            if time.monotonic() >= beside_at:
+                self._beside(own, peer)
+                beside_at = time.monotonic() + LOOK_SELDOM_S
             time.sleep(LOOK_SELDOM_S if waits else LOOK_EVERY_S)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, channel, forming, guard, promotion, quarantine, reapply, schema, synchrony
+from . import access, channel, forming, guard, new_tables, promotion, quarantine, reapply, schema, synchrony
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
 from .names import SUBSCRIPTION
@@ -89,6 +89,7 @@ class Replicator:
         self._pace = Pace(
             self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
             lambda: [channel.slot_of(name, self.setup.node_id) for name in channel.subscriptions(self.setup.scope)],
+            lambda own, peer: new_tables.take(own, peer, self.setup.scope),
         )  # fmt: skip
         self.following = Following(self._open, lambda: self.setup.scope, lambda: self._pace.keep(anew=True))
 
