@@ -126,18 +126,12 @@ def lost(connection: Connection, slot: str) -> bool:
     return found is None or not found[0]
 
 
-def remake_lost_slots(peer: Connection, scope: Scope, own_id: str) -> list[str]:
-    """Make this gateway's lost slots on the other one anew; what is read there afterwards is behind their position.
-
-    :return: the subscriptions whose slots were lost.
-    """
-    names = [name for name in subscriptions(scope) if lost(peer, slot_of(name, own_id))]
-    for slot in (slot_of(name, own_id) for name in names):
-        peer.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
-        )
-        peer.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
-    return names
+def remake_slot(connection: Connection, slot: str) -> None:
+    """Make a slot anew, which keeps nothing from before; what is read afterwards is behind its position."""
+    connection.execute(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+    )
+    connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
 
 def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str = "") -> None:

@@ -52,9 +52,10 @@ def _first_copy(gateways: Gateways, scope: Scope, system: str, progress: Progres
     channel.drop_all_slots(own)
     progress.step = "keeps this gateway's own data aside"
     _set_aside(own, tables)
-    channel.remake_lost_slots(peer, scope, gateways.own_id)
     progress.step = "waits for open transactions of the other gateway"
     try:
+        for name in channel.subscriptions(scope):  # what they have kept until now is in the copy
+            channel.remake_slot(peer, channel.slot_of(name, gateways.own_id))
         with snapshot(gateways, f"{slot_name(gateways.own_id)}_copy", PATIENCE_S) as seen:
             progress.step = "copies the other gateway's data"
             began = time.monotonic()

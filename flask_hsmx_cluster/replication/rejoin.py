@@ -180,7 +180,8 @@ class _Rejoin:
             self._reasons.append(f"the slot {each.peer_slot} of the active gateway is lost")
         if not self._followed():
             self._quarantine([branch for branch in self._branches if branch not in unknown])
-        channel.remake_lost_slots(self._peer, self._scope, self._gateways.own_id)
+        for each in lost_there:
+            channel.remake_slot(self._peer, each.peer_slot)
         self._subscribe()
         ways: dict[str, Way] = {}
         for branch in self._branches:
