@@ -99,6 +99,9 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
     if status["peer"] is None:
         return DataWords("warn", _("Writes are confirmed by this gateway only: no other gateway has joined."),
                          _("What is written now is copied when one joins."), facts=facts)
+    if data["follower"] is not None and not data["follower"]["filled"]:
+        return DataWords("info", _("%(peer)s is being filled with this gateway's data for the first time.", peer=peer),
+                         _("Until it is complete, %(peer)s cannot take over.", peer=peer), facts=facts)
     if not data["wants_synchronous"]:
         return _asynchronous(data, peer, facts)
     since = data["degraded_since_s"]

@@ -179,12 +179,14 @@ def _path_alarms(session: Session, now: float) -> Iterator[Showing]:
 def _data_alarms(session: Session, now: float) -> Iterator[Showing]:
     core = session.core
     since = degraded_since(core)
-    if since is not None and now - since > DEGRADED_ALARM_S:
+    heard = core.peer_at is not None and now - core.peer_at < DEGRADED_ALARM_S
+    being_filled = heard and not session.database.follower.get("filled", True)
+    if since is not None and now - since > DEGRADED_ALARM_S and not being_filled:
         yield Showing(
             "degraded",
             "critical",
             f"Writes are confirmed by this gateway only: {core.plan.peer_name} does not have them yet.",
-            f"Nothing, if {core.plan.peer_name} is just being filled or comes back: this ends by itself. Else open the "
+            f"Nothing, if {core.plan.peer_name} is just coming back: this ends by itself. Else open the "
             f"cluster settings of {core.plan.peer_name} and look at its data.",
         )
 
@@ -364,7 +366,7 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
 def _data(session: Session, now: float, known: DataStanding) -> dict[str, Any]:
     core, seen = session.core, session.database.follower
     since = degraded_since(core)
-    keys = ("streaming", "caught_up", "lag_bytes", "kept_bytes", "wal_status")
+    keys = ("streaming", "caught_up", "filled", "lag_bytes", "kept_bytes", "wal_status")
     return {
         "synchronous": core.data.synchronous,
         "wants_synchronous": core.plan.synchronous,

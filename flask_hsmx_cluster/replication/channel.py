@@ -11,7 +11,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from .access import give_to_apply_role
 from .database import Connection, failures, one, table
 from .names import (
-    FIRST_COPY,
     PUBLICATION,
     PUBLICATION_BULK,
     PUBLICATION_ROWS,
@@ -27,6 +26,10 @@ from .scope import Scope, TableScope
 TAKES = {SUBSCRIPTION: (PUBLICATION, PUBLICATION_ROWS), SUBSCRIPTION_BULK: (PUBLICATION_BULK,)}
 _ALL = "insert, update, delete, truncate"
 _WITHOUT_TRUNCATE = "insert, update, delete"
+_KEPT = b"""
+SELECT coalesce(wal_status <> 'lost', true) AND confirmed_flush_lsn IS NOT NULL
+FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,20 @@ def make_slots(connection: Connection, scope: Scope, peer_id: str) -> None:
                 connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
 
+def lost(connection: Connection, slot: str) -> bool:
+    """Return whether a slot is not there, or has not kept what it was to keep."""
+    found = connection.execute(_KEPT, (slot,)).fetchone()
+    return found is None or not found[0]
+
+
+def remake_slot(connection: Connection, slot: str) -> None:
+    """Make a slot anew, which keeps nothing from before; what is read afterwards is behind its position."""
+    connection.execute(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+    )
+    connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+
+
 def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str = "") -> None:
     """Move the fork slots on: nothing before their position is ever sent to the other gateway.
 
@@ -152,12 +169,11 @@ def drop_all_slots(connection: Connection) -> None:
 
 
 def subscribe(
-    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, copy: bool = False, enabled: bool = True
+    connection: Connection, conninfo: str, scope: Scope, own_id: str, *, enabled: bool = True
 ) -> None:
     """Follow the other gateway from its slots for us.
 
     :param conninfo: libpq's connection string to the other gateway, sync link first, backup second.
-    :param copy: also copy what is there already (PostgreSQL's own initial copy); :func:`copied` ends that.
     :param enabled: False: the subscriptions are there, but do not stream yet.
     :raises DatabaseFailure: it cannot be reached, refuses us, or has no such slot.
     """
@@ -169,13 +185,12 @@ def subscribe(
                 sql.SQL(
                     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}, "
                     # 'off', the default, makes each synchronous commit of the other gateway wait 200 to 600 ms.
-                    f"copy_data = {{}}, enabled = {{}}, synchronous_commit = {{}}{as_owner})"
+                    f"copy_data = false, enabled = {{}}, synchronous_commit = {{}}{as_owner})"
                 ).format(
                     sql.Identifier(name),
-                    sql.Literal(make_conninfo(conninfo, application_name=FIRST_COPY) if copy else conninfo),
+                    sql.Literal(conninfo),
                     sql.SQL(", ").join(map(sql.Identifier, TAKES[name])),
                     sql.Identifier(slot_of(name, own_id)),
-                    sql.Literal(copy),
                     sql.Literal(enabled),
                     sql.Literal("on" if name == SUBSCRIPTION else "off"),
                 )
@@ -183,12 +198,18 @@ def subscribe(
             give_to_apply_role(connection, name)
 
 
-def copied(connection: Connection, conninfo: str) -> None:
-    """The first copy is complete: from now on the other gateway may wait for this one."""
-    with failures("The subscription cannot be completed"):
-        for stream in streams(connection):
-            change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
-            connection.execute(change.format(sql.Identifier(stream.name), sql.Literal(conninfo)))
+def advance_origin(connection: Connection, subscription: str, position: str) -> None:
+    """Let a disabled subscription begin at a position, and know that it has everything before; never move it back.
+
+    Without that its progress would be unknown until the first change comes, and with it what the active gateway lacks
+    of this one, should this one be promoted before.
+    """
+    connection.execute(
+        "SELECT pg_replication_origin_advance('pg_' || oid, %s::pg_lsn) FROM pg_subscription WHERE subname = %s "
+        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND coalesce(pg_replication_origin_progress('pg_' || oid, true), '0/0') < %s::pg_lsn AND NOT subenabled",
+        (position, subscription, position),
+    )
 
 
 def reach_by(connection: Connection, addresses: Sequence[str]) -> list[str]:
@@ -229,6 +250,13 @@ def streams(connection: Connection) -> list[Stream]:
     ).fetchall()
     nothing = "0/0"
     return [Stream(name, on, pid, lsn or nothing, told or nothing, errors) for name, on, pid, lsn, told, errors in rows]
+
+
+def disable_subscriptions(connection: Connection) -> None:
+    """Let our subscriptions rest until a rejoin has done what they need."""
+    with failures("A subscription cannot be disabled"):
+        for stream in streams(connection):
+            connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))
 
 
 def forget_subscriptions(connection: Connection) -> None:

@@ -22,7 +22,7 @@ QUIET = " -c log_min_messages=fatal"
 #: Parameters of a connection to another machine that is to be given up soon after that one has lost its power.
 PROMPT: dict[str, Any] = {
     "keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": 3000,
-}
+}  # fmt: skip
 
 
 class DatabaseFailure(ClusterError):

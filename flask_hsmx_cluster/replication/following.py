@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ClusterError
-from . import channel, forming, rejoin
+from . import forming, rejoin
 from .database import Connection, connect, one
+from .gateways import Gateways
 from .promotion import Fork
 from .scope import Scope
 
@@ -59,6 +60,10 @@ class Other:
     here: str = field(repr=False)
     fork: dict[str, Any]
 
+    def connect(self, **parameters: Any) -> Connection:
+        """Open one more connection of this process."""
+        return connect(self.here, "hsmx_cluster follow", **parameters)
+
 
 class Following:
     """Runs one attempt at a time, on a thread of its own.
@@ -101,11 +106,14 @@ class Following:
     def _run(self, other: Other) -> None:
         progress = self._progress
         try:
-            with self._open() as connection:
-                if one(connection, "SELECT joined_system FROM hsmx_cluster.node") == other.fork["system"]:
-                    self._rejoin(connection, other, progress)
+            with self._open() as own, other.connect() as peer:
+                gateways = Gateways(own, peer, self._open, other.connect, other.dsn, other.own_id, other.peer_id)
+                self._require_same(own, peer)
+                if one(own, "SELECT joined_system FROM hsmx_cluster.node") == other.fork["system"]:
+                    self._rejoin(gateways, other.fork, progress)
                 else:
-                    self._copy(connection, other, progress)
+                    progress.copying = True
+                    forming.first_copy(gateways, self._scope(), other.fork["system"], progress)
             self._follows()
             progress.step = ""
         except ClusterError as error:
@@ -115,24 +123,10 @@ class Following:
             progress.error = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             log.exception("The other gateway cannot be followed yet")
 
-    def _copy(self, connection: Connection, other: Other, progress: Progress) -> None:
-        progress.copying = True
-        with connect(other.here, "hsmx_cluster first copy") as peer:
-            self._require_same(connection, peer)
-            forming.first_copy(connection, peer, self._scope(), other.own_id, other.dsn, progress)
-        connection.execute("UPDATE hsmx_cluster.node SET joined_system = %s", (other.fork["system"],))
-
-    def _rejoin(self, connection: Connection, other: Other, progress: Progress) -> None:
-        scope, fork = self._scope(), other.fork
-        with connect(other.here, "hsmx_cluster rejoin") as peer:
-            self._require_same(connection, peer)
-            gateways = rejoin.Gateways(
-                connection, peer, lambda: connect(other.here, replication="database"), other.dsn, other.own_id,
-                other.peer_id,
-            )  # fmt: skip
-            where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"], fork["own_lsn"])
-            done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
-        channel.advance_slots(connection, scope, other.peer_id)
+    def _rejoin(self, gateways: Gateways, fork: dict[str, Any], progress: Progress) -> None:
+        scope = self._scope()
+        where = Fork(fork["term"], fork["lsn"], fork["bulk_lsn"], fork["own_lsn"])
+        done = rejoin.rejoin(gateways, scope, where, progress=lambda step: setattr(progress, "step", step.text))
         progress.rejoined = {
             "ways": done.ways, "reasons": done.reasons, "kept": done.kept, "replaced": done.replaced,
             "seconds": round(done.seconds, 3),

@@ -15,8 +15,6 @@ PUBLICATION_BULK = "hsmx_cluster_bulk"
 #: Subscriptions; also the names (``application_name``) by which the publisher knows its consumers.
 SUBSCRIPTION = "hsmx_cluster"
 SUBSCRIPTION_BULK = "hsmx_cluster_bulk"
-#: The name by which a publisher knows a gateway that is still making its first copy: nothing may wait for that one.
-FIRST_COPY = "hsmx_cluster_copy"
 #: A synchronous standby that never comes: while it is set, no commit is acknowledged (rule 5).
 NOBODY = "hsmx_cluster_nobody"
 AGENT_ROLE = "hsmx_cluster_agent"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from psycopg import sql
 
 from ..errors import ClusterError
+from . import channel
 from .database import Connection, failures, one
 from .names import SUBSCRIPTION
 
@@ -27,18 +28,25 @@ LOOK_SELDOM_S = 1.0
 
 _FLUSHES = b"""SELECT subsynccommit = 'on' FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
 WHERE d.datname = current_database() AND subname = %s AND subenabled"""
-_WAITS = "SELECT current_setting('synchronous_standby_names') = %s"
+_LOOK = b"""SELECT current_setting('synchronous_standby_names') = %s,
+    (SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY(%s) AND wal_status <> 'lost')"""
 
 
 class Pace:
     """Keeps the subscription's way of committing, on a thread of its own, for as long as it is enabled.
 
+    It also disables the subscriptions when a slot that they read from is lost: their workers would try for ever, and
+    only a rejoin helps.
+
+    :param slots: names of those slots.
     :param open_own: opens a connection to this gateway's database.
     :param open_peer: opens one to the active gateway's.
     """
 
-    def __init__(self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection]) -> None:
-        self._open_own, self._open_peer = open_own, open_peer
+    def __init__(
+        self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection], slots: Callable[[], list[str]]
+    ) -> None:
+        self._open_own, self._open_peer, self._slots = open_own, open_peer, slots
         self._thread: threading.Thread | None = None
 
     def keep(self, anew: bool = False) -> None:
@@ -63,7 +71,12 @@ class Pace:
             flushes = one(own, _FLUSHES.decode(), SUBSCRIPTION)
             if flushes is None:
                 return
-            waits = bool(one(peer, _WAITS, SUBSCRIPTION))
+            slots = self._slots()
+            waits, kept = peer.execute(_LOOK, (SUBSCRIPTION, slots), prepare=True).fetchone() or (False, len(slots))
+            if kept < len(slots):
+                log.warning("The other gateway has not kept what this one has still to get")
+                channel.disable_subscriptions(own)
+                return
             # A gateway that hands over clears the name, and this one is being promoted: it is not to be held up.
             if waits != flushes and (waits or not before):
                 flush_each_commit(own, waits)

@@ -97,7 +97,8 @@ class Process:
                 found = self._replicator.follower()
             except Exception as error:
                 log.debug("The follower cannot be looked at: %s", error)
-                found = {"streaming": False, "caught_up": False, "lag_bytes": 0, "kept_bytes": 0, "wal_status": ""}
+                found = {"streaming": False, "caught_up": False, "filled": True, "lag_bytes": 0, "kept_bytes": 0,
+                         "wal_status": ""}  # fmt: skip
             if self._watching.is_set():
                 self._prompt.write({"event": "follower", **found})
 

@@ -27,6 +27,7 @@ from psycopg import sql
 
 from . import channel
 from .database import Connection, DatabaseFailure, failures, one
+from .gateways import SLOT_PATIENCE_S, Gateways, snapshot, wait_for_flush
 from .names import SUBSCRIPTION
 from .pgoutput import UNCHANGED, AnyMessage, Decoder, Delete, Insert, Relation, Row, Truncate, Update
 from .promotion import Fork
@@ -41,12 +42,9 @@ Way = Literal["resume", "replace", "compare"]
 MOST_APPLIED: Final = 4 << 20
 #: How long the active gateway's open transactions may keep a rejoin waiting, s.
 PATIENCE_S: Final = 600.0
-#: How long a slot may stay in use by a connection that is dead already, s.
-SLOT_PATIENCE_S: Final = 15.0
 
-_SLOT: Final = b"""
-SELECT coalesce(wal_status = 'lost', false) OR confirmed_flush_lsn IS NULL, confirmed_flush_lsn::text
-FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+_WORKER: Final = b"""
+SELECT w.pid FROM pg_stat_subscription w JOIN pg_stat_activity USING (pid) WHERE w.subname = %s
 """
 # Only what touches rows, and the descriptions of tables: D, I, R, T, U.
 _TOUCHED: Final = """
@@ -59,24 +57,6 @@ SELECT seq, incarnation::text FROM hsmx_cluster.incarnation WHERE node_id = %s O
 _SAME: Final = """
 SELECT count(*) FROM hsmx_cluster.incarnation WHERE node_id = %s AND seq = %s AND incarnation = %s::uuid
 """
-
-
-@dataclass(frozen=True)
-class Gateways:
-    """The two gateways and the connections between which a rejoin runs.
-
-    :param own: this gateway's database, as a superuser, in autocommit mode.
-    :param peer: the active gateway's, as a role that may read the shared tables and peek at slots, in autocommit mode.
-    :param replication: opens one more connection to the active gateway, with ``replication="database"``.
-    :param conninfo: for the subscription: libpq's connection string to the active gateway.
-    """
-
-    own: Connection
-    peer: Connection
-    replication: Callable[[], Connection]
-    conninfo: str
-    own_id: str
-    peer_id: str
 
 
 @dataclass(frozen=True)
@@ -190,22 +170,32 @@ class _Rejoin:
         begun = time.monotonic()
         for connection in (self._own, self._peer):
             canonical(connection)
-        lost_here = [branch for branch in self._branches if self._lost(self._own, branch.own_slot)]
-        lost_there = [branch for branch in self._branches if self._lost(self._peer, branch.peer_slot)]
+        lost_here = [branch for branch in self._branches if channel.lost(self._own, branch.own_slot)]
+        lost_there = [branch for branch in self._branches if channel.lost(self._peer, branch.peer_slot)]
         back = self._went_back()
         unknown = self._branches if back else lost_here
         for each in lost_here:
             self._reasons.append(f"the slot {each.own_slot} here is lost")
         for each in lost_there:
             self._reasons.append(f"the slot {each.peer_slot} of the active gateway is lost")
-        self._quarantine([branch for branch in self._branches if branch not in unknown])
-        self._remake(lost_there)
+        if not self._followed():
+            self._quarantine([branch for branch in self._branches if branch not in unknown])
+        for each in lost_there:
+            channel.remake_slot(self._peer, each.peer_slot)
         self._subscribe()
         ways: dict[str, Way] = {}
         for branch in self._branches:
             ways[branch.subscription] = self._join(branch, branch in unknown, branch in unknown + lost_there)
         self._reset_own_slots(lost_here)
         return Rejoined(ways, tuple(self._reasons), self._kept, self._replaced, time.monotonic() - begun)
+
+    def _followed(self) -> bool:
+        """Return whether this gateway was passive to the end: then there is nothing of its own to look for.
+
+        A promotion disables the subscriptions, and the last step of a rejoin is to enable them.
+        """
+        streams = channel.streams(self._own)
+        return len(streams) == len(self._branches) and all(stream.enabled for stream in streams)
 
     def _went_back(self) -> bool:
         """Look whether either gateway is older than what the other one has of it."""
@@ -228,15 +218,6 @@ class _Rejoin:
         kept: Kept = keep(self._own, self._source, slots)
         self._kept += kept.rows
 
-    def _remake(self, branches: Sequence[_Branch]) -> None:
-        """Make lost slots of the active gateway anew, before the snapshot that the streams continue from."""
-        for branch in branches:
-            self._peer.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
-                (branch.peer_slot,),
-            )
-            self._peer.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (branch.peer_slot,))
-
     def _subscribe(self) -> None:
         """Make the subscriptions, disabled: their origins are to hold the positions."""
         there = {stream.name for stream in channel.streams(self._own)}
@@ -258,6 +239,7 @@ class _Rejoin:
         way: Way = "resume"
         if compare or dirty or self._backlog(branch) > self._most_applied:
             way = "compare" if compare else "replace"
+            self._stop(branch)
             try:
                 with self._snapshot(branch, self._patience_s if compare or dirty else 0) as position:
                     self._replace(branch, position, keep_differences, compare)
@@ -270,22 +252,22 @@ class _Rejoin:
                 # Nothing forces the bulk way: the subscription catches up by itself, transaction by transaction.
                 way = "resume"
         if way == "resume":
-            self._set_origin(branch)
+            channel.advance_origin(self._own, branch.subscription, self._position(branch))
         self._own.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(branch.subscription)))
         return way
 
-    def _set_origin(self, branch: _Branch) -> None:
-        """Let a new subscription begin where the two parted, and know that it has everything before.
-
-        Without that its progress would be unknown until the first change comes, and with it what the active gateway
-        lacks of this one, should this one be promoted before.
-        """
-        self._own.execute(
-            "SELECT pg_replication_origin_advance('pg_' || oid, %s::pg_lsn) FROM pg_subscription WHERE subname = %s "
-            "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-            "AND coalesce(pg_replication_origin_progress('pg_' || oid, true), '0/0') < %s::pg_lsn AND NOT subenabled",
-            (self._position(branch), branch.subscription, self._position(branch)),
-        )
+    def _stop(self, branch: _Branch) -> None:
+        """End an apply worker that PostgreSQL has started by itself: only one session at a time moves the position."""
+        stream = next(each for each in channel.streams(self._own) if each.name == branch.subscription)
+        if not stream.enabled:
+            return
+        self._own.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(branch.subscription)))
+        deadline = time.monotonic() + SLOT_PATIENCE_S
+        while worker := self._own.execute(_WORKER, (branch.subscription,)).fetchone():
+            if time.monotonic() > deadline:
+                raise DatabaseFailure("An apply worker of PostgreSQL does not end.", "See PostgreSQL's log.")
+            self._own.execute("SELECT pg_terminate_backend(%s)", worker)
+            time.sleep(0.01)
 
     def _position(self, branch: _Branch) -> str:
         """Return where the stream begins, or continues."""
@@ -304,31 +286,18 @@ class _Rejoin:
     def _snapshot(self, branch: _Branch, patience_s: float) -> Iterator[str]:
         """Put the connection to the active gateway into a snapshot; gives the position that it is at.
 
-        A temporary slot gives both. It ends with its connection; the stream continues from the slot that was kept,
-        which has all changes behind that position, too.
-
         :raises psycopg.errors.LockNotAvailable: a transaction there stays open.
         """
         self._progress(Step("waits for open transactions of the active gateway", branch.subscription))
-        deadline = time.monotonic() + patience_s
-        with self._gateways.replication() as replication:
-            while True:
-                try:
-                    created = replication.execute(
-                        sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')").format(
-                            sql.Identifier(f"{branch.peer_slot}_snapshot"))).fetchone()
-                    break
-                except psycopg.errors.LockNotAvailable:
-                    if time.monotonic() > deadline:
-                        raise
-            assert created is not None
-            with self._peer.transaction():
-                self._peer.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                self._peer.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(created[2])))
-                # Rows are looked up by key, a few of a large table.
-                self._peer.execute("SET LOCAL enable_hashjoin = off")
-                self._peer.execute("SET LOCAL enable_mergejoin = off")
-                yield str(created[1])
+        with (
+            snapshot(self._gateways, f"{branch.peer_slot}_snapshot", patience_s) as seen,
+            self._peer.transaction(),
+        ):
+            seen.enter(self._peer)
+            # Rows are looked up by key, a few of a large table.
+            self._peer.execute("SET LOCAL enable_hashjoin = off")
+            self._peer.execute("SET LOCAL enable_mergejoin = off")
+            yield seen.position
 
     def _replace(self, branch: _Branch, position: str, keep_differences: bool, compare: bool) -> None:
         tables = shared_tables(self._peer, branch.publications, self._scope)
@@ -347,7 +316,7 @@ class _Rejoin:
             if keep_differences:
                 self._kept += replacement.keep_differences(uuid4(), self._source)
             replacement.apply()
-            self._wait_for_flush(position)
+            wait_for_flush(self._peer, position)
             self._own.execute("SELECT pg_replication_origin_xact_setup(%s, now())", (position,))
         self._replaced += replacement.rows
 
@@ -358,7 +327,7 @@ class _Rejoin:
         )
         self._wait_for_slot(branch.peer_slot)
         keys = _Keys(replacement.key_columns())
-        decoder = Decoder()
+        decoder = Decoder(keys.columns)
         with self._peer.cursor() as cursor, cursor.copy(query) as copy:
             copy.set_types(["bytea"])
             for (data,) in copy.rows():
@@ -375,28 +344,14 @@ class _Rejoin:
                 )
             time.sleep(0.05)
 
-    def _wait_for_flush(self, position: str) -> None:
-        """The snapshot may show commits that are not on the active gateway's disk yet; it must not lose them later."""
-        deadline = time.monotonic() + SLOT_PATIENCE_S
-        while not one(self._peer, "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", position):
-            if time.monotonic() > deadline:
-                raise DatabaseFailure("The active gateway does not write its log to disk.", "See its disk and its log.")
-            time.sleep(0.02)
-
     def _reset_own_slots(self, lost: Sequence[_Branch]) -> None:
-        """From now on our slots are fork slots: what is in them is in quarantine."""
+        """From now on our slots are fork slots: what is in them is in quarantine. Whoever tends them moves them on."""
         for branch in lost:
             self._own.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
                 (branch.own_slot,),
             )
         channel.make_slots(self._own, self._scope, self._gateways.peer_id)
-        channel.advance_slots(self._own, self._scope, self._gateways.peer_id)
-
-    @staticmethod
-    def _lost(connection: Connection, slot: str) -> bool:
-        found = connection.execute(_SLOT, (slot,)).fetchone()
-        return found is None or bool(found[0])
 
 
 @contextmanager
@@ -437,15 +392,14 @@ class _Keys:
             if new is not None:
                 yield name, self._key(relation, new, old)
 
+    def columns(self, relation: Relation) -> int:
+        """Return how many of a row's first columns have the whole key."""
+        return max(self._placed(relation), default=-1) + 1
+
     def _key(self, relation: Relation, row: Row, old: Row | None = None) -> Key | None:
         """Return the key of a row. A large value that is part of it and was left as it was is in the former row."""
-        places = self._places.get(relation.id)
-        if places is None or self._relations.get(relation.id) is not relation:
-            names = [column.name for column in relation.columns]
-            places = tuple(map(names.index, self._columns[relation.schema, relation.table]))
-            self._places[relation.id], self._relations[relation.id] = places, relation
         key = []
-        for place in places:
+        for place in self._placed(relation):
             value = row[place]
             if value is UNCHANGED and old is not None:
                 value = old[place]
@@ -453,3 +407,12 @@ class _Keys:
                 return None
             key.append(value)
         return tuple(key)
+
+    def _placed(self, relation: Relation) -> tuple[int, ...]:
+        """Return where in a row the columns of its key are."""
+        places = self._places.get(relation.id)
+        if places is None or self._relations.get(relation.id) is not relation:
+            names = [column.name for column in relation.columns]
+            places = tuple(map(names.index, self._columns[relation.schema, relation.table]))
+            self._places[relation.id], self._relations[relation.id] = places, relation
+        return places

@@ -20,7 +20,7 @@ from .database import Connection
 from .quarantine import FOUND_BY_COMPARISON, Source
 from .reapply import CHANGED_ON_BOTH
 from .tables import Key, Name, SharedTable, identifiers, local_columns, same_key
-from .verify import CHUNK, Range, differing, digest, keys_source, next_chunk, row_digests
+from .verify import CHUNK, Range, differing, digest, next_chunk, row_digests
 
 #: Keys that are held in memory before they are written to a temporary table.
 MOST_HELD: Final = 50_000
@@ -290,14 +290,27 @@ class Replacement:
         self._count = 0
 
     def _fetch_keys(self, table: _Table) -> None:
-        """Get the rows of a table by their keys, some thousands at once."""
+        """Get the rows of a table by their keys, some thousands at once, without a look at each key here."""
         shared = table.shared
-        query = sql.SQL("SELECT {} FROM {}").format(_texts(shared), table.keys)
+        arrays = sql.SQL(", ").join(
+            sql.SQL("array_agg({}::text)::text").format(sql.Identifier(name)) for name in shared.key
+        )
+        query = sql.SQL(
+            "SELECT {} FROM (SELECT *, row_number() OVER () / {} AS part FROM {}) AS parted GROUP BY part"
+        ).format(arrays, sql.Literal(FETCH), table.keys)
+        typed = sql.SQL(", ").join(
+            sql.SQL("{0}::{1} AS {0}").format(sql.Identifier(name), sql.SQL(type_name))
+            for name, type_name in zip(shared.key, shared.key_types, strict=True)
+        )
         with self._own.cursor(f"hsmx_fetch_{table.number}") as cursor:
+            cursor.itersize = 1
             cursor.execute(query)
-            while keys := cursor.fetchmany(FETCH):
-                self._copy(table, sql.SQL("SELECT {} FROM {} JOIN {} AS t ON {}").format(
-                    identifiers(shared.columns, "t"), keys_source(shared, keys), shared.shared_rows,
+            for keys in cursor:
+                texts = sql.SQL(", ").join(sql.SQL("{}::text[]").format(sql.Literal(each)) for each in keys)
+                self._copy(table, sql.SQL(
+                    "SELECT {} FROM (SELECT {} FROM unnest({}) AS texts ({})) AS k JOIN {} AS t ON {}"
+                ).format(
+                    identifiers(shared.columns, "t"), typed, texts, identifiers(shared.key), shared.shared_rows,
                     same_key(shared.key, "k", "t"),
                 ))  # fmt: skip
 
@@ -327,10 +340,6 @@ class Replacement:
             **more,
         }  # fmt: skip
         return self._own.execute(sql.SQL(statement).format(**names)).rowcount
-
-
-def _texts(shared: SharedTable) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in shared.key)
 
 
 def _as_json(columns: Collection[str], alias: str, sources: Collection[str] = ()) -> sql.Composed:

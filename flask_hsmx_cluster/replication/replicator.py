@@ -14,7 +14,20 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import RequestRefused
-from . import access, catalogue, channel, checks, guard, promotion, quarantine, reapply, schema, showing, synchrony
+from . import (
+    access,
+    catalogue,
+    channel,
+    checks,
+    forming,
+    guard,
+    promotion,
+    quarantine,
+    reapply,
+    schema,
+    showing,
+    synchrony,
+)
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
@@ -96,7 +109,10 @@ class Replicator:
         self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
-        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
+        self._pace = Pace(
+            self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
+            lambda: [channel.slot_of(name, self.setup.node_id) for name in channel.subscriptions(self.setup.scope)],
+        )  # fmt: skip
         self.following = Following(
             self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
         )
@@ -124,7 +140,9 @@ class Replicator:
         for statement in mirror_trigger_sql(setup.scope):
             connection.execute(statement.encode())
         guard.arm(connection, setup.scope)
-        if setup.peer is not None:
+        if setup.peer is None:  # whoever joins next has nothing of this one's
+            connection.execute("UPDATE hsmx_cluster.node SET joined_system = NULL")
+        else:
             self._admit(connection, setup.peer)
             channel.make_slots(connection, setup.scope, setup.peer_id)
         self._sequences = Sequences(connection, setup.scope)
@@ -172,6 +190,7 @@ class Replicator:
         channel.forget_subscriptions(connection)
         channel.drop_all_slots(connection)
         guard.disarm(connection)
+        forming.repair(connection, self._open)
         channel.unpublish(connection)
         access.drop_access(connection)
         schema.remove(connection)
@@ -331,7 +350,8 @@ class Replicator:
         return {}
 
     def follower(self) -> dict[str, Any]:
-        """Return how the other gateway follows; *caught up*: it has what was written at the last look.
+        """Return how the other gateway follows; *caught up*: it has what was written at the last look; *filled*: it
+        is not being filled for the first time.
 
         That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
         it is enough that it has applied it, and confirms as soon as they wait.
@@ -341,7 +361,8 @@ class Replicator:
         row = connection.execute(
             b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
                        WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
-                       ELSE s.confirmed_flush_lsn END
+                       ELSE s.confirmed_flush_lsn END,
+                       (SELECT joined_system IS NOT NULL FROM hsmx_cluster.node)
                 FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
                 WHERE s.slot_name = %s""",
             (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
@@ -349,7 +370,7 @@ class Replicator:
         ).fetchone()
         caught_up = bool(found.streaming and row and row[1])
         self._seen_lsn = row[0] if row else "0/0"
-        return {**found.__dict__, "caught_up": caught_up}
+        return {**found.__dict__, "caught_up": caught_up, "filled": bool(row is None or row[2])}
 
     def _follower(self, connection: Connection) -> synchrony.Follower:
         return synchrony.follower(connection, channel.slot_of(SUBSCRIPTION, self.setup.peer_id))

@@ -23,7 +23,7 @@ from sample_app.lab import LabError
 from sample_app.lab.postgres import PostgresServer, binaries
 from tests.replication.side import Side
 
-from . import data_lab
+from . import data_lab, data_large
 from .results import Results
 from .servers import Bare, numbered_tables, two_servers, two_sides
 from .stages import Figures, Run, Stage
@@ -211,6 +211,7 @@ STAGES = (
     Stage({"sync_throughput_ratio": "ratio", "sync_throughput_ratio_unguarded": "ratio"}, _throughput),
     Stage({"stall_bulk_update": "ms"}, _bulk_update, takes_long=True),
     *data_lab.STAGES,
+    *data_large.STAGES,
 )
 
 #: Every case with its unit.

@@ -10,10 +10,11 @@ from psycopg.conninfo import make_conninfo
 
 from flask_hsmx_cluster.replication import channel, promotion, schema
 from flask_hsmx_cluster.replication.database import Connection, connect, one
+from flask_hsmx_cluster.replication.gateways import Gateways
 from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import QuarantinedRow, rows
-from flask_hsmx_cluster.replication.rejoin import Gateways, Rejoined, rejoin
+from flask_hsmx_cluster.replication.rejoin import Rejoined, rejoin
 from flask_hsmx_cluster.replication.scope import Scope, TableScope, mirror_trigger_sql
 from flask_hsmx_cluster.replication.sequences import Sequences
 from flask_hsmx_cluster.replication.verify import Result, verify
@@ -120,8 +121,8 @@ class TwoGateways:
 
     def between(self, own: Gateway, peer: Connection, active: Gateway) -> Gateways:
         return Gateways(
-            own.connection, peer, lambda: connect(active.server.dsn, replication="database"), self.conninfo(active),
-            own.id, active.id,
+            own.connection, peer, lambda: connect(own.server.dsn),
+            lambda **parameters: connect(active.server.dsn, **parameters), self.conninfo(active), own.id, active.id,
         )  # fmt: skip
 
     def verify(self, active: Gateway, passive: Gateway, **parameters: Any) -> Result:

@@ -77,10 +77,10 @@ class Side:
     def promote(self, term: int, lease_s: float = 1000) -> Fork:
         return promotion.promote(self.promoter, self.sequences, term, boot_time_s() + lease_s)
 
-    def follow(self, active: Side, copy: bool = False) -> None:
+    def follow(self, active: Side) -> None:
         """Subscribe to the other gateway, and wait until both streams run."""
         channel.advance_slots(self.connection, self.scope, self.peer_id)
-        channel.subscribe(self.connection, active.server.dsn, self.scope, self.node_id, copy=copy)
+        channel.subscribe(self.connection, active.server.dsn, self.scope, self.node_id)
         wait_until(lambda: synchrony.follower(active.connection, active.slot).streaming)
 
     def be_synchronous(self) -> None:

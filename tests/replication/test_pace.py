@@ -38,7 +38,8 @@ def flushes(side: Side) -> str:
 
 
 def pace_of(passive: Side, active: Side) -> Pace:
-    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn))
+    slots = [channel.slot_of(SUBSCRIPTION, passive.node_id)]
+    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn), lambda: slots)
 
 
 def test_commits_are_flushed_exactly_while_somebody_waits_for_them(sides: tuple[Side, Side]) -> None:
@@ -66,6 +67,17 @@ def test_it_ends_with_the_subscription_and_begins_again_when_told(sides: tuple[S
     b.promote(2)
     wait_until(lambda: not thread.is_alive())
     assert one(b.connection, "SELECT subsynccommit FROM pg_subscription") == "off", "a promotion is not held up"
+
+
+def test_a_stream_whose_slot_is_lost_rests_until_a_rejoin(sides: tuple[Side, Side]) -> None:
+    """Its worker tried for ever, and the gateway was taken for one that follows."""
+    a, b = sides
+    b.connection.execute(f"ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE")
+    wait_until(lambda: not one(a.connection, "SELECT bool_or(active) FROM pg_replication_slots"))
+    a.connection.execute("SELECT pg_drop_replication_slot(%s)", (a.slot,))
+    b.connection.execute(f"ALTER SUBSCRIPTION {SUBSCRIPTION} ENABLE")
+    pace_of(b, a).keep()
+    wait_until(lambda: not channel.streams(b.connection)[0].enabled)
 
 
 def test_who_was_away_catches_up_with_clients_that_never_pause(sides: tuple[Side, Side]) -> None:

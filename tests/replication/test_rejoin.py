@@ -347,3 +347,14 @@ def random_write(gateway: Gateway, chance: random.Random) -> int:
             return sum(max(gateway.connection.execute(statement.encode()).rowcount, 0) for statement in statements)
     except psycopg.IntegrityError:
         return 0
+
+
+def test_a_worker_that_postgresql_has_started_by_itself_makes_room_for_a_replacement(two: TwoGateways) -> None:
+    """A passive gateway that comes back finds its subscription enabled: the worker held the position, and it failed."""
+    fork = part(two)
+    two.rejoin(two.a, two.b, fork)
+    two.settle(two.b, two.a)
+    two.b.execute("INSERT INTO voucher SELECT n, 'n' || n FROM generate_series(1000, 3000) n")
+    rejoined = two.rejoin(two.a, two.b, fork, most_applied=-1)
+    assert set(rejoined.ways.values()) == {"replace"} and not rejoined.kept
+    together(two)

@@ -15,7 +15,8 @@ from flask_hsmx_cluster.decision.model import Plan, Role, Start, Timing
 from flask_hsmx_cluster.network import clock
 
 NOW = 1000.0
-FOLLOWER = {"event": "follower", "streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20}
+FOLLOWER = {"event": "follower", "streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0,
+            "kept_bytes": 16 << 20}  # fmt: skip
 
 
 def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = True) -> Core:
@@ -71,10 +72,20 @@ def test_writes_confirmed_alone_are_an_alarm_after_some_seconds(monkeypatch: pyt
         "synchronous": False,
         "wants_synchronous": True,
         "degraded_since_s": 7.0,  # a reign that began without the other gateway is degraded from its beginning
-        "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
+        "follower": {"streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                      "wal_status": "reserved"},
         "stale": None,
     }  # fmt: skip
+
+
+def test_no_alarm_while_the_other_one_is_being_filled_and_heard() -> None:
+    core = writing_core()
+    session = session_of(core)
+    session.database.follower["filled"] = False
+    core.peer_at = NOW + 59
+    assert data_alarms(session, NOW + 60) == {}
+    core.peer_at = NOW
+    assert data_alarms(session, NOW + 60) == {"degraded": "critical"}
 
 
 def test_no_alarm_while_both_confirm(monkeypatch: pytest.MonkeyPatch) -> None:

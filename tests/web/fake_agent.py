@@ -330,7 +330,7 @@ def data_status(**changes: Any) -> Json:
     """Return the data of an active gateway that the other one follows, changed."""
     return {"set_up": True, "problem": "", "remedy": "", "synchronous": True,
             "wants_synchronous": True, "degraded_since_s": None,
-            "follower": {"streaming": True, "caught_up": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
+            "follower": {"streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
                          "wal_status": "reserved"},
             "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
             "stale": None, "quarantined": 0, "streams": [],

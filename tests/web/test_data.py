@@ -19,6 +19,9 @@ STATES: dict[str, tuple[str, Any, str, str]] = {
     "synchronous": ("active", data_status(), "ok", "Every write is confirmed by both gateways."),
     "degraded": ("active", data_status(synchronous=False, degraded_since_s=725.0), "bad",
                  "Writes are confirmed by this gateway only, for 12 min 5 s now."),
+    "being filled": ("active", data_status(synchronous=False, degraded_since_s=725.0, follower={
+        **data_status()["follower"], "streaming": False, "filled": False}), "info",
+        "gateway-b is being filled with this gateway's data for the first time."),
     "a moment": ("active", data_status(synchronous=False), "warn", "by this gateway only, at this moment."),
     "by choice": ("active", data_status(synchronous=False, wants_synchronous=False), "info",
                   "by this gateway only: asynchronous by configuration."),
