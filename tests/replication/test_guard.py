@@ -1,0 +1,259 @@
+"""The guard: who may write what when, whatever a client tries, against real servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from flask_hsmx_cluster.replication import guard
+
+from .conftest import Pair
+from .side import Side, boot_time_s
+from .tables import client, contents, rows, two_sides
+
+#: Every way to write shared data. Those with a row that is there already find it: the superuser makes it.
+SHARED_WRITES = (
+    "INSERT INTO t (v) VALUES ('x')",
+    "UPDATE t SET v = 'x'",
+    "DELETE FROM t",
+    "TRUNCATE t",
+    "COPY t (v) FROM STDIN",
+    "INSERT INTO bulk VALUES (2)",
+    "INSERT INTO part VALUES (2)",
+    "INSERT INTO part_low VALUES (2)",
+    "UPDATE part_low SET v = 'x'",
+    "TRUNCATE part_low",
+    "INSERT INTO some_rows VALUES ('shared', 2)",
+    "UPDATE some_rows SET v = 'x' WHERE scope = 'shared'",
+    "UPDATE some_rows SET scope = 'shared', id = 3 WHERE scope = 'own'",
+    "UPDATE some_rows SET scope = 'own', id = 3 WHERE scope = 'shared'",
+    "DELETE FROM some_rows WHERE scope = 'shared'",
+    "TRUNCATE some_rows",
+    "UPDATE some_columns SET name = 'x'",
+    "INSERT INTO some_columns VALUES (2)",
+    "DELETE FROM some_columns",
+    "WITH one AS (INSERT INTO t (v) VALUES ('x') RETURNING id) SELECT * FROM one",
+    "INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET v = 'x'",
+)
+OWN_WRITES = (
+    "INSERT INTO local (v) VALUES ('x')",
+    "TRUNCATE local",
+    "INSERT INTO some_rows VALUES ('own', 2)",
+    "UPDATE some_rows SET v = 'x' WHERE scope = 'own'",
+    "DELETE FROM some_rows WHERE scope = 'own'",
+    "UPDATE some_columns SET load = 1",
+)
+
+
+@pytest.fixture
+def sides(pair: Pair) -> Iterator[tuple[Side, Side]]:
+    """Two databases, both passive."""
+    with two_sides(pair) as sides:
+        yield sides
+
+
+def fill(side: Side) -> None:
+    """Give each table a row, past the guard."""
+    with side.server.connect(options="-c session_replication_role=replica") as connection:
+        connection.execute("""
+            INSERT INTO t (v) VALUES ('old'); INSERT INTO bulk VALUES (1); INSERT INTO part VALUES (1);
+            INSERT INTO local (v) VALUES ('old'); INSERT INTO some_rows VALUES ('own', 1), ('shared', 1);
+            INSERT INTO some_columns VALUES (1, 'old', 0)""")
+
+
+def write(connection: psycopg.Connection[tuple[Any, ...]], statement: str) -> None:
+    if statement.startswith("COPY"):
+        with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.write("x\n")
+    else:
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("lease", ["never had one", "lapsed", "revoked", "of a server that was restarted"])
+def test_without_a_lease_nobody_writes_shared_data_and_everybody_writes_own(
+    sides: tuple[Side, Side], lease: str
+) -> None:
+    side, _ = sides
+    fill(side)
+    if lease != "never had one":
+        side.promote(1)
+    if lease == "lapsed":
+        guard.grant(side.connection, 1, boot_time_s() - 0.02)
+    elif lease == "revoked":
+        guard.revoke(side.connection)
+    elif lease == "of a server that was restarted":
+        side.server.stop()
+        side.server.start()
+    with client(side) as connection:
+        for statement in SHARED_WRITES:
+            with pytest.raises(errors.ReadOnlySqlTransaction, match="not the active one") as refused:
+                write(connection, statement)
+            assert refused.value.sqlstate == "25006"
+        for statement in OWN_WRITES:
+            write(connection, statement)
+
+
+def test_within_the_lease_everything_is_written(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    fill(side)
+    side.promote(1)
+    with client(side) as connection:
+        for statement in (*OWN_WRITES, *SHARED_WRITES):
+            with connection.transaction(force_rollback=True):
+                write(connection, statement)
+
+
+@pytest.mark.parametrize("statement", [
+    "INSERT INTO t (v) VALUES ('late')", "INSERT INTO part_low VALUES (7)",
+    "INSERT INTO some_rows VALUES ('shared', 7)", "UPDATE some_columns SET name = 'late'",
+])
+@pytest.mark.parametrize("end", ["lapsed", "revoked"])
+def test_what_was_begun_within_the_lease_is_not_committed_after_it(
+    sides: tuple[Side, Side], statement: str, end: str
+) -> None:
+    side, _ = sides
+    fill(side)
+    side.promote(1)
+    before = contents(side)
+    with client(side, autocommit=False) as late:
+        late.execute(statement.encode())
+        if end == "lapsed":
+            assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+        else:
+            guard.revoke(side.connection)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            late.commit()
+    assert contents(side) == before
+
+
+def test_a_transaction_of_own_data_is_committed_after_the_lease(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side, autocommit=False) as late:
+        late.execute("INSERT INTO local (v) VALUES ('late')")
+        guard.revoke(side.connection)
+        late.commit()
+    assert rows(side, "SELECT v FROM local") == [("late",)]
+
+
+@pytest.mark.parametrize("trick", [
+    "SET LOCAL hsmx_cluster.checked = '1'",
+    "SAVEPOINT s; INSERT INTO t (v) VALUES ('x'); ROLLBACK TO s",
+    "SAVEPOINT s; INSERT INTO t (v) VALUES ('x'); ROLLBACK TO s; SET LOCAL hsmx_cluster.checked = '1'",
+    "CREATE FUNCTION pg_temp.pg_read_file(text) RETURNS text LANGUAGE sql AS $$ SELECT '0 0' $$; "
+    "SET LOCAL search_path = pg_temp, public, pg_catalog",
+])
+def test_a_plain_user_does_not_get_a_late_commit_past_the_guard(sides: tuple[Side, Side], trick: str) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side, autocommit=False) as late:
+        late.execute(trick.encode())
+        late.execute("INSERT INTO t (v) VALUES ('late')")
+        assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            late.commit()
+    assert rows(side, "SELECT v FROM t") == []
+
+
+AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
+
+
+#: Transactions whose checks a client wants at once.
+CHECKED_AT_ONCE = (
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE],
+    [AT_ONCE, "INSERT INTO t (v) VALUES ('late')"],
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE, AT_ONCE, "UPDATE t SET v = 'later'"],
+    ["INSERT INTO t (v) VALUES ('late')", AT_ONCE, "SET CONSTRAINTS ALL DEFERRED", AT_ONCE],
+    [f"INSERT INTO t (v) VALUES ('late'); {AT_ONCE}"],
+    ["INSERT INTO t (v) VALUES ('late')", "DO $$ BEGIN EXECUTE 'SET CONS' || 'TRAINTS ALL IMMEDIATE'; END $$"],
+    ["INSERT INTO t (v) VALUES ('late')", f"SAVEPOINT s; {AT_ONCE}; ROLLBACK TO s", AT_ONCE],
+    [f"SAVEPOINT s; INSERT INTO t (v) VALUES ('x'); {AT_ONCE}; ROLLBACK TO s", "INSERT INTO t (v) VALUES ('late')"],
+)
+
+
+@pytest.mark.parametrize("end", ["lapsed", "revoked", "goes on"])
+def test_checks_that_a_client_wants_at_once_are_made_at_the_commit_too(sides: tuple[Side, Side], end: str) -> None:
+    side, _ = sides
+    for statements in CHECKED_AT_ONCE:
+        side.promote(1)
+        with client(side, autocommit=False) as late:
+            for statement in statements:
+                late.execute(statement.encode())
+            if end == "lapsed":
+                assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+            elif end == "revoked":
+                guard.revoke(side.connection)
+            if end == "goes on":
+                late.commit()
+            else:
+                with pytest.raises(errors.ReadOnlySqlTransaction):
+                    late.commit()
+    assert len(rows(side, "SELECT v FROM t")) == (len(CHECKED_AT_ONCE) if end == "goes on" else 0)
+
+
+@pytest.mark.parametrize("statement", [
+    f"BEGIN; INSERT INTO t (v) VALUES ('x'); {AT_ONCE}; INSERT INTO t (v) VALUES ('y'); COMMIT",
+    f"{AT_ONCE}; INSERT INTO t (v) VALUES ('x'); INSERT INTO t (v) VALUES ('y')",
+    "DO $$ BEGIN INSERT INTO t (v) VALUES ('x'); COMMIT; INSERT INTO t (v) VALUES ('y'); END $$",
+])
+def test_a_check_that_is_in_doubt_at_the_commit_is_made_once(sides: tuple[Side, Side], statement: str) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side) as connection:
+        connection.execute(statement.encode())
+    assert rows(side, "SELECT v FROM t ORDER BY 1") == [("x",), ("y",)]
+    guard.revoke(side.connection)
+    with client(side) as connection, pytest.raises(errors.ReadOnlySqlTransaction):
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
+def test_a_lease_ends_and_goes_on_whatever_a_transaction_saw_at_its_begin(
+    sides: tuple[Side, Side], level: psycopg.IsolationLevel
+) -> None:
+    side, _ = sides
+    side.promote(1, lease_s=0.3)
+    with client(side, autocommit=False) as early:
+        early.isolation_level = level
+        early.execute("SELECT * FROM t")
+        assert guard.renew(side.connection, 1, boot_time_s() + 1000)
+        time.sleep(0.3)
+        early.execute("INSERT INTO t (v) VALUES ('within')")
+        early.commit()
+        early.execute("SELECT * FROM t")
+        guard.revoke(side.connection)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            early.execute("INSERT INTO t (v) VALUES ('late')")
+    assert rows(side, "SELECT v FROM t") == [("within",)]
+
+
+def test_a_lease_of_a_server_that_was_restarted_is_not_renewed(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    side.promote(1)
+    assert guard.renew(side.connection, 1, boot_time_s() + 1000)
+    side.close()
+    side.server.stop()
+    side.server.start()
+    side.connect()
+    assert not guard.renew(side.connection, 1, boot_time_s() + 1000)
+    side.promote(1)
+    assert rows(side, "SELECT hsmx_cluster.writable()") == [(True,)]
+
+
+@pytest.mark.parametrize("statement", [
+    "SET session_replication_role = replica",
+    "SELECT setval('hsmx_cluster.lease_until_cs', 999999999999)",
+    "INSERT INTO hsmx_cluster.lease VALUES (true, 1, 999999999999, pg_postmaster_start_time())",
+    "DELETE FROM hsmx_cluster.commit_check",
+    "UPDATE hsmx_cluster.node SET term = 7",
+    "ALTER TABLE hsmx_cluster.lease OWNER TO hsmx",
+    "CREATE OR REPLACE FUNCTION hsmx_cluster.writable() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+])
+def test_a_plain_user_has_no_hand_on_lease_and_guard(sides: tuple[Side, Side], statement: str) -> None:
+    with client(sides[0]) as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
