@@ -332,7 +332,7 @@ class Replicator:
     # -- what is done every moment -----------------------------------------------------------------------------
 
     def tend_active(self) -> dict[str, Any]:
-        """On the active gateway: complete a take-over, tell the sequences, and look how the other one follows."""
+        """On the active gateway: complete a take-over, and tell the sequences."""
         connection, setup = self.connection(), self.setup
         promotion.settle(connection, setup.scope, setup.peer_id)
         if not self._incarnated:
@@ -340,12 +340,6 @@ class Replicator:
             self._incarnated = True
         if self._sequences is not None:
             self._sequences.tell(connection)
-        if setup.peer is not None and self._follower(connection).streaming:
-            connection.execute(
-                b"UPDATE hsmx_cluster.node SET joined_system = %s WHERE joined_system IS DISTINCT FROM %s",
-                (setup.peer.system, setup.peer.system),
-                prepare=True,
-            )
         connection.execute(b"DELETE FROM hsmx_cluster.commit_check", prepare=True)
         return {}
 
@@ -362,13 +356,18 @@ class Replicator:
             b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
                        WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
                        ELSE s.confirmed_flush_lsn END,
-                       (SELECT joined_system IS NOT NULL FROM hsmx_cluster.node)
+                       (SELECT joined_system FROM hsmx_cluster.node)
                 FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
                 WHERE s.slot_name = %s""",
             (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
             prepare=True,
         ).fetchone()
-        caught_up = bool(found.streaming and row and row[1])
+        # Only once it is on disk here that the other one has been filled may commits wait for it: else this gateway,
+        # lost and back, would be filled anew, and what it alone has would not go to quarantine.
+        caught_up = bool(found.streaming and row and row[1] and row[2])
+        system = setup.peer.system if setup.peer is not None else ""
+        if found.streaming and row and system and row[2] != system:
+            connection.execute(b"UPDATE hsmx_cluster.node SET joined_system = %s", (system,), prepare=True)
         self._seen_lsn = row[0] if row else "0/0"
         return {**found.__dict__, "caught_up": caught_up, "filled": bool(row is None or row[2])}
 

@@ -84,7 +84,7 @@ def test_who_was_away_catches_up_with_clients_that_never_pause(sides: tuple[Side
     """Four clients without a pause are faster than one worker that flushes each commit: it never caught up."""
     a, b = sides
     replicator = Replicator()
-    replicator._setup = Setup(a.server.dsn, NODE_IDS[0], Peer(NODE_IDS[1], (), 0, "", "", "", "", ""), SCOPE)
+    replicator._setup = Setup(a.server.dsn, NODE_IDS[0], Peer(NODE_IDS[1], (), 0, "", "", "1234", "", ""), SCOPE)
     b.connection.execute(f"ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE")
     with Writers(a.server.connect, "INSERT INTO voucher VALUES (%s)") as writers:
         wait_until(lambda: len(writers.acknowledged) > 5000)
