@@ -32,9 +32,10 @@ def prepare(
     """Make PostgreSQL ready for two gateways, once on each, and say what was changed."""
     from ..replication import commands
 
-    url = agent_config().database_url
+    found = agent_config()
+    url = found.database_url
     if check:
-        findings = commands.check(dsn, url, listen)
+        findings = commands.check(dsn, url, listen, found.scope)
         if as_json:
             print_json({"findings": [finding.as_dict() for finding in findings]})
         elif not findings:

@@ -18,6 +18,7 @@ from .credentials import Credentials
 from .database import Connection, connect
 from .prepare import Preparation
 from .prepare import prepare as prepare_server
+from .scope import Scope
 
 #: Where Debian's PostgreSQL has its Unix sockets, and the system's user that is its superuser.
 SOCKETS = "/var/run/postgresql"
@@ -41,10 +42,15 @@ def prepare(dsn: str | None, url: str | None, listen: Sequence[str], credentials
     return done
 
 
-def check(dsn: str | None, url: str | None, listen: Sequence[str]) -> list[Finding]:
-    """Return what is missing; nothing is changed."""
+def check(dsn: str | None, url: str | None, listen: Sequence[str], scope: str = "") -> list[Finding]:
+    """Return what is missing, be it of the shared tables; nothing is changed.
+
+    :param scope: what is shared, in its JSON form; "": nothing is declared.
+    """
+    shared = Scope.from_json(scope).shared() if scope else ()
+    names = [(each.schema, each.table) for each in shared]
     with closing(_superuser(dsn, url)) as connection:
-        return requirements.check(connection, listen=checked_addresses(listen))
+        return requirements.check(connection, names, checked_addresses(listen))
 
 
 def _superuser(dsn: str | None, url: str | None) -> Connection:

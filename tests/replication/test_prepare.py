@@ -22,6 +22,7 @@ import psycopg
 import pytest
 from flask import Flask
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import Column, Integer, MetaData, Table
 
 from flask_hsmx_cluster import HSMXCluster
 from flask_hsmx_cluster.errors import ChecksFailed, ConfigError, RequestRefused
@@ -523,7 +524,9 @@ def app(tmp_path: Path) -> Flask:
     app = Flask(__name__)
     app.config.update(HSMX_CLUSTER_STATE_DIR=str(tmp_path), HSMX_CLUSTER_FIRMWARE_VERSION="1", SECRET_KEY="x",
                       HSMX_CLUSTER_DATABASE_URL=f"postgresql+psycopg://hsmx@localhost/{DATABASE}")
-    HSMXCluster(app, allow_unprotected=True)
+    declared = MetaData()
+    Table("shared_by_the_host", declared, Column("id", Integer, primary_key=True))
+    HSMXCluster(app, allow_unprotected=True, metadata=declared)
     return app
 
 
@@ -545,7 +548,13 @@ def test_the_command(pair: Pair, app: Flask, tmp_path: Path) -> None:
     assert "password=" not in first.output
     second = run()
     assert (second.exit_code, second.stdout) == (0, "Nothing to change.\n")
-    assert run("--check").stdout == "PostgreSQL is ready.\n"
+    lacks = run("--check")
+    assert lacks.exit_code == 1 and "The shared table public.shared_by_the_host does not exist here." in lacks.output
+    with psycopg.connect(pair.a.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE shared_by_the_host (id integer PRIMARY KEY)")
+        ready = run("--check")
+        connection.execute("DROP TABLE shared_by_the_host")
+    assert ready.stdout == "PostgreSQL is ready.\n"
     kept.write_text("{}")
     assert run().exit_code == 1
 
