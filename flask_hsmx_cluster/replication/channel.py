@@ -141,11 +141,14 @@ def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str 
 
     :param upto: a position of our own WAL, as text; the present one if empty.
     """
+    # At the end of a page of 8 kB the log may be on the disk up to the midst of a record, and the rest of that would be
+    # waited for, perhaps for many seconds. The next time will do.
     connection.execute(
         b"""SELECT pg_replication_slot_advance(slot_name, least(target, pg_current_wal_flush_lsn()))
             FROM (SELECT slot_name, confirmed_flush_lsn, active, coalesce(nullif(%s, '')::pg_lsn,
                          pg_current_wal_flush_lsn()) AS target FROM pg_replication_slots) AS slot
-            WHERE slot_name = ANY(%s) AND NOT active AND confirmed_flush_lsn < target""",
+            WHERE slot_name = ANY(%s) AND NOT active AND confirmed_flush_lsn < target
+            AND (target < pg_current_wal_flush_lsn() OR mod(pg_current_wal_flush_lsn() - '0/0', 8192) <> 0)""",
         (upto, [slot_of(name, peer_id) for name in subscriptions(scope)]),
         prepare=True,
     )

@@ -12,12 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from itertools import chain
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
-from psycopg import ServerCursor
-from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from .database import Connection, failures, one
@@ -55,8 +52,10 @@ MOST_PAGE: Final = 500
 
 _PEEK: Final = """
 SELECT data FROM pg_logical_slot_peek_binary_changes(
-    %s, NULL, NULL, 'proto_version', '1', 'publication_names', %s)
+    %s, %s, NULL, 'proto_version', '1', 'publication_names', %s)
 """
+#: A commit that brings the log to the disk, and where its record ends.
+_FLUSH: Final = "SELECT pg_logical_emit_message(true, 'hsmx_cluster', '')::text"
 _KNOWN: Final = b"SELECT DISTINCT xid, committed_at FROM hsmx_cluster.quarantine WHERE source_node = %s"
 _COPY: Final = """
 COPY hsmx_cluster.quarantine (batch, source_node, term, xid, end_lsn, committed_at, schema_name, table_name, operation,
@@ -215,30 +214,27 @@ def keep(own: Connection, source: Source, slots: Iterable[Slot]) -> Kept:
     """
     batch = uuid4()
     canonical(own)
-    with failures("The quarantine cannot be written"), own.transaction(), ExitStack() as cursors:
-        own.execute("SET LOCAL synchronous_commit = local")
+    with failures("The quarantine cannot be written"), ExitStack() as stack:
+        own.execute("SET synchronous_commit = local")
+        # Without a bound a slot is read up to where the log is on the disk. That may be amid a record, and then the
+        # rest of it is waited for, which nobody may write for many seconds.
+        upto = str(one(own, _FLUSH))
+        stack.enter_context(own.transaction())
+        cursors = stack.enter_context(ExitStack())
         known = {(xid, at) for xid, at in own.execute(_KNOWN, (source.node,))}
         transactions = kept = 0
-        # All are read before anything is written: a slot is read up to where the log is on the disk, and if that were
-        # amid a record of our own transaction, the reading would wait for the rest of it for ever.
-        peeked = [(slot, *_peek(cursors.enter_context(own.cursor(f"hsmx_{slot.name}", binary=True)), slot))
-                  for slot in slots]
-        for slot, first, others in peeked:
+        for slot in slots:
+            cursor = cursors.enter_context(own.cursor(f"hsmx_{slot.name}", binary=True))
+            cursor.itersize = FETCH
+            cursor.execute(_PEEK, (slot.name, upto, ",".join(slot.publications)))
             keys = {name: each.key for name, each in shared_tables(own, slot.publications).items()}
             writer = _Writer(own, batch, source, keys, known)
-            stream = (data for (data,) in chain(first, others))
+            stream = (data for (data,) in cursor)
             writer.take(stream, lsn_to_int(slot.fork_lsn), lsn_to_int(slot.own_lsn))
             transactions += writer.transactions
             kept += writer.rows
         own.execute(_DIRTY, (batch,))
     return Kept(batch if kept else None, transactions, kept)
-
-
-def _peek(cursor: ServerCursor[TupleRow], slot: Slot) -> tuple[list[TupleRow], ServerCursor[TupleRow]]:
-    """Let a slot be read; return its first rows, and the cursor that has the others."""
-    cursor.itersize = FETCH
-    cursor.execute(_PEEK, (slot.name, ",".join(slot.publications)))
-    return cursor.fetchmany(FETCH), cursor
 
 
 class _Writer:
