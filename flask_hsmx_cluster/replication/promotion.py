@@ -19,10 +19,11 @@ END_MOST_S = 1.0
 
 #: A position before every other one.
 NOWHERE = "0/0"
+# A reign is promoted again after a crash of the server and after a hand-over that failed: it began where it began.
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
     own_lsn = pg_current_wal_insert_lsn()
-RETURNING own_lsn::text"""
+WHERE term <> %s RETURNING own_lsn::text"""
 _REMEMBER_TERM = b"UPDATE hsmx_cluster.node SET term = %s RETURNING coalesce(own_lsn, '0/0')::text"
 #: By subscription: what is applied here, and up to where its worker has told the other gateway that all is.
 _REACHED = b"""SELECT s.subname, pg_replication_origin_progress('pg_' || s.oid, false)::text, latest_end_lsn::text
@@ -86,11 +87,12 @@ def promote(
         with connection.transaction():
             # It need not wait for the disk: whatever is acknowledged in this reign stands behind it in the log.
             connection.execute(b"SET LOCAL synchronous_commit = off", prepare=True)
+            row = None
             if applied:
                 reached = (main, told.get(SUBSCRIPTION), bulk, told.get(SUBSCRIPTION_BULK))
-                row = connection.execute(_REMEMBER_FORK, (term, *reached), prepare=True).fetchone()
+                row = connection.execute(_REMEMBER_FORK, (term, *reached, term), prepare=True).fetchone()
                 sequences.move(connection)
-            else:
+            if row is None:
                 row = connection.execute(_REMEMBER_TERM, (term,), prepare=True).fetchone()
         guard.grant(connection, term, until_s)
         return Fork(term, main, bulk, row[0] if row else NOWHERE)

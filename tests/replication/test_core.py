@@ -419,13 +419,30 @@ def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     assert kept and rows(b, "SELECT term, fork_lsn FROM hsmx_cluster.node") == kept
 
 
+def test_what_was_written_before_a_promotion_was_repeated_reaches_the_other_gateway(
+    following: tuple[Side, Side],
+) -> None:
+    """The slot for the other gateway began at the second promotion, if that came before the first one was settled."""
+    a, b = following
+    draw(a)
+    b.wait_for(a)
+    b.promote(2)
+    began = rows(b, "SELECT own_lsn FROM hsmx_cluster.node")
+    draw(b)
+    b.promote(2)
+    b.tend_active()
+    assert rows(b, "SELECT own_lsn FROM hsmx_cluster.node") == began
+    assert rows(b, "SELECT confirmed_flush_lsn <= own_lsn FROM pg_replication_slots, hsmx_cluster.node "
+                   f"WHERE slot_name = '{b.slot}'") == [(True,)]  # fmt: skip
+
+
 def test_a_promotion_finds_its_statements_planned_and_leaves_them_so(following: tuple[Side, Side]) -> None:
     a, b = following
     draw(a)
     b.wait_for(a)
     for _ in range(2):
         b.tend_passive()
-    planned = "SELECT statement, prepare_time FROM pg_prepared_statements WHERE statement ~ 'setval'"
+    planned = "SELECT statement, prepare_time FROM pg_prepared_statements WHERE statement ~ 'count.setval'"
     before = b.promoter.execute(planned).fetchall()
     b.promote(2)
     assert before and b.promoter.execute(planned).fetchall() == before
