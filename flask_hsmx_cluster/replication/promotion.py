@@ -103,16 +103,21 @@ def _reached(connection: Connection) -> list[tuple[str, str, str]]:
     return [(name, applied or NOWHERE, told or NOWHERE) for name, applied, told in rows]
 
 
-def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
+def settle(connection: Connection, scope: Scope, peer_id: str) -> bool:
     """After a promotion: let the fork slots begin where this reign began, and forget the subscriptions.
 
     Until then a rejoin must not begin. Does nothing where nothing is left to do, so that it can be repeated.
+
+    :return: False if this gateway was not promoted yet: with the subscriptions their positions would be forgotten.
     """
     with failures("The take-over cannot be completed"):
+        if not one(connection, "SELECT hsmx_cluster.writable()"):
+            return False
         own_lsn = one(connection, "SELECT own_lsn::text FROM hsmx_cluster.node")
         if own_lsn and peer_id:
             channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
         channel.forget_subscriptions(connection)
+        return True
 
 
 def rehearse(connection: Connection, sequences: Sequences) -> None:

@@ -315,7 +315,8 @@ class Replicator:
     def tend_active(self) -> dict[str, Any]:
         """On the active gateway: complete a take-over, tell the sequences, and look how the other one follows."""
         connection, setup = self.connection(), self.setup
-        promotion.settle(connection, setup.scope, setup.peer_id)
+        if not promotion.settle(connection, setup.scope, setup.peer_id):
+            return {}
         if not self._incarnated:
             connection.execute(_INCARNATE, (setup.node_id, setup.node_id))
             self._incarnated = True
@@ -376,9 +377,13 @@ class Replicator:
         return {"streams": [stream.__dict__ for stream in streams]}
 
     def fork(self) -> dict[str, Any]:
-        """Return what the other gateway must know to rejoin: where our data parted from its own."""
+        """Return what the other gateway must know to rejoin: where our data parted from its own.
+
+        :raises RequestRefused: this gateway could not be promoted yet.
+        """
         connection, setup = self.connection(), self.setup
-        promotion.settle(connection, setup.scope, setup.peer_id)
+        if not promotion.settle(connection, setup.scope, setup.peer_id):
+            raise RequestRefused("The active gateway's database is not writable yet.", "It is tried again by itself.")
         row = connection.execute(
             "SELECT term, coalesce(fork_lsn, '0/0')::text, coalesce(fork_bulk_lsn, '0/0')::text, "
             "coalesce(own_lsn, '0/0')::text, peer_id, "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flask_hsmx_cluster.replication import synchrony
+import pytest
+
+from flask_hsmx_cluster.errors import RequestRefused
+from flask_hsmx_cluster.replication import channel, synchrony
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION, slot_name
 from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
@@ -11,6 +14,15 @@ from .conftest import Pair
 from .side import NODE_IDS, Side, boot_time_s
 
 SCOPE = Scope((TableScope("public", "voucher", "shared"),))
+TABLE = "CREATE TABLE voucher (id integer PRIMARY KEY)"
+
+
+def replicator_of(side: Side) -> Replicator:
+    """Return one that was told its set-up."""
+    replicator = Replicator()
+    peer = Peer(side.peer_id, ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
+    replicator._setup = Setup(side.server.dsn, side.node_id, peer, side.scope)
+    return replicator
 
 
 def waiting(side: Side) -> int:
@@ -26,10 +38,8 @@ def waiting(side: Side) -> int:
 
 def test_a_gateway_that_is_passive_but_does_not_follow_yet_keeps_what_the_other_one_may_lack(pair: Pair) -> None:
     """Its slot is the source of the quarantine. It was moved on every second, from the first second on."""
-    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, "CREATE TABLE voucher (id integer PRIMARY KEY)")
-    replicator = Replicator()
-    peer = Peer(NODE_IDS[1], ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
-    replicator._setup = Setup(pair.a.dsn, NODE_IDS[0], peer, SCOPE)
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    replicator = replicator_of(side)
     replicator.promote(1, boot_time_s() + 60)
     side.connection.execute("INSERT INTO voucher VALUES (1), (2), (3)")
     before = waiting(side)
@@ -48,10 +58,8 @@ def slots(side: Side) -> list[str]:
 
 def test_nothing_is_kept_for_a_gateway_that_is_no_member_any_more(pair: Pair) -> None:
     """Its slot would hold WAL until the disk is full, and commits would wait for it for ever."""
-    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, "CREATE TABLE voucher (id integer PRIMARY KEY)")
-    replicator = Replicator()
-    peer = Peer(NODE_IDS[1], ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
-    replicator._setup = Setup(pair.a.dsn, NODE_IDS[0], peer, SCOPE)
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    replicator = replicator_of(side)
     replicator.promote(1, boot_time_s() + 60)
     synchrony.set_name(side.connection, SUBSCRIPTION)
     assert slots(side) == [slot_name(side.peer_id)]
@@ -60,3 +68,23 @@ def test_nothing_is_kept_for_a_gateway_that_is_no_member_any_more(pair: Pair) ->
     side.connection.execute("INSERT INTO voucher VALUES (1)")  # this gateway goes on as the active one
     side.close()
     replicator.close()
+
+
+def test_positions_are_not_forgotten_before_a_promotion_has_noted_them(pair: Pair) -> None:
+    """Its role is active, but its server had been down: the tending was sometimes faster than the promotion."""
+    a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    b = Side(pair.b, NODE_IDS[1], NODE_IDS[0], SCOPE, TABLE)
+    a.promote(1)
+    b.follow(a)
+    a.connection.execute("INSERT INTO voucher VALUES (1)")
+    b.wait_for(a)
+    replicator = replicator_of(b)
+    replicator.tend_active()
+    with pytest.raises(RequestRefused):
+        replicator.fork()
+    assert [stream.name for stream in channel.streams(b.connection)] == [SUBSCRIPTION]
+    replicator.renew(2, boot_time_s() + 60)
+    assert replicator.fork()["lsn"] != "0/0"
+    assert channel.streams(b.connection) == []
+    for one in (a, b, replicator):
+        one.close()
