@@ -231,6 +231,13 @@ def streams(connection: Connection) -> list[Stream]:
     return [Stream(name, on, pid, lsn or nothing, told or nothing, errors) for name, on, pid, lsn, told, errors in rows]
 
 
+def disable(connection: Connection) -> None:
+    """Let our subscriptions stand."""
+    with failures("A subscription cannot be disabled"):
+        for stream in streams(connection):
+            connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))
+
+
 def forget_subscriptions(connection: Connection) -> None:
     """Drop our subscriptions; the other gateway's slots stay, and it need not be there."""
     with failures("A subscription cannot be dropped"):

@@ -17,6 +17,8 @@ SUBSCRIPTION = "hsmx_cluster"
 SUBSCRIPTION_BULK = "hsmx_cluster_bulk"
 #: The name by which a publisher knows a gateway that is still making its first copy: nothing may wait for that one.
 FIRST_COPY = "hsmx_cluster_copy"
+#: The name of a session by which a passive gateway tells that it has followed the very database that it reaches.
+FOLLOWS = "hsmx_cluster follows"
 #: A synchronous standby that never comes: while it is set, no commit is acknowledged (rule 5).
 NOBODY = "hsmx_cluster_nobody"
 AGENT_ROLE = "hsmx_cluster_agent"

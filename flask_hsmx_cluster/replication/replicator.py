@@ -18,7 +18,7 @@ from . import access, catalogue, channel, checks, guard, promotion, quarantine, 
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
-from .names import SUBSCRIPTION
+from .names import FOLLOWS, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
@@ -96,7 +96,8 @@ class Replicator:
         self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
-        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT))
+        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
+                          lambda: self.setup.peer_id)  # fmt: skip
         self.following = Following(
             self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
         )
@@ -155,7 +156,9 @@ class Replicator:
         if peer is None or not self._peer_dsn or set(addresses) != set(peer.addresses) or self.following.under_way():
             return {"changed": []}
         self._reach_by(peer, addresses)
-        return {"changed": channel.reach_by(self.connection(), addresses)}
+        if changed := channel.reach_by(self.connection(), addresses):
+            self._pace.keep(anew=True)
+        return {"changed": changed}
 
     def _part(self, connection: Connection) -> None:
         """The former other gateway is one no longer: nothing is kept for it, and it comes in no more."""
@@ -335,17 +338,19 @@ class Replicator:
         """Return how the other gateway follows; *caught up*: it has what was written at the last look.
 
         That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
-        it is enough that it has applied it, and confirms as soon as they wait.
+        it is enough that it has applied it, and confirms as soon as they wait. Before they begin to, it must have seen
+        that this database goes on from what it has; a position ahead of our log tells that it does not.
         """
         connection, setup = self.connection(), self.setup
         found = self._follower(connection)
         row = connection.execute(
-            b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
-                       WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
-                       ELSE s.confirmed_flush_lsn END
+            b"""SELECT pg_current_wal_lsn()::text, s.confirmed_flush_lsn <= pg_current_wal_insert_lsn() AND CASE
+                       WHEN current_setting('synchronous_standby_names') = '' THEN %s::pg_lsn <= r.replay_lsn
+                           AND EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s)
+                       ELSE %s::pg_lsn <= s.confirmed_flush_lsn END
                 FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
                 WHERE s.slot_name = %s""",
-            (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
+            (self._seen_lsn, FOLLOWS, self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
             prepare=True,
         ).fetchone()
         caught_up = bool(found.streaming and row and row[1])

@@ -38,7 +38,7 @@ def flushes(side: Side) -> str:
 
 
 def pace_of(passive: Side, active: Side) -> Pace:
-    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn))
+    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn), lambda: active.node_id)
 
 
 def test_commits_are_flushed_exactly_while_somebody_waits_for_them(sides: tuple[Side, Side]) -> None:
