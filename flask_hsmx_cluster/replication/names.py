@@ -19,6 +19,8 @@ SUBSCRIPTION_BULK = "hsmx_cluster_bulk"
 FIRST_COPY = "hsmx_cluster_copy"
 #: The name of a session by which a passive gateway tells that it has followed the very database that it reaches.
 FOLLOWS = "hsmx_cluster follows"
+#: The name of a session that brings the other gateway's rows here, or compares with them. A promotion ends it.
+FOLLOWING = "hsmx_cluster following"
 #: A synchronous standby that never comes: while it is set, no commit is acknowledged (rule 5).
 NOBODY = "hsmx_cluster_nobody"
 AGENT_ROLE = "hsmx_cluster_agent"

@@ -41,6 +41,9 @@ END $$"""
 #: Apply workers that are in a transaction. (What ``pg_stat_activity`` itself says of that depends on a setting.)
 _APPLYING = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'
 AND datname = current_database() AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')"""
+#: Sessions of a rejoin, or of checks that take up new tables: they write rows, and enable subscriptions.
+_FOLLOWING = b"""SELECT pid FROM pg_stat_activity WHERE application_name = 'hsmx_cluster following'
+AND datname = current_database()"""
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
 AND datname = current_database() AND pid <> pg_backend_pid()"""
 _CONFIRMED = b"SELECT FROM pg_replication_slots WHERE slot_name = %s AND active AND confirmed_flush_lsn >= %s::pg_lsn"
@@ -79,9 +82,13 @@ def promote(
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
                 "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
             )
+        _end(connection, _FOLLOWING)
         told = {**(known or {}), **{name: told for name, _, told in _reached(connection) if told != NOWHERE}}
         connection.execute(_DISABLE)
-        _end_applying(connection)
+        # At the start of a transaction a worker takes note of what was committed before, so also that its subscription
+        # is disabled. One that is idle ends by itself, later: its end takes processor time that a promotion needs
+        # (10 ms), and 1 s while the other gateway is frozen.
+        _end(connection, _APPLYING)
         applied = {name: lsn for name, lsn, _ in _reached(connection)}
         main, bulk = (applied.get(name, NOWHERE) for name in (SUBSCRIPTION, SUBSCRIPTION_BULK))
         with connection.transaction():
@@ -123,20 +130,18 @@ def settle(connection: Connection, scope: Scope, peer_id: str) -> bool:
 def rehearse(connection: Connection, sequences: Sequences) -> None:
     """On a passive gateway, every second: let what takes long to plan be planned, on the connection that promotes."""
     with failures("The database cannot be made ready for a take-over"):
-        for statement in (_COPYING, _REACHED, _APPLYING):
+        for statement in (_COPYING, _FOLLOWING, _REACHED, _APPLYING):
             connection.execute(statement, prepare=True)
         sequences.rehearse(connection)
 
 
-def _end_applying(connection: Connection) -> None:
-    """Wait until no apply worker of a disabled subscription is in a transaction. It begins no other one.
+def _end(connection: Connection, sessions: bytes) -> None:
+    """End what writes the other gateway's rows here, and wait until it is gone.
 
-    At the start of a transaction a worker takes note of what was committed before, so also that its subscription is
-    disabled. One that is idle ends by itself, later: its end takes processor time that a promotion needs (10 ms), and
-    1 s while the other gateway is frozen.
+    :param sessions: the statement that finds it.
     """
     deadline = time.monotonic() + END_MOST_S
-    while pids := [pid for (pid,) in connection.execute(_APPLYING, prepare=True)]:
+    while pids := [pid for (pid,) in connection.execute(sessions, prepare=True)]:
         if time.monotonic() > deadline:
             raise DatabaseFailure("An apply worker of PostgreSQL does not end.", "See PostgreSQL's log.")
         connection.execute(b"SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,), prepare=True)

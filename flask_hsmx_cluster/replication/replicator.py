@@ -18,7 +18,7 @@ from . import access, catalogue, channel, checks, guard, promotion, quarantine, 
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
-from .names import FOLLOWS, SUBSCRIPTION
+from .names import FOLLOWING, FOLLOWS, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
@@ -96,12 +96,16 @@ class Replicator:
         self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
         self.verifying = Verifying()
-        self._pace = Pace(self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
-                          lambda: self.setup.peer_id)  # fmt: skip
-        self.following = Following(
-            self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
+        self._pace = Pace(
+            self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT), lambda: self.setup.peer_id
         )
-        self.checking = Checking(self._open)
+        self.following = Following(
+            lambda: self._open(FOLLOWING),
+            lambda: self.setup.scope,
+            self._require_same,
+            lambda: self._pace.keep(anew=True),
+        )
+        self.checking = Checking(lambda: self._open(FOLLOWING))
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -249,8 +253,8 @@ class Replicator:
         self.connection().close()
         self._forget_promoter()
 
-    def _open(self) -> Connection:
-        return connect(self.setup.dsn, quiet=True)
+    def _open(self, name: str = "hsmx_cluster agent") -> Connection:
+        return connect(self.setup.dsn, name, quiet=True)
 
     # -- what a fail-over waits for ----------------------------------------------------------------------------
 
@@ -327,7 +331,9 @@ class Replicator:
             self._sequences.tell(connection)
         if setup.peer is not None and self._follower(connection).streaming:
             connection.execute(
-                b"UPDATE hsmx_cluster.node SET joined_system = %s WHERE joined_system IS DISTINCT FROM %s",
+                # Positions of another database's log mean nothing in this one's.
+                b"UPDATE hsmx_cluster.node SET joined_system = %s, fork_lsn = NULL, fork_bulk_lsn = NULL "
+                b"WHERE joined_system IS DISTINCT FROM %s",
                 (setup.peer.system, setup.peer.system),
                 prepare=True,
             )
@@ -405,6 +411,8 @@ class Replicator:
         setup = self.setup
         if setup.peer is None or not self._peer_dsn:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
+        if one(self.connection(), "SELECT hsmx_cluster.writable()"):
+            raise RequestRefused("This gateway has become the active one.")
         other = Other(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
         return self.following.begin(other)
 

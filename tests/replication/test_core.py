@@ -13,7 +13,8 @@ import pytest
 from psycopg import errors
 
 from flask_hsmx_cluster.replication import guard, promotion, synchrony
-from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.database import connect
+from flask_hsmx_cluster.replication.names import FOLLOWING, SUBSCRIPTION
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 from .conftest import OWNER, Pair
@@ -404,6 +405,19 @@ def test_nothing_that_comes_after_a_promotion_is_applied(following: tuple[Side, 
     draw(a)
     wait_until(lambda: not rows(b, "SELECT 1 FROM pg_stat_activity WHERE backend_type ~ 'logical replication w'"))
     assert {number for (number,) in rows(b, "SELECT id FROM t")} == first["t"]
+
+
+def test_a_rejoin_that_is_under_way_ends_with_a_promotion(following: tuple[Side, Side]) -> None:
+    """It went on, put the other gateway's rows over what had been written since, and followed again."""
+    a, b = following
+    draw(a)
+    b.wait_for(a)
+    with connect(b.server.dsn, FOLLOWING) as rejoin:
+        rejoin.execute("BEGIN; SET LOCAL session_replication_role = replica; UPDATE t SET v = 'old'")
+        b.promote(2)
+        with pytest.raises(psycopg.OperationalError):
+            rejoin.execute("COMMIT")
+    assert "old" not in {v for (v,) in rows(b, "SELECT v FROM t")}
 
 
 def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:

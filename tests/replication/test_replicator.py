@@ -88,3 +88,17 @@ def test_positions_are_not_forgotten_before_a_promotion_has_noted_them(pair: Pai
     assert channel.streams(b.connection) == []
     for one in (a, b, replicator):
         one.close()
+
+
+def test_positions_of_another_server_are_forgotten_with_it(pair: Pair) -> None:
+    """The other gateway got a new disk: its log begins anew, and a rejoin would have left out what lies before."""
+    a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    b = Side(pair.b, NODE_IDS[1], NODE_IDS[0], SCOPE, TABLE)
+    a.promote(1)
+    a.connection.execute("UPDATE hsmx_cluster.node SET fork_lsn = 'F/0', fork_bulk_lsn = 'F/0', joined_system = '7'")
+    b.follow(a)
+    replicator = replicator_of(a)
+    replicator.tend_active()
+    assert replicator.fork()["lsn"] == replicator.fork()["bulk_lsn"] == "0/0"
+    for one in (a, b, replicator):
+        one.close()
