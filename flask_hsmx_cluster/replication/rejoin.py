@@ -214,7 +214,7 @@ class _Rejoin:
         return Rejoined(ways, tuple(self._reasons), self._kept, self._replaced, time.monotonic() - begun)
 
     def _went_back(self) -> bool:
-        """Look whether either gateway is older than what the other one has of it."""
+        """Look whether either gateway is older than what the other one has of it, or positions mean nothing else."""
         ids = self._gateways
         reasons = [went_back(self._own, ids.own_id, branch.fork_lsn, self._peer) for branch in self._branches]
         here = next(filter(None, reasons), "")
@@ -226,8 +226,11 @@ class _Rejoin:
             self._reasons.append(f"this gateway went back in time: {here}")
         if there:
             self._reasons.append(f"the active gateway went back in time: {there}")
+        streams = {stream.name for stream in channel.streams(self._own)}
+        if changed := bool(streams) and streams != set(channel.subscriptions(self._scope)):
+            self._reasons.append("the shared tables are divided into other streams than before")
         interrupted = self._own.execute(_BEGUN_ANEW, _EVERYTHING).fetchone() is not None
-        return bool(here or there or interrupted)
+        return bool(here or there or changed or interrupted)
 
     def _begin_anew(self) -> list[_Branch]:
         """No position means anything any more: an origin only moves on, and so does a slot. Return the slots to remake.
@@ -259,9 +262,7 @@ class _Rejoin:
 
     def _subscribe(self) -> None:
         """Make the subscriptions, disabled: their origins are to hold the positions."""
-        there = {stream.name for stream in channel.streams(self._own)}
-        if there != set(channel.subscriptions(self._scope)):
-            channel.forget_subscriptions(self._own)
+        if not channel.streams(self._own):
             channel.subscribe(self._own, self._gateways.conninfo, self._scope, self._gateways.own_id, enabled=False)
 
     def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:

@@ -379,13 +379,17 @@ class Replicator:
             if stream.reported_lsn != promotion.NOWHERE:
                 self._applied[stream.name] = stream.reported_lsn
         # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
-        unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
-        follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
-        if follows and not self.following.under_way():
+        if self._follows(connection, streams) and not self.following.under_way():
             channel.advance_slots(connection, setup.scope, setup.peer_id)
             if self._peer_here:
                 self._pace.keep()
         return {"streams": [stream.__dict__ for stream in streams]}
+
+    def _follows(self, connection: Connection, streams: Sequence[channel.Stream]) -> bool:
+        """Return whether all that is shared is followed; a rejoin that was interrupted leaves some of it."""
+        enabled = {stream.name for stream in streams if stream.enabled}
+        unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
+        return enabled == set(channel.subscriptions(self.setup.scope)) and not unfinished
 
     def fork(self) -> dict[str, Any]:
         """Return what the other gateway must know to rejoin: where our data parted from its own.
@@ -470,8 +474,9 @@ class Replicator:
             ).fetchone()
         assert row is not None
         keys = ("writable", "synchronous_standby", "version", "size_bytes", "directory")
-        streams = [stream.__dict__ for stream in channel.streams(connection)]
-        return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
+        streams = channel.streams(connection)
+        return {**dict(zip(keys, row, strict=True)), "streams": [stream.__dict__ for stream in streams],
+                "follows": self._follows(connection, streams), "following": self.following.state(),
                 "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
                 "checks": self.checking.state()}  # fmt: skip
 
