@@ -14,7 +14,7 @@ from .scope import Scope, TableScope
 if TYPE_CHECKING:
     from .following import Progress
 
-#: Where the joining gateway's own shared data is kept; made anew at each first copy.
+#: Where the joining gateway's own shared data is kept; what an earlier first copy put there gets another name.
 ASIDE = "hsmx_cluster_aside"
 LOOK_EVERY_S = 0.2
 #: Tables that are thought to have fewer rows are counted.
@@ -40,9 +40,6 @@ def first_copy(
     progress.step = "keeps this gateway's own data aside"
     with failures("The gateway's own data cannot be kept aside"):
         _set_aside(connection, scope)
-    connection.execute(
-        "UPDATE hsmx_cluster.node SET copying = true, fork_lsn = NULL, fork_bulk_lsn = NULL, own_lsn = NULL"
-    )
     progress.step = "copies the other gateway's data"
     sizes = _sizes(peer, scope)
     progress.total = sum(sizes.values())
@@ -60,9 +57,13 @@ def first_copy(
 
 def _set_aside(connection: Connection, scope: Scope) -> None:
     """Keep a copy of every shared table, unless an interrupted first copy has done so."""
-    if one(connection, "SELECT to_regnamespace(%s) IS NOT NULL", ASIDE):
+    if one(connection, "SELECT copying FROM hsmx_cluster.node"):
         return
     with connection.transaction():
+        if one(connection, "SELECT to_regnamespace(%s) IS NOT NULL", ASIDE):  # of a cluster that it has left, perhaps
+            stamp = one(connection, "SELECT to_char(now(), 'YYYYMMDDHH24MISS')")
+            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
+            connection.execute(rename.format(sql.Identifier(ASIDE), sql.Identifier(f"{ASIDE}_{stamp}")))
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(ASIDE)))
         for each in scope.shared():
             connection.execute(
@@ -70,6 +71,9 @@ def _set_aside(connection: Connection, scope: Scope) -> None:
                     table(ASIDE, f"{each.schema}.{each.table}"), table(each.schema, each.table)
                 )
             )
+        connection.execute(
+            "UPDATE hsmx_cluster.node SET copying = true, fork_lsn = NULL, fork_bulk_lsn = NULL, own_lsn = NULL"
+        )
 
 
 def _clear(connection: Connection, scope: TableScope) -> None:
