@@ -380,6 +380,7 @@ class Replicator:
                 self._applied[stream.name] = stream.reported_lsn
         # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
         if self._follows(connection, streams) and not self.following.under_way():
+            channel.replace_lost_slots(connection, setup.scope, setup.peer_id)
             channel.advance_slots(connection, setup.scope, setup.peer_id)
             if self._peer_here:
                 self._pace.keep()

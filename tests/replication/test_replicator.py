@@ -102,3 +102,24 @@ def test_positions_of_another_server_are_forgotten_with_it(pair: Pair) -> None:
     assert replicator.fork()["lsn"] == replicator.fork()["bulk_lsn"] == "0/0"
     for one in (a, b, replicator):
         one.close()
+
+
+def test_a_fork_slot_that_was_lost_is_replaced_once_its_gateway_follows(pair: Pair) -> None:
+    """A first copy that wrote more than a slot may keep left the tending in errors for ever."""
+    a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    b = Side(pair.b, NODE_IDS[1], NODE_IDS[0], SCOPE, TABLE)
+    a.promote(1)
+    b.follow(a)
+    with b.server.connect() as connection:
+        connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        connection.execute("SELECT pg_reload_conf()")
+        for _ in range(3):
+            connection.execute("SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()")
+        connection.execute("CHECKPOINT")
+    state = "SELECT wal_status FROM pg_replication_slots"
+    assert b.connection.execute(state).fetchall() == [("lost",)]
+    replicator = replicator_of(b)
+    replicator.tend_passive()
+    assert b.connection.execute(state).fetchall() == [("reserved",)]
+    for one in (a, b, replicator):
+        one.close()
