@@ -418,6 +418,7 @@ class Replicator:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
         if one(self.connection(), "SELECT hsmx_cluster.writable()"):
             raise RequestRefused("This gateway has become the active one.")
+        self._applied = {}  # of a log that may not be the one that is followed from now on
         other = Other(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
         return self.following.begin(other)
 

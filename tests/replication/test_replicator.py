@@ -11,7 +11,7 @@ from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 from .conftest import Pair
-from .side import NODE_IDS, Side, boot_time_s
+from .side import NODE_IDS, Side, boot_time_s, wait_until
 
 SCOPE = Scope((TableScope("public", "voucher", "shared"),))
 TABLE = "CREATE TABLE voucher (id integer PRIMARY KEY)"
@@ -121,5 +121,23 @@ def test_a_fork_slot_that_was_lost_is_replaced_once_its_gateway_follows(pair: Pa
     replicator = replicator_of(b)
     replicator.tend_passive()
     assert b.connection.execute(state).fetchall() == [("reserved",)]
+    for one in (a, b, replicator):
+        one.close()
+
+
+def test_what_was_seen_of_a_former_stream_says_nothing_of_the_next(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other gateway's log began anew; what it wrote before the remembered position was not put into quarantine."""
+    a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    b = Side(pair.b, NODE_IDS[1], NODE_IDS[0], SCOPE, TABLE)
+    a.promote(1)
+    b.follow(a)
+    replicator = replicator_of(b)
+    b.connection.execute(f"ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE")
+    wait_until(lambda: channel.streams(b.connection)[0].worker_pid is None)
+    replicator._applied, replicator._peer_dsn = {SUBSCRIPTION: "FF/0"}, a.server.dsn
+    monkeypatch.setattr(replicator.following, "begin", lambda other: {})
+    replicator.follow({})
+    replicator.promote(2, boot_time_s() + 60)
+    assert replicator.fork()["lsn"] != "FF/0"
     for one in (a, b, replicator):
         one.close()
