@@ -476,9 +476,10 @@ class Replicator:
             ).fetchone()
         assert row is not None
         keys = ("writable", "synchronous_standby", "version", "size_bytes", "directory")
+        following = self.following.state()  # first: what ends meanwhile must not look as if it were to be begun again
         streams = channel.streams(connection)
         return {**dict(zip(keys, row, strict=True)), "streams": [stream.__dict__ for stream in streams],
-                "follows": self._follows(connection, streams), "following": self.following.state(),
+                "follows": self._follows(connection, streams), "following": following,
                 "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
                 "checks": self.checking.state()}  # fmt: skip
 
