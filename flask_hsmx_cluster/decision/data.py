@@ -191,6 +191,7 @@ class Data:
 
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""
+        self.yielding, self._due = False, NEVER  # no answer of before says anything any more
         self.core.do(PromoteData(self.core.term))
 
     def end(self) -> None:

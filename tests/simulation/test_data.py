@@ -156,6 +156,20 @@ def test_the_other_gateway_knows_that_writes_are_not_confirmed_before_they_are_n
     assert not there.behind, "what was not carried out was taken back"
 
 
+def test_a_hand_over_that_a_standstill_ended_leaves_nothing_of_it(world: World) -> None:
+    """Its time ran out afterwards: commits waited for the other gateway, and the agent believed that they did not."""
+    machine = world.machines["a"]
+    core = machine.core
+    assert core is not None
+    machine.database.deaf = True
+    world._tell(machine, events.FailoverRequested(Motive.REQUEST))
+    while not core.data.yielding:
+        world.run(0.001)
+    core.ran_late(0.3, world.now)
+    core.wake(world.now + 0.25)
+    assert machine.database.synchronous and core.data.synchronous
+
+
 def test_asynchronous_by_configuration_waits_for_nobody() -> None:
     world = World(seed=3, data=True, synchronous=False)
     world.form()
