@@ -95,7 +95,7 @@ _WRITABLE = f"""coalesce(pg_sequence_last_value('hsmx_cluster.lease_server') = {
         AND pg_sequence_last_value('hsmx_cluster.lease_until_cs')
             > replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint, false)"""
 # Boot time in 1/100 s: the wall clock may be stepped, and a step must not extend a lease (rule 14). 16 us a call.
-_FUNCTIONS = f"""
+_FUNCTIONS = rf"""
 CREATE OR REPLACE FUNCTION hsmx_cluster.boot_cs() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog AS $$
     SELECT replace(split_part(pg_read_file('/proc/uptime'), ' ', 1), '.', '')::bigint
@@ -164,6 +164,10 @@ BEGIN
     END IF;
     IF NOT {_WRITABLE} THEN
         PERFORM hsmx_cluster.refuse('what this transaction wrote');
+    END IF;
+    IF current_query() ~* '(^|;)\s*prepare\s+transaction\s' THEN
+        RAISE EXCEPTION 'Shared data cannot be written in a prepared transaction'
+            USING ERRCODE = 'feature_not_supported', HINT = 'It might be committed when this gateway may not write.';
     END IF;
     -- At a commit nothing but this function runs. Else there is doubt, which a second row settles: its check is made
     -- at once, or not, as this one.
