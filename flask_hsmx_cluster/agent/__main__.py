@@ -102,7 +102,7 @@ def run(config: AgentConfig) -> None:
     jobs.start_heartbeat(loop.run, ended.set)
     service.start()
     for name, kind, check in health_checks(config, service.directories):
-        jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check))
+        jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check), apart=True)
     for name, (period_s, work) in service.periodic_jobs().items():
         jobs.every(name, period_s, work)
     server = ControlServer(config, service)

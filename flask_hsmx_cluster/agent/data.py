@@ -250,7 +250,7 @@ class DataSide:
         shown = self._shown
         if shown.get("following", {}).get("under_way"):
             return str(shown["following"]["step"])
-        if any(stream["enabled"] for stream in shown.get("streams", ())) and not shown["following"]["error"]:
+        if shown.get("follows") and not shown["following"]["error"]:
             return "follows"
         fork = checked_fork(self._exchange.ask("data_fork", 5.0))
         if fork["role"] != "active":

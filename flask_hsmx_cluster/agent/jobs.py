@@ -23,6 +23,8 @@ from ..network.clock import boot_time_s
 log = logging.getLogger(__name__)
 #: Threads for jobs: the heartbeat has one for itself.
 THREADS = 4
+#: Threads for what must not wait for the others: they may all be waiting for a database that stands still.
+THREADS_APART = 2
 HEARTBEAT = "heartbeat"
 
 
@@ -37,6 +39,7 @@ class JobState:
     next_run: float | None = None
     took_s: float | None = None
     result: str = "has not run yet"
+    executor: str = "default"
 
 
 class Jobs:
@@ -44,7 +47,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(THREADS)},
+            executors={"default": ThreadPoolExecutor(THREADS), "apart": ThreadPoolExecutor(THREADS_APART)},
             timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -68,9 +71,12 @@ class Jobs:
 
         self._scheduler.add_job(keep, id=HEARTBEAT, name=HEARTBEAT)
 
-    def every(self, name: str, period_s: float, work: Callable[[], str | None]) -> None:
-        """Run ``work`` now and then each ``period_s`` after it has ended; it returns its result in words."""
-        self._states[name] = JobState(name, period_s, work)
+    def every(self, name: str, period_s: float, work: Callable[[], str | None], apart: bool = False) -> None:
+        """Run ``work`` now and then each ``period_s`` after it has ended; it returns its result in words.
+
+        :param apart: it does not wait for a thread that other jobs use.
+        """
+        self._states[name] = JobState(name, period_s, work, executor="apart" if apart else "default")
         self._arm(name, 0.0)
 
     def rearm(self) -> None:
@@ -103,7 +109,10 @@ class Jobs:
             return
         self._states[name].next_run = boot_time_s() + delay_s
         at = datetime.now(UTC) + timedelta(seconds=delay_s)
-        self._scheduler.add_job(self._run, DateTrigger(at), args=(name,), id=name, name=name, replace_existing=True)
+        self._scheduler.add_job(
+            self._run, DateTrigger(at), args=(name,), id=name, name=name, replace_existing=True,
+            executor=self._states[name].executor,
+        )  # fmt: skip
 
     def _run(self, name: str) -> None:
         state = self._states[name]

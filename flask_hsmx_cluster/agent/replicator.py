@@ -141,7 +141,9 @@ class ReplicatorLink:
         :raises ReplicatorDown: it does not run, or did not answer in time.
         :raises ClusterError: what it answered.
         """
-        with self._asking:
+        if not self._asking.acquire(timeout=timeout_s):
+            raise ReplicatorDown(f"The database was busy for {timeout_s:.0f} s.", "See whether PostgreSQL runs.")
+        try:
             patient = self._patient
             if patient is None:
                 raise ReplicatorDown("The replicator does not run.", "It is started again by itself.")
@@ -157,6 +159,8 @@ class ReplicatorLink:
                 ) from None
             except OSError:
                 raise ReplicatorDown("The replicator has ended.", "It is started again by itself.") from None
+        finally:
+            self._asking.release()
 
     def _answer(self, patient: socket.socket, number: int) -> dict[str, Any]:
         """Read until the answer to a question; earlier ones came too late for whoever asked."""

@@ -300,7 +300,8 @@ class Session:
                 case events.DemoteData():
                     self.database.demote()
                 case events.SetSynchronous():
-                    self.database.set_synchronous(effect.on)
+                    if not self.database.set_synchronous(effect.on):
+                        self.tell(events.SynchronousSet(None))
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():

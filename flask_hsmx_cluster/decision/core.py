@@ -244,7 +244,7 @@ class Core:
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
-            synchronous=self.data.synchronous,
+            synchronous=self.data.confirms(),
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
             lease_left_ms=int(left * 1000),
             position=int(not self.behind),

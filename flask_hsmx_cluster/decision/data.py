@@ -17,7 +17,7 @@ from .events import (
     SetSynchronous,
     YieldData,
 )
-from .model import NEVER, Term
+from .model import NEVER, Kind, Term
 
 if TYPE_CHECKING:
     from .core import Core
@@ -28,6 +28,8 @@ PROMOTE_MOST_S = 0.1
 YIELD_MOST_S = 0.2
 #: Commits wait for a passive gateway that is not heard, or does not stream, at most this long, s.
 DEGRADE_AFTER_S = 0.4
+#: A wish that the database has not answered by then was lost with the process that it was told to, s.
+ANSWER_MOST_S = 2.0
 
 
 class Data:
@@ -48,6 +50,7 @@ class Data:
         self._due = NEVER
         self._lost_since: float | None = None
         self._asked: bool | None = None
+        self._asked_at = NEVER
         self._refused = self._released = False
 
     def deadline(self) -> float:
@@ -105,7 +108,8 @@ class Data:
         core = self.core
         if not core.leading() or not core.plan.peer:
             return
-        if self._refused:  # not asked again at once: a full disk refuses for a while
+        lost = self._asked is not None and core.now - self._asked_at > ANSWER_MOST_S
+        if self._refused or lost:  # not asked again at once: a full disk refuses for a while
             self._asked, self._refused = None, False
         if not core.plan.synchronous:
             core.behind = core.behind and not event.caught_up
@@ -115,13 +119,17 @@ class Data:
         if event.caught_up:
             core.behind = False  # what the other one alone had is in its quarantine
             self._lost_since = None
-            if not self.synchronous and core.peer_fresh():
+            if not self.confirms() and core.peer_fresh():
                 self._set(True)
         else:
             if self._lost_since is None:
                 self._lost_since = core.now
             if self.synchronous and core.now - self._lost_since >= DEGRADE_AFTER_S:
                 self._degrade("its database is too slow" if event.streaming else "its database does not follow")
+
+    def confirms(self) -> bool:
+        """Return whether commits wait for the other gateway, and are to go on doing so."""
+        return self.synchronous and self.degraded_since is None
 
     def synchronous_set(self, on: bool | None) -> None:
         """The database has done as it was told; None: it refused."""
@@ -130,7 +138,7 @@ class Data:
             self._refused = True
             return
         self._asked, self._released = None, not on
-        if on == self.synchronous:
+        if on == self.synchronous and self.confirms() == on:
             return
         self.synchronous = on
         if on:
@@ -146,11 +154,12 @@ class Data:
             self.degraded_since = core.now
             core.note("degraded", "critical", f"Writes are no longer confirmed by {core.plan.peer_name}: {why}",
                       (f"term {core.term}", "what is written from now on exists on this gateway alone"))
+            core.send(Kind.BEAT)  # the other one knows it before anything is acknowledged that it lacks (rule 10)
         self._set(False)
 
     def _set(self, on: bool) -> None:
         if self._asked is not on:
-            self._asked = on
+            self._asked, self._asked_at = on, self.core.now
             self.core.do(SetSynchronous(on))
 
     def forget_peer(self) -> None:
@@ -182,6 +191,7 @@ class Data:
 
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""
+        self.yielding, self._due = False, NEVER  # no answer of before says anything any more
         self.core.do(PromoteData(self.core.term))
 
     def end(self) -> None:

@@ -136,6 +136,22 @@ def remake_slot(connection: Connection, slot: str) -> None:
     connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
 
+def replace_lost_slots(connection: Connection, scope: Scope, peer_id: str) -> None:
+    """On a gateway that follows: make fork slots anew that were lost, for example while a large first copy was written.
+
+    Nothing that they would have told is missed: what is here came from the other gateway.
+    """
+    with failures("A lost replication slot cannot be replaced"):
+        lost = connection.execute(
+            b"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE wal_status = 'lost' "
+            b"AND slot_name = ANY(%s)",
+            ([slot_of(name, peer_id) for name in subscriptions(scope)],),
+            prepare=True,
+        ).fetchall()
+    if lost:
+        make_slots(connection, scope, peer_id)
+
+
 def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str = "") -> None:
     """Move the fork slots on: nothing before their position is ever sent to the other gateway.
 
@@ -255,8 +271,8 @@ def streams(connection: Connection) -> list[Stream]:
     return [Stream(name, on, pid, lsn or nothing, told or nothing, errors) for name, on, pid, lsn, told, errors in rows]
 
 
-def disable_subscriptions(connection: Connection) -> None:
-    """Let our subscriptions rest until a rejoin has done what they need."""
+def disable(connection: Connection) -> None:
+    """Let our subscriptions stand."""
     with failures("A subscription cannot be disabled"):
         for stream in streams(connection):
             connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(stream.name)))

@@ -21,7 +21,7 @@ from .tables import SharedTable, local_columns, shared_tables
 if TYPE_CHECKING:
     from .following import Progress
 
-#: Where the joining gateway's own shared data is kept; made anew at each first copy.
+#: Where the joining gateway's own shared data is kept; what an earlier first copy put there gets another name.
 ASIDE = "hsmx_cluster_aside"
 #: How long open transactions of the other gateway are waited for, s.
 PATIENCE_S: Final = 600.0
@@ -100,7 +100,10 @@ def _set_aside(own: Connection, tables: Iterable[SharedTable]) -> None:
     if one(own, "SELECT copying FROM hsmx_cluster.node"):
         return
     with own.transaction():
-        own.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(ASIDE)))
+        if one(own, "SELECT to_regnamespace(%s) IS NOT NULL", ASIDE):  # of a cluster that it has left, perhaps
+            stamp = one(own, "SELECT to_char(now(), 'YYYYMMDDHH24MISS')")
+            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
+            own.execute(rename.format(sql.Identifier(ASIDE), sql.Identifier(f"{ASIDE}_{stamp}")))
         _keep(own, tables)
         own.execute(_COPYING)
 

@@ -15,6 +15,10 @@ PUBLICATION_BULK = "hsmx_cluster_bulk"
 #: Subscriptions; also the names (``application_name``) by which the publisher knows its consumers.
 SUBSCRIPTION = "hsmx_cluster"
 SUBSCRIPTION_BULK = "hsmx_cluster_bulk"
+#: The name of a session by which a passive gateway tells that it has followed the very database that it reaches.
+FOLLOWS = "hsmx_cluster follows"
+#: The name of a session that brings the other gateway's rows here, or compares with them. A promotion ends it.
+FOLLOWING = "hsmx_cluster following"
 #: A synchronous standby that never comes: while it is set, no commit is acknowledged (rule 5).
 NOBODY = "hsmx_cluster_nobody"
 AGENT_ROLE = "hsmx_cluster_agent"

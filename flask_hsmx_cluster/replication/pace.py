@@ -4,6 +4,9 @@ One worker applies what many sessions have written. If it flushes each commit it
 pause (2,600 against 3,000 transactions a second, measured), and a gateway that is behind would never catch up; without
 flushing it is six times as fast. So it flushes exactly while the active gateway's commits wait for it. PostgreSQL's
 worker takes the change at its next transaction, without a restart.
+
+Before that, each time that the active gateway's server is reached anew: does it go on from what this gateway has? One
+that went back in time must not be followed on (rule 6). Only when that was looked at, its commits begin to wait.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from psycopg import sql
 from ..errors import ClusterError
 from . import channel
 from .database import Connection, failures, one
-from .names import SUBSCRIPTION
+from .names import FOLLOWS, SUBSCRIPTION
+from .rejoin import went_back
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +45,14 @@ class Pace:
     :param slots: names of those slots.
     :param open_own: opens a connection to this gateway's database.
     :param open_peer: opens one to the active gateway's.
+    :param peer_id: returns the active gateway's node id.
     """
 
     def __init__(
-        self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection], slots: Callable[[], list[str]]
+        self, open_own: Callable[[], Connection], open_peer: Callable[[], Connection], slots: Callable[[], list[str]],
+        peer_id: Callable[[], str],
     ) -> None:
-        self._open_own, self._open_peer, self._slots = open_own, open_peer, slots
+        self._open_own, self._open_peer, self._slots, self._peer_id = open_own, open_peer, slots, peer_id
         self._thread: threading.Thread | None = None
 
     def keep(self, anew: bool = False) -> None:
@@ -61,9 +67,21 @@ class Pace:
     def _run(self) -> None:
         try:
             with failures("Whether commits wait cannot be seen"), self._open_own() as own, self._open_peer() as peer:
-                self._keep(own, peer)
+                if self._may_follow(own, peer):
+                    self._keep(own, peer)
         except ClusterError as error:
             log.debug("%s", error.message)  # tried again with the next tending
+
+    def _may_follow(self, own: Connection, peer: Connection) -> bool:
+        """Look whether the active gateway's data has gone on from what this one has; if not, a rejoin is to compare."""
+        streams = channel.streams(own)
+        for stream in streams:
+            if why := went_back(peer, self._peer_id(), stream.origin_lsn, own):
+                log.warning("The active gateway went back in time: %s", why)
+                channel.disable(own)
+                return False
+        peer.execute(sql.SQL("SET application_name = {}").format(sql.Literal(FOLLOWS)))
+        return bool(streams)
 
     def _keep(self, own: Connection, peer: Connection) -> None:
         before = False
@@ -75,7 +93,7 @@ class Pace:
             waits, kept = peer.execute(_LOOK, (SUBSCRIPTION, slots), prepare=True).fetchone() or (False, len(slots))
             if kept < len(slots):
                 log.warning("The other gateway has not kept what this one has still to get")
-                channel.disable_subscriptions(own)
+                channel.disable(own)
                 return
             # A gateway that hands over clears the name, and this one is being promoted: it is not to be held up.
             if waits != flushes and (waits or not before):

@@ -19,10 +19,11 @@ END_MOST_S = 1.0
 
 #: A position before every other one.
 NOWHERE = "0/0"
+# A reign is promoted again after a crash of the server and after a hand-over that failed: it began where it began.
 _REMEMBER_FORK = b"""UPDATE hsmx_cluster.node
 SET term = %s, fork_lsn = greatest(%s::pg_lsn, %s::pg_lsn), fork_bulk_lsn = greatest(%s::pg_lsn, %s::pg_lsn),
     own_lsn = pg_current_wal_insert_lsn()
-RETURNING own_lsn::text"""
+WHERE term <> %s RETURNING own_lsn::text"""
 _REMEMBER_TERM = b"UPDATE hsmx_cluster.node SET term = %s RETURNING coalesce(own_lsn, '0/0')::text"
 #: By subscription: what is applied here, and up to where its worker has told the other gateway that all is.
 _REACHED = b"""SELECT s.subname, pg_replication_origin_progress('pg_' || s.oid, false)::text, latest_end_lsn::text
@@ -40,9 +41,17 @@ END $$"""
 #: Apply workers that are in a transaction. (What ``pg_stat_activity`` itself says of that depends on a setting.)
 _APPLYING = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'
 AND datname = current_database() AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')"""
+#: Sessions of a rejoin, or of checks that take up new tables: they write rows, and enable subscriptions.
+_FOLLOWING = b"""SELECT pid FROM pg_stat_activity WHERE application_name = 'hsmx_cluster following'
+AND datname = current_database()"""
 _WRITERS = b"""SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL
 AND datname = current_database() AND pid <> pg_backend_pid()"""
-_CONFIRMED = b"SELECT FROM pg_replication_slots WHERE slot_name = %s AND active AND confirmed_flush_lsn >= %s::pg_lsn"
+_MARK = b"""INSERT INTO hsmx_cluster.sequence_position AS mark VALUES ('confirmed', 1)
+ON CONFLICT (name) DO UPDATE SET last_value = mark.last_value + 1"""
+# While no commit waits for it, the other gateway applies without flushing (:mod:`.pace`), and confirms only later.
+_CONFIRMED = b"""SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+WHERE slot_name = %s AND %s::pg_lsn <= CASE WHEN current_setting('synchronous_standby_names') = ''
+    THEN greatest(r.replay_lsn, s.confirmed_flush_lsn) ELSE s.confirmed_flush_lsn END"""
 
 
 @dataclass(frozen=True)
@@ -78,19 +87,24 @@ def promote(
                 "The first copy of the other gateway's data was not complete: what is here is not whole.",
                 "Bring the other gateway back, or leave the cluster here: this gateway's own data was kept aside.",
             )
+        _end(connection, _FOLLOWING)
         told = {**(known or {}), **{name: told for name, _, told in _reached(connection) if told != NOWHERE}}
         connection.execute(_DISABLE)
-        _end_applying(connection)
+        # At the start of a transaction a worker takes note of what was committed before, so also that its subscription
+        # is disabled. One that is idle ends by itself, later: its end takes processor time that a promotion needs
+        # (10 ms), and 1 s while the other gateway is frozen.
+        _end(connection, _APPLYING)
         applied = {name: lsn for name, lsn, _ in _reached(connection)}
         main, bulk = (applied.get(name, NOWHERE) for name in (SUBSCRIPTION, SUBSCRIPTION_BULK))
         with connection.transaction():
             # It need not wait for the disk: whatever is acknowledged in this reign stands behind it in the log.
             connection.execute(b"SET LOCAL synchronous_commit = off", prepare=True)
+            row = None
             if applied:
                 reached = (main, told.get(SUBSCRIPTION), bulk, told.get(SUBSCRIPTION_BULK))
-                row = connection.execute(_REMEMBER_FORK, (term, *reached), prepare=True).fetchone()
+                row = connection.execute(_REMEMBER_FORK, (term, *reached, term), prepare=True).fetchone()
                 sequences.move(connection)
-            else:
+            if row is None:
                 row = connection.execute(_REMEMBER_TERM, (term,), prepare=True).fetchone()
         guard.grant(connection, term, until_s)
         return Fork(term, main, bulk, row[0] if row else NOWHERE)
@@ -101,35 +115,38 @@ def _reached(connection: Connection) -> list[tuple[str, str, str]]:
     return [(name, applied or NOWHERE, told or NOWHERE) for name, applied, told in rows]
 
 
-def settle(connection: Connection, scope: Scope, peer_id: str) -> None:
+def settle(connection: Connection, scope: Scope, peer_id: str) -> bool:
     """After a promotion: let the fork slots begin where this reign began, and forget the subscriptions.
 
     Until then a rejoin must not begin. Does nothing where nothing is left to do, so that it can be repeated.
+
+    :return: False if this gateway was not promoted yet: with the subscriptions their positions would be forgotten.
     """
     with failures("The take-over cannot be completed"):
+        if not one(connection, "SELECT hsmx_cluster.writable()"):
+            return False
         own_lsn = one(connection, "SELECT own_lsn::text FROM hsmx_cluster.node")
         if own_lsn and peer_id:
             channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
         channel.forget_subscriptions(connection)
+        return True
 
 
 def rehearse(connection: Connection, sequences: Sequences) -> None:
     """On a passive gateway, every second: let what takes long to plan be planned, on the connection that promotes."""
     with failures("The database cannot be made ready for a take-over"):
-        for statement in (_COPYING, _REACHED, _APPLYING):
+        for statement in (_COPYING, _FOLLOWING, _REACHED, _APPLYING):
             connection.execute(statement, prepare=True)
         sequences.rehearse(connection)
 
 
-def _end_applying(connection: Connection) -> None:
-    """Wait until no apply worker of a disabled subscription is in a transaction. It begins no other one.
+def _end(connection: Connection, sessions: bytes) -> None:
+    """End what writes the other gateway's rows here, and wait until it is gone.
 
-    At the start of a transaction a worker takes note of what was committed before, so also that its subscription is
-    disabled. One that is idle ends by itself, later: its end takes processor time that a promotion needs (10 ms), and
-    1 s while the other gateway is frozen.
+    :param sessions: the statement that finds it.
     """
     deadline = time.monotonic() + END_MOST_S
-    while pids := [pid for (pid,) in connection.execute(_APPLYING, prepare=True)]:
+    while pids := [pid for (pid,) in connection.execute(sessions, prepare=True)]:
         if time.monotonic() > deadline:
             raise DatabaseFailure("An apply worker of PostgreSQL does not end.", "See PostgreSQL's log.")
         connection.execute(b"SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,), prepare=True)
@@ -180,10 +197,10 @@ def rehearse_giving_up(connection: Connection) -> None:
 
 def confirmed(connection: Connection, slot: str, patience_s: float) -> bool:
     """Wait until the other gateway has everything that was written here; False if not in that time."""
-    # A small commit of our own brings the log to the disk: only from there it is sent, and what was written without
-    # waiting for the disk may lie in memory for 0.2 s.
-    connection.execute(b"SELECT pg_logical_emit_message(true, 'hsmx_cluster', '')", prepare=True)
-    row = connection.execute(b"SELECT pg_current_wal_flush_lsn()::text", prepare=True).fetchone()
+    # A small commit of our own, which travels, brings the log to the disk: only from there it is sent, and what was
+    # written without waiting for the disk may lie in memory for 0.2 s. Where it is applied, all before it is.
+    row = connection.execute(b"SELECT pg_current_wal_insert_lsn()::text", prepare=True).fetchone()
+    connection.execute(_MARK, prepare=True)
     deadline = time.monotonic() + patience_s
     while connection.execute(_CONFIRMED, (slot, *(row or ())), prepare=True).fetchone() is None:
         if time.monotonic() > deadline:

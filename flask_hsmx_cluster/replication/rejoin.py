@@ -58,6 +58,10 @@ _SAME: Final = """
 SELECT count(*) FROM hsmx_cluster.incarnation WHERE node_id = %s AND seq = %s AND incarnation = %s::uuid
 """
 
+#: In ``dirty_key``, in the place of a table: all are to be compared.
+_EVERYTHING: Final = ("hsmx_cluster", "*")
+_BEGUN_ANEW: Final = b"SELECT FROM hsmx_cluster.dirty_key WHERE schema_name = %s AND table_name = %s"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -174,18 +178,20 @@ class _Rejoin:
         lost_there = [branch for branch in self._branches if channel.lost(self._peer, branch.peer_slot)]
         back = self._went_back()
         unknown = self._branches if back else lost_here
+        remade = self._begin_anew() if back else lost_there
         for each in lost_here:
             self._reasons.append(f"the slot {each.own_slot} here is lost")
         for each in lost_there:
             self._reasons.append(f"the slot {each.peer_slot} of the active gateway is lost")
         if not self._followed():
             self._quarantine([branch for branch in self._branches if branch not in unknown])
-        for each in lost_there:
+        for each in remade:
             channel.remake_slot(self._peer, each.peer_slot)
         self._subscribe()
         ways: dict[str, Way] = {}
         for branch in self._branches:
-            ways[branch.subscription] = self._join(branch, branch in unknown, branch in unknown + lost_there)
+            ways[branch.subscription] = self._join(branch, branch in unknown, branch in unknown + remade)
+        self._own.execute("DELETE FROM hsmx_cluster.dirty_key")  # what is left is of tables that nobody shares any more
         self._reset_own_slots(lost_here)
         return Rejoined(ways, tuple(self._reasons), self._kept, self._replaced, time.monotonic() - begun)
 
@@ -198,7 +204,7 @@ class _Rejoin:
         return len(streams) == len(self._branches) and all(stream.enabled for stream in streams)
 
     def _went_back(self) -> bool:
-        """Look whether either gateway is older than what the other one has of it."""
+        """Look whether either gateway is older than what the other one has of it, or positions mean nothing else."""
         ids = self._gateways
         reasons = [went_back(self._own, ids.own_id, branch.fork_lsn, self._peer) for branch in self._branches]
         here = next(filter(None, reasons), "")
@@ -210,7 +216,24 @@ class _Rejoin:
             self._reasons.append(f"this gateway went back in time: {here}")
         if there:
             self._reasons.append(f"the active gateway went back in time: {there}")
-        return bool(here or there)
+        streams = {stream.name for stream in channel.streams(self._own)}
+        if changed := bool(streams) and streams != set(channel.subscriptions(self._scope)):
+            self._reasons.append("the shared tables are divided into other streams than before")
+        interrupted = self._own.execute(_BEGUN_ANEW, _EVERYTHING).fetchone() is not None
+        return bool(here or there or changed or interrupted)
+
+    def _begin_anew(self) -> list[_Branch]:
+        """No position means anything any more: an origin only moves on, and so does a slot. Return the slots to remake.
+
+        That everything is to be compared is remembered until it has been.
+        """
+        self._own.execute(
+            "INSERT INTO hsmx_cluster.dirty_key (batch, schema_name, table_name) VALUES (%s, %s, %s)",
+            (uuid4(), *_EVERYTHING),
+        )
+        self._own.execute("UPDATE hsmx_cluster.node SET fork_lsn = NULL, fork_bulk_lsn = NULL")
+        channel.forget_subscriptions(self._own)
+        return self._branches
 
     def _quarantine(self, branches: Sequence[_Branch]) -> None:
         self._progress(Step("looks for what the other gateway never had"))
@@ -220,9 +243,7 @@ class _Rejoin:
 
     def _subscribe(self) -> None:
         """Make the subscriptions, disabled: their origins are to hold the positions."""
-        there = {stream.name for stream in channel.streams(self._own)}
-        if there != set(channel.subscriptions(self._scope)):
-            channel.forget_subscriptions(self._own)
+        if not channel.streams(self._own):
             channel.subscribe(self._own, self._gateways.conninfo, self._scope, self._gateways.own_id, enabled=False)
 
     def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:

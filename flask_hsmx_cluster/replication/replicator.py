@@ -31,7 +31,7 @@ from . import (
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
-from .names import SUBSCRIPTION
+from .names import FOLLOWING, FOLLOWS, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
@@ -112,11 +112,15 @@ class Replicator:
         self._pace = Pace(
             self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
             lambda: [channel.slot_of(name, self.setup.node_id) for name in channel.subscriptions(self.setup.scope)],
-        )  # fmt: skip
-        self.following = Following(
-            self._open, lambda: self.setup.scope, self._require_same, lambda: self._pace.keep(anew=True)
+            lambda: self.setup.peer_id,
         )
-        self.checking = Checking(self._open)
+        self.following = Following(
+            lambda: self._open(FOLLOWING),
+            lambda: self.setup.scope,
+            self._require_same,
+            lambda: self._pace.keep(anew=True),
+        )
+        self.checking = Checking(lambda: self._open(FOLLOWING))
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -173,7 +177,9 @@ class Replicator:
         if peer is None or not self._peer_dsn or set(addresses) != set(peer.addresses) or self.following.under_way():
             return {"changed": []}
         self._reach_by(peer, addresses)
-        return {"changed": channel.reach_by(self.connection(), addresses)}
+        if changed := channel.reach_by(self.connection(), addresses):
+            self._pace.keep(anew=True)
+        return {"changed": changed}
 
     def _part(self, connection: Connection) -> None:
         """The former other gateway is one no longer: nothing is kept for it, and it comes in no more."""
@@ -265,8 +271,8 @@ class Replicator:
         self.connection().close()
         self._forget_promoter()
 
-    def _open(self) -> Connection:
-        return connect(self.setup.dsn, quiet=True)
+    def _open(self, name: str = "hsmx_cluster agent") -> Connection:
+        return connect(self.setup.dsn, name, quiet=True)
 
     # -- what a fail-over waits for ----------------------------------------------------------------------------
 
@@ -334,7 +340,8 @@ class Replicator:
     def tend_active(self) -> dict[str, Any]:
         """On the active gateway: complete a take-over, and tell the sequences."""
         connection, setup = self.connection(), self.setup
-        promotion.settle(connection, setup.scope, setup.peer_id)
+        if not promotion.settle(connection, setup.scope, setup.peer_id):
+            return {}
         if not self._incarnated:
             connection.execute(_INCARNATE, (setup.node_id, setup.node_id))
             self._incarnated = True
@@ -348,18 +355,20 @@ class Replicator:
         is not being filled for the first time.
 
         That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
-        it is enough that it has applied it, and confirms as soon as they wait.
+        it is enough that it has applied it, and confirms as soon as they wait. Before they begin to, it must have seen
+        that this database goes on from what it has; a position ahead of our log tells that it does not.
         """
         connection, setup = self.connection(), self.setup
         found = self._follower(connection)
         row = connection.execute(
-            b"""SELECT pg_current_wal_lsn()::text, %s::pg_lsn <= CASE
-                       WHEN current_setting('synchronous_standby_names') = '' THEN r.replay_lsn
-                       ELSE s.confirmed_flush_lsn END,
+            b"""SELECT pg_current_wal_lsn()::text, s.confirmed_flush_lsn <= pg_current_wal_insert_lsn() AND CASE
+                       WHEN current_setting('synchronous_standby_names') = '' THEN %s::pg_lsn <= r.replay_lsn
+                           AND EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s)
+                       ELSE %s::pg_lsn <= s.confirmed_flush_lsn END,
                        (SELECT joined_system FROM hsmx_cluster.node)
                 FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
                 WHERE s.slot_name = %s""",
-            (self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
+            (self._seen_lsn, FOLLOWS, self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
             prepare=True,
         ).fetchone()
         # Only once it is on disk here that the other one has been filled may commits wait for it: else this gateway,
@@ -367,7 +376,10 @@ class Replicator:
         caught_up = bool(found.streaming and row and row[1] and row[2])
         system = setup.peer.system if setup.peer is not None else ""
         if found.streaming and row and system and row[2] != system:
-            connection.execute(b"UPDATE hsmx_cluster.node SET joined_system = %s", (system,), prepare=True)
+            # Positions of another database's log mean nothing in this one's.
+            connection.execute(
+                b"UPDATE hsmx_cluster.node SET joined_system = %s, fork_lsn = NULL, fork_bulk_lsn = NULL",
+                (system,), prepare=True)
         self._seen_lsn = row[0] if row else "0/0"
         return {**found.__dict__, "caught_up": caught_up, "filled": bool(row is None or row[2])}
 
@@ -387,18 +399,27 @@ class Replicator:
             if stream.reported_lsn != promotion.NOWHERE:
                 self._applied[stream.name] = stream.reported_lsn
         # Before this gateway follows, its slots hold what the other one may never have had: that is for quarantine.
-        unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
-        follows = bool(streams) and all(stream.enabled for stream in streams) and not unfinished
-        if follows and not self.following.under_way():
+        if self._follows(connection, streams) and not self.following.under_way():
+            channel.replace_lost_slots(connection, setup.scope, setup.peer_id)
             channel.advance_slots(connection, setup.scope, setup.peer_id)
             if self._peer_here:
                 self._pace.keep()
         return {"streams": [stream.__dict__ for stream in streams]}
 
+    def _follows(self, connection: Connection, streams: Sequence[channel.Stream]) -> bool:
+        """Return whether all that is shared is followed; a rejoin that was interrupted leaves some of it."""
+        enabled = {stream.name for stream in streams if stream.enabled}
+        unfinished = one(connection, "SELECT EXISTS (SELECT FROM hsmx_cluster.dirty_key)")
+        return enabled == set(channel.subscriptions(self.setup.scope)) and not unfinished
+
     def fork(self) -> dict[str, Any]:
-        """Return what the other gateway must know to rejoin: where our data parted from its own."""
+        """Return what the other gateway must know to rejoin: where our data parted from its own.
+
+        :raises RequestRefused: this gateway could not be promoted yet.
+        """
         connection, setup = self.connection(), self.setup
-        promotion.settle(connection, setup.scope, setup.peer_id)
+        if not promotion.settle(connection, setup.scope, setup.peer_id):
+            raise RequestRefused("The active gateway's database is not writable yet.", "It is tried again by itself.")
         row = connection.execute(
             "SELECT term, coalesce(fork_lsn, '0/0')::text, coalesce(fork_bulk_lsn, '0/0')::text, "
             "coalesce(own_lsn, '0/0')::text, peer_id, "
@@ -415,6 +436,9 @@ class Replicator:
         setup = self.setup
         if setup.peer is None or not self._peer_dsn:
             raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
+        if one(self.connection(), "SELECT hsmx_cluster.writable()"):
+            raise RequestRefused("This gateway has become the active one.")
+        self._applied = {}  # of a log that may not be the one that is followed from now on
         other = Other(setup.node_id, setup.peer_id, self._peer_dsn, self._peer_here, fork)
         return self.following.begin(other)
 
@@ -472,8 +496,10 @@ class Replicator:
             ).fetchone()
         assert row is not None
         keys = ("writable", "synchronous_standby", "version", "size_bytes", "directory")
-        streams = [stream.__dict__ for stream in channel.streams(connection)]
-        return {**dict(zip(keys, row, strict=True)), "streams": streams, "following": self.following.state(),
+        following = self.following.state()  # first: what ends meanwhile must not look as if it were to be begun again
+        streams = channel.streams(connection)
+        return {**dict(zip(keys, row, strict=True)), "streams": [stream.__dict__ for stream in streams],
+                "follows": self._follows(connection, streams), "following": following,
                 "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
                 "checks": self.checking.state()}  # fmt: skip
 

@@ -100,7 +100,7 @@ _GRANTED = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8
 # Boot time in 1/100 s: the wall clock may be stepped, and a step must not extend a lease (rule 14). 12 us.
 _IN_TIME = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) pg_catalog.replace(pg_catalog.split_part(
         pg_catalog.pg_read_file('/proc/uptime'), ' ', 1), '.', '')::pg_catalog.int8"""
-_FUNCTIONS = f"""
+_FUNCTIONS = rf"""
 CREATE OR REPLACE FUNCTION hsmx_cluster.writable() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 BEGIN
@@ -164,6 +164,10 @@ BEGIN
     END IF;
     IF ({_GRANTED} AND {_IN_TIME}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse('what this transaction wrote');
+    END IF;
+    IF pg_catalog.current_query() OPERATOR(pg_catalog.~*) '(^|;)\s*prepare\s+transaction\s' THEN
+        RAISE EXCEPTION 'Shared data cannot be written in a prepared transaction'
+            USING ERRCODE = 'feature_not_supported', HINT = 'It might be committed when this gateway may not write.';
     END IF;
     -- At a commit nothing but this function runs. Else there is doubt, which a second row settles: its check is made
     -- at once, or not, as this one.

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from flask_hsmx_cluster.replication import promotion, synchrony
-from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.database import connect
+from flask_hsmx_cluster.replication.names import FOLLOWING, SUBSCRIPTION
 
 from .conftest import Pair
 from .side import Side, wait_until
@@ -122,6 +123,19 @@ def test_nothing_that_comes_after_a_promotion_is_applied(following: tuple[Side, 
     assert {number for (number,) in rows(b, "SELECT id FROM t")} == first["t"]
 
 
+def test_a_rejoin_that_is_under_way_ends_with_a_promotion(following: tuple[Side, Side]) -> None:
+    """It went on, put the other gateway's rows over what had been written since, and followed again."""
+    a, b = following
+    draw(a)
+    b.wait_for(a)
+    with connect(b.server.dsn, FOLLOWING) as rejoin:
+        rejoin.execute("BEGIN; SET LOCAL session_replication_role = replica; UPDATE t SET v = 'old'")
+        b.promote(2)
+        with pytest.raises(psycopg.OperationalError):
+            rejoin.execute("COMMIT")
+    assert "old" not in {v for (v,) in rows(b, "SELECT v FROM t")}
+
+
 def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     a, b = following
     draw(a)
@@ -135,13 +149,30 @@ def test_a_promotion_can_be_repeated(following: tuple[Side, Side]) -> None:
     assert kept and rows(b, "SELECT term, fork_lsn FROM hsmx_cluster.node") == kept
 
 
+def test_what_was_written_before_a_promotion_was_repeated_reaches_the_other_gateway(
+    following: tuple[Side, Side],
+) -> None:
+    """The slot for the other gateway began at the second promotion, if that came before the first one was settled."""
+    a, b = following
+    draw(a)
+    b.wait_for(a)
+    b.promote(2)
+    began = rows(b, "SELECT own_lsn FROM hsmx_cluster.node")
+    draw(b)
+    b.promote(2)
+    b.tend_active()
+    assert rows(b, "SELECT own_lsn FROM hsmx_cluster.node") == began
+    assert rows(b, "SELECT confirmed_flush_lsn <= own_lsn FROM pg_replication_slots, hsmx_cluster.node "
+                   f"WHERE slot_name = '{b.slot}'") == [(True,)]  # fmt: skip
+
+
 def test_a_promotion_finds_its_statements_planned_and_leaves_them_so(following: tuple[Side, Side]) -> None:
     a, b = following
     draw(a)
     b.wait_for(a)
     for _ in range(2):
         b.tend_passive()
-    planned = "SELECT statement, prepare_time FROM pg_prepared_statements WHERE statement ~ 'setval'"
+    planned = "SELECT statement, prepare_time FROM pg_prepared_statements WHERE statement ~ 'count.setval'"
     before = b.promoter.execute(planned).fetchall()
     b.promote(2)
     assert before and b.promoter.execute(planned).fetchall() == before

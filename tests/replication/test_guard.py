@@ -245,6 +245,21 @@ def test_a_lease_of_a_server_that_was_restarted_is_not_renewed(sides: tuple[Side
     assert rows(side, "SELECT hsmx_cluster.writable()") == [(True,)]
 
 
+def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_after_it(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    side.connection.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
+    side.close()
+    side.server.stop()
+    side.server.start()
+    side.connect()
+    side.promote(1)
+    with client(side, autocommit=False) as late:
+        late.execute("INSERT INTO t (v) VALUES ('late')")
+        with pytest.raises(errors.FeatureNotSupported):
+            late.execute("PREPARE TRANSACTION 'late'")
+    assert rows(side, "SELECT gid FROM pg_prepared_xacts") == []
+
+
 @pytest.mark.parametrize("statement", [
     "SET session_replication_role = replica",
     "SELECT setval('hsmx_cluster.lease_until_cs', 999999999999)",

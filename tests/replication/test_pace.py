@@ -39,7 +39,8 @@ def flushes(side: Side) -> str:
 
 def pace_of(passive: Side, active: Side) -> Pace:
     slots = [channel.slot_of(SUBSCRIPTION, passive.node_id)]
-    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn), lambda: slots)
+    return Pace(lambda: connect(passive.server.dsn), lambda: connect(active.server.dsn), lambda: slots,
+                lambda: active.node_id)
 
 
 def test_commits_are_flushed_exactly_while_somebody_waits_for_them(sides: tuple[Side, Side]) -> None:
@@ -103,3 +104,16 @@ def test_who_was_away_catches_up_with_clients_that_never_pause(sides: tuple[Side
     assert promotion.confirmed(a.connection, a.slot, 10)
     assert one(b.connection, "SELECT count(*) FROM voucher") == len(writers.acknowledged)
     replicator.close()
+
+
+def test_where_nobody_waits_for_a_flush_a_hand_over_does_not_either(sides: tuple[Side, Side]) -> None:
+    """Asynchronous by configuration: with clients that never paused, no operator's hand-over was ever accepted."""
+    a, b = sides
+    b.connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    b.connection.execute("SELECT pg_reload_conf()")
+    pace_of(b, a).keep()
+    wait_until(lambda: flushes(b) == "off")
+    for number in range(20):
+        a.connection.execute("INSERT INTO voucher VALUES (%s)", (number,))
+    assert promotion.confirmed(a.connection, a.slot, 5)
+    assert one(b.connection, "SELECT count(*) FROM voucher") == 20

@@ -20,9 +20,10 @@ from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import FOUND_BY_COMPARISON, QuarantinedRow
 from flask_hsmx_cluster.replication.rejoin import went_back
 from flask_hsmx_cluster.replication.replace import Replacement
+from flask_hsmx_cluster.replication.replicator import Replicator, Setup
 
 from .conftest import Pair
-from .gateways import Gateway, TwoGateways, wait_for
+from .gateways import SCOPE, Gateway, TwoGateways, wait_for
 
 G1, G2, G3 = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 
@@ -259,6 +260,33 @@ def test_a_gateway_that_went_back_in_time_is_compared(two: TwoGateways) -> None:
     assert one(two.a.connection, "SELECT count(*) FROM voucher WHERE id = 7") == 1
     assert went_back(two.b.connection, two.b.id, "0/0", two.a.connection) == ""
     assert "ends at" in went_back(two.b.connection, two.b.id, "FFFFFFFF/0", two.a.connection)
+
+
+def test_a_rejoin_that_was_interrupted_between_two_streams_is_completed(two: TwoGateways) -> None:
+    """The first stream was enabled, the second one never was."""
+    fork = part(two, written="INSERT INTO log VALUES (100, 'new')")
+    two.rejoin(two.a, two.b, fork)
+    replicator = Replicator()
+    replicator._setup = Setup(two.a.server.dsn, two.a.id, None, SCOPE)
+    assert replicator.look()["follows"]
+    two.a.execute("ALTER SUBSCRIPTION hsmx_cluster_bulk DISABLE")
+    assert not replicator.look()["follows"]
+    replicator.close()
+    two.rejoin(two.a, two.b, fork)
+    together(two)
+
+
+def test_a_stream_that_is_new_is_compared(two: TwoGateways) -> None:
+    """The first bulk table was declared by an upgrade: its stream was never made, or the other one's place was lost."""
+    two.b.execute("ALTER SUBSCRIPTION hsmx_cluster_bulk DISABLE")
+    two.b.execute("ALTER SUBSCRIPTION hsmx_cluster_bulk SET (slot_name = NONE)")
+    two.b.execute("DROP SUBSCRIPTION hsmx_cluster_bulk")
+    two.a.execute("INSERT INTO log VALUES (100, 'new'); INSERT INTO voucher VALUES (100, 'new')")
+    fork = two.promote(two.a, two.b)
+    two.b.execute("ALTER SUBSCRIPTION hsmx_cluster DISABLE")
+    assert set(two.rejoin(two.b, two.a, fork).ways.values()) == {"compare"}
+    two.settle(two.a, two.b)
+    assert two.verify(two.a, two.b).equal and two.b.quarantine() == ()
 
 
 def test_and_back_again(two: TwoGateways) -> None:

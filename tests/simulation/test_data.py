@@ -134,6 +134,42 @@ def test_a_database_that_refuses_to_go_on_alone_is_asked_again(world: World) -> 
     assert kinds(world, "a").count("degraded") == 1
 
 
+def test_a_wish_that_was_lost_with_the_replicator_is_told_again(world: World) -> None:
+    """It was taken for fulfilled: if the other gateway was dead, commits waited for ever."""
+    world.machines["a"].database.deaf = True
+    world.power_off("b")
+    follow(world, 1)
+    assert world.machines["a"].database.synchronous
+    world.machines["a"].database.deaf = False
+    follow(world, 3)
+    assert not world.machines["a"].database.synchronous
+    assert kinds(world, "a").count("degraded") == 1
+
+
+def test_the_other_gateway_knows_that_writes_are_not_confirmed_before_they_are_not(world: World) -> None:
+    world.machines["a"].database.deaf = True
+    follow(world, 1, follows=False)
+    there = world.machines["b"].core
+    assert world.machines["a"].database.synchronous and there is not None and there.behind
+    world.machines["a"].database.deaf = False
+    follow(world, 1)
+    assert not there.behind, "what was not carried out was taken back"
+
+
+def test_a_hand_over_that_a_standstill_ended_leaves_nothing_of_it(world: World) -> None:
+    """Its time ran out afterwards: commits waited for the other gateway, and the agent believed that they did not."""
+    machine = world.machines["a"]
+    core = machine.core
+    assert core is not None
+    machine.database.deaf = True
+    world._tell(machine, events.FailoverRequested(Motive.REQUEST))
+    while not core.data.yielding:
+        world.run(0.001)
+    core.ran_late(0.3, world.now)
+    core.wake(world.now + 0.25)
+    assert machine.database.synchronous and core.data.synchronous
+
+
 def test_asynchronous_by_configuration_waits_for_nobody() -> None:
     world = World(seed=3, data=True, synchronous=False)
     world.form()

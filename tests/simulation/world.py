@@ -38,6 +38,7 @@ class Database:
     delay_s: float = 0.015
     broken: bool = False  #: it answers with an error
     silent: bool = False  #: it does not answer
+    deaf: bool = False  #: nothing reaches it
     confirms: bool = True  #: the other one has everything in time
     term: Term | None = None  #: the reign for which it takes writes
     synchronous: bool = False
@@ -279,6 +280,8 @@ class World:
 
     def _database(self, machine: Machine, effect: events.Effect) -> None:
         one = machine.database
+        if one.deaf:
+            return
         one.log.append(type(effect).__name__)
         answer: events.Event | None = None
         match effect:
