@@ -115,6 +115,23 @@ def test_a_slot_that_is_gone_is_said(two: TwoGateways) -> None:
         quarantine.keep(two.a.connection, Source(two.a.id, 1), [Slot("gone", ("hsmx_cluster",), "0/0")])
 
 
+def test_what_the_active_gateway_must_know_of_a_row_that_was_changed_often_fits_into_a_message(
+    two: TwoGateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was first, which the active gateway may still have, and what it was last; not each value between."""
+    monkeypatch.setattr("flask_hsmx_cluster.replication.reapply.REQUEST_BYTES", 60_000)
+    changes = ";\n".join(f"UPDATE guest SET name = repeat('{n}', 10000) WHERE id = '{G1}'" for n in range(1, 8))
+    last = rejoined(two, changes)[-1]
+    asked = request(two.a.connection, last.id)
+    assert len(json.dumps(asked.as_dict())) <= 60_000
+    assert [base["name"] for base in asked.bases][-1] == "6" * 10_000 and len(asked.bases) < 6
+    again(two, last)
+    assert two.b.execute("SELECT left(name, 1) FROM guest WHERE id = %s", G1) == [("7",)]
+    monkeypatch.setattr("flask_hsmx_cluster.replication.reapply.REQUEST_BYTES", 6_000)
+    with pytest.raises(RequestRefused, match="too long to be sent"):
+        request(two.a.connection, last.id - 1)
+
+
 # Showing
 
 
