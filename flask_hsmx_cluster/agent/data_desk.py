@@ -143,7 +143,8 @@ class DataDesk:
             page = self._exchange.ask(
                 "data_quarantine", PEER_TIMEOUT_S, after=after, limit=limit, table=table, state=state, whole=whole
             )
-            self._peer_waiting = self._peer_id(), _whole(page.get("waiting"))
+            if not whole:
+                self._peer_waiting = self._peer_id(), _whole(page.get("waiting"))
         return {**page, "node": node or self._cluster.node_id}
 
     def row(self, row_id: int, node: str) -> dict[str, Any]:
