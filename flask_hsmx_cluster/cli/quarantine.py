@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import click
@@ -89,7 +88,8 @@ def quarantine(
 
     if export is not None:
         write = quarantine_words.as_csv if export == "csv" else quarantine_words.as_json
-        for line in write(_all(ask)):
+        rows = quarantine_words.every_row(lambda after: ask(after, True), ask(0, True))
+        for line in write(rows):
             click.echo(line, nl=False)
         return None
     found = ask(after)
@@ -104,14 +104,6 @@ def quarantine(
         if one["waiting"] and one["node"] != found["node"]:
             click.echo(_("%(n)s on %(name)s: --on %(name)s", n=one["waiting"], name=one["name"]))
     return None
-
-
-def _all(ask: Callable[[int, bool], Json]) -> Iterator[Json]:
-    after: int | None = 0
-    while after is not None:
-        found = ask(after, True)
-        yield from found["rows"]
-        after = found["after"]
 
 
 def _print_row(row: Json) -> None:

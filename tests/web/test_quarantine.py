@@ -230,6 +230,27 @@ def test_export_as_csv_has_every_row_and_no_formula(client: Any, formed: FakeAge
     assert table[6]["text"] == "'=1+1" and table[6]["note"] == "'@SUM(A1)"
 
 
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_an_export_is_whole_though_a_page_of_it_was_refused_for_a_moment(
+    client: Any, formed: FakeAgent, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The agent refuses who asks too often, and the other gateway may be away for a second: half a file was given."""
+    monkeypatch.setattr("flask_hsmx_cluster.quarantine_words.EXPORT_RETRY_S", 0.0)
+    formed.keep(OWN_ID, *(kept_row(number) for number in range(1, 700)))
+    give, refused = formed.verb_quarantine, []
+
+    def sometimes(**arguments: Any) -> Any:
+        if arguments["after"] and arguments["after"] not in refused:
+            refused.append(arguments["after"])
+            raise RequestRefused("Too many requests.", "Wait a second.")
+        return give(**arguments)
+
+    monkeypatch.setattr(formed, "verb_quarantine", sometimes)
+    answer = client.get(f"{PAGE}/export?format={form}")
+    rows = answer.json if form == "json" else list(csv.DictReader(io.StringIO(answer.text)))
+    assert [int(row["id"]) for row in rows] == list(range(1, 700)) and len(refused) == 3
+
+
 def test_export_as_json_is_one_array(client: Any, waiting: FakeAgent) -> None:
     answer = client.get(f"{PAGE}/export?format=json&node={PEER_ID}&table=public.voucher")
     assert [row["id"] for row in answer.json] == [1, 2]
