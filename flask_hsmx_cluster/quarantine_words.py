@@ -102,7 +102,7 @@ def _cell_of(row: Values | None, column: str) -> str:
     value = row[column]
     if value is None:
         return _("empty (NULL)")
-    return value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…"
+    return words.visible(value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…")
 
 
 # ---- comparing ----

@@ -15,7 +15,7 @@ from flask_hsmx_cluster.control import error_from_dict
 from flask_hsmx_cluster.errors import DataConflict, PeerUnavailable, RequestRefused
 
 from .conftest import PREFIX
-from .fake_agent import OWN_ID, PEER_ID, FakeAgent, conflict_of, kept_row
+from .fake_agent import OWN_ID, PEER_ID, FakeAgent, compared, conflict_of, kept_row
 
 PAGE = PREFIX + "/quarantine"
 
@@ -212,6 +212,22 @@ def test_who_may_only_look_sees_no_button(make_app: Any, waiting: FakeAgent) -> 
     assert client.get(f"{PAGE}/discard?id=1").status_code == 403
     assert client.post(f"{PAGE}/reapply", data={"row_id": "1"}).status_code == 403
     assert client.get(f"{PAGE}/export?format=csv&node={PEER_ID}").status_code == 200
+
+
+HOSTILE = "\x1b]0;owned\x07\nroom 12 deleted\u202eexe.\x9b2J<script>"
+
+
+def test_a_guests_text_turns_no_line_around_and_is_no_markup(client: Any, formed: FakeAgent) -> None:
+    formed.keep(OWN_ID, kept_row(1, text=f"voucher {HOSTILE}", new_row={"id": "1", "code": HOSTILE}))
+    formed.conflict_of[1] = DataConflict(f"voucher {HOSTILE} was changed.", kind="changed", wanted={"code": HOSTILE},
+                                         present={"code": HOSTILE}, seen="5" * 64)
+    formed.verified = compared("public.guest")
+    formed.verified["result"]["tables"][0]["differing"] = [[HOSTILE]]
+    answers = [client.get(f"{PAGE}?node={OWN_ID}"), client.get(f"{PAGE}/row?id=1"), client.get(f"{PAGE}/discard?id=1"),
+               client.post(f"{PAGE}/reapply", data={"row_id": "1"}), client.get(f"{PREFIX}/verify")]
+    for answer in answers:
+        assert r"\u202eexe." in answer.text and "\u202e" not in answer.text and "\x1b" not in answer.text
+        assert "&lt;script&gt;" in answer.text and "<script>\n" not in answer.text
 
 
 # ---- exporting ----
