@@ -13,7 +13,7 @@ import pytest
 from psycopg import errors
 
 from flask_hsmx_cluster.replication import guard, promotion, synchrony
-from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.names import PEER_ROLE, SUBSCRIPTION
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 from .conftest import OWNER, Pair
@@ -315,6 +315,22 @@ def test_a_lease_of_a_server_that_was_restarted_is_not_renewed(sides: tuple[Side
 def test_a_plain_user_has_no_hand_on_lease_and_guard(sides: tuple[Side, Side], statement: str) -> None:
     with client(sides[0]) as connection, pytest.raises(errors.InsufficientPrivilege):
         connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", [OWNER, PEER_ROLE])
+def test_nobody_gets_more_rights_by_a_guard_of_his_own(sides: tuple[Side, Side], role: str) -> None:
+    """The guard's condition is an argument of its trigger, and who has a table chooses it."""
+    a = sides[0]
+    a.promote(1)
+    with a.server.connect() as connection:
+        connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
+        connection.execute(
+            b"CREATE TEMP TABLE mine (a int); CREATE TEMP TABLE seen (role name);"
+            b"CREATE FUNCTION pg_temp.mine() RETURNS boolean LANGUAGE sql AS "
+            b"'INSERT INTO pg_temp.seen VALUES (current_user) RETURNING true';"
+            b"CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW "
+            b"EXECUTE FUNCTION hsmx_cluster.guard_row('pg_temp.mine()'); INSERT INTO mine VALUES (1)")
+        assert connection.execute("SELECT role FROM seen").fetchall() == [(role,)]
 
 
 # Promotion -----------------------------------------------------------------------------------------------------------
