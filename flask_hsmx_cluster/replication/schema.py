@@ -130,7 +130,7 @@ END
 $$;
 
 -- For tables of which only some rows are shared: each row is asked. The condition is the trigger's argument. Whoever
--- has a table, if only a temporary one, may give it this trigger with any condition: so it has the writer's rights alone.
+-- has a table, if only a temporary one, may give it this trigger with any condition: so it has the writer's rights.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard_row() RETURNS trigger
 LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog AS $$
 DECLARE
