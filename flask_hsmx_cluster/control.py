@@ -144,6 +144,8 @@ def result_from_dict(data: Any) -> dict[str, Any]:
     try:
         if data["ok"]:
             result: dict[str, Any] = data["result"]
+            if not isinstance(result, dict):
+                raise TypeError("result")
             return result
         error = error_from_dict(data["error"])
     except (KeyError, TypeError, AttributeError):

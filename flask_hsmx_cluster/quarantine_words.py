@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from . import words
-from .errors import DataConflict, Values
+from .errors import ClusterError, DataConflict, Values
 from .translate import gettext as _
 
 #: Columns of the CSV, in their order; a row's values are JSON within their cells.
@@ -21,6 +22,11 @@ COLUMNS = (
 )  # fmt: skip
 #: Longest value shown in a table, characters.
 SHOWN = 300
+
+#: The agent answers a bounded number of requests a second: between two pages of an export others must have theirs, s.
+EXPORT_PAUSE_S = 0.02
+#: How often a page is asked for, and the time between, s.
+EXPORT_TRIES, EXPORT_RETRY_S = 5, 1.0
 
 STATES = ("kept", "reapplied", "discarded", "")
 
@@ -96,7 +102,7 @@ def _cell_of(row: Values | None, column: str) -> str:
     value = row[column]
     if value is None:
         return _("empty (NULL)")
-    return value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…"
+    return words.visible(value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…")
 
 
 # ---- comparing ----
@@ -147,6 +153,28 @@ def own(table: dict[str, Any]) -> bool:
 
 
 # ---- exporting ----
+
+
+def every_row(ask: Callable[[int], dict[str, Any]], first: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all pages. A page that is refused once is asked for again: what was written cannot be undone.
+
+    :param ask: returns the page behind a row.
+    :raises ClusterError: it is refused again and again.
+    """
+    found = first
+    while True:
+        yield from found["rows"]
+        if (after := found["after"]) is None:
+            return
+        time.sleep(EXPORT_PAUSE_S)
+        for tries_left in reversed(range(EXPORT_TRIES)):
+            try:
+                found = ask(after)
+                break
+            except ClusterError:
+                if not tries_left:
+                    raise
+                time.sleep(EXPORT_RETRY_S)
 
 
 def as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:

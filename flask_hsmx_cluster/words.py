@@ -5,11 +5,15 @@ Each function takes the result of the verb ``status`` and decides nothing: it on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .settings import STALE_WAIT_S
 from .translate import gettext as _
+
+#: What controls a terminal, breaks a line, or turns the direction of what follows; and halves of characters.
+_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 #: The one sentence that this version owes every operator.
 DATA_NOTICE = (
@@ -31,6 +35,11 @@ SHARED = {
     "mirrored": ("⇋", "mirrored: own and other swapped"),
     "computed": ("=", "computed"),
 }
+
+
+def visible(text: str) -> str:
+    r"""Return a guest's text with what would act on a terminal, or turn a line around, written as ``\u001b``."""
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shared(kind: str) -> str:

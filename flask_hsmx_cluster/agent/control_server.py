@@ -39,15 +39,18 @@ DRAIN_TIMEOUT_S = 0.5
 #: Callers that may wait for a place.
 MAX_WAITING = 64
 #: Requests at the same time.
-MAX_CONCURRENT = 8
+MAX_CONCURRENT = 12
 #: Of these, relayed messages of the network: a flood of them must leave room for the operator.
 MAX_RELAYED = 4
+#: ... and what may wait long for the other gateway or for a database: fewer than it lets be relayed to it.
+MAX_PATIENT = 3
 #: Token bucket of each user id, and one more for what it relays: requests a second, and how many at once.
 RATE_PER_S = 50.0
 BURST = 100.0
 _MODE = 0o660
 _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
+_PATIENT = ("peer_ports", "preflight", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply")
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class ControlServer:
         self._places = threading.BoundedSemaphore(MAX_CONCURRENT)
         self._slow = {uid: threading.BoundedSemaphore(MAX_SLOW) for uid in self._allowed}
         self._relays = threading.BoundedSemaphore(MAX_RELAYED)
+        self._patient = threading.BoundedSemaphore(MAX_PATIENT)
         self._buckets = {(uid, relayed): _Bucket() for uid in self._allowed for relayed in (False, True)}
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
@@ -245,9 +249,13 @@ class ControlServer:
             return {"ok": False, "error": error.as_dict()}
 
     def _carry_out(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        relayed = verb in _RELAYS
-        if relayed and not self._relays.acquire(blocking=False):
-            raise RequestRefused("Too many messages from the network at this moment.", "Repeat in a second.")
+        bound: threading.Semaphore | None = None
+        if verb in _RELAYS:
+            bound, what = self._relays, "Too many messages from the network at this moment."
+        elif verb in _PATIENT:
+            bound, what = self._patient, "Several others wait for the other gateway or the database at this moment."
+        if bound is not None and not bound.acquire(blocking=False):
+            raise RequestRefused(what, "Repeat in a second.")
         try:
             result: dict[str, Any] = getattr(self._service, verb)(**arguments)
             return result
@@ -257,8 +265,8 @@ class ControlServer:
             log.exception("The verb %s failed", verb)
             raise RequestRefused("The agent failed to carry this out.", "See the agent's log.") from None
         finally:
-            if relayed:
-                self._relays.release()
+            if bound is not None:
+                bound.release()
 
 
 class _Bucket:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ClusterError, RequestRefused
+from . import data_told
 from .cluster import Cluster
 from .data_news import news
 from .exchange import Exchange
@@ -120,14 +121,14 @@ class DataDesk:
     def verify(self) -> dict[str, Any]:
         """Begin to compare the shared tables of both gateways, on the passive one; return how far it is."""
         if self._cluster.role() == "active":
-            return self._exchange.ask("data_verify", PEER_TIMEOUT_S)
+            return data_told.comparison(self._exchange.ask("data_verify", PEER_TIMEOUT_S))
         return self._link.ask("verify")
 
     def verified(self) -> dict[str, Any]:
         """Return how far the comparison is, or what came of it."""
-        there = self._cluster.role() == "active"
-        shown = self._exchange.ask("data_look", PEER_TIMEOUT_S) if there else self._link.ask("look")
-        found: dict[str, Any] = shown["verify"]
+        if self._cluster.role() == "active":
+            return data_told.comparison(self._exchange.ask("data_look", PEER_TIMEOUT_S).get("verify"))
+        found: dict[str, Any] = self._link.ask("look")["verify"]
         return found
 
     def quarantine(
@@ -140,23 +141,25 @@ class DataDesk:
         if self._is_here(node):
             page = self._page(after, limit, table, state, whole)
         else:
-            page = self._exchange.ask(
+            told = self._exchange.ask(
                 "data_quarantine", PEER_TIMEOUT_S, after=after, limit=limit, table=table, state=state, whole=whole
             )
-            self._peer_waiting = self._peer_id(), _whole(page.get("waiting"))
+            page = data_told.page(told, whole)
+            if not whole:
+                self._peer_waiting = self._peer_id(), page["waiting"]
         return {**page, "node": node or self._cluster.node_id}
 
     def row(self, row_id: int, node: str) -> dict[str, Any]:
         """Return one row with its values."""
         if self._is_here(node):
             return self._row(row_id)
-        return self._exchange.ask("data_row", PEER_TIMEOUT_S, row_id=row_id)
+        return data_told.row(self._exchange.ask("data_row", PEER_TIMEOUT_S, row_id=row_id))
 
     def discard(self, ids: list[int], node: str) -> dict[str, Any]:
         """Drop rows of the quarantine from the list of what waits."""
         if self._is_here(node):
             return self._discard(ids)
-        return self._exchange.ask("data_discard", PEER_TIMEOUT_S, ids=ids)
+        return data_told.count(self._exchange.ask("data_discard", PEER_TIMEOUT_S, ids=ids), "discarded")
 
     def reapply(self, row_id: int, overwrite: bool, node: str, seen: str) -> dict[str, Any]:
         """Make one quarantined change on the active gateway, whichever that is.

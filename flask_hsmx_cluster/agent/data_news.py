@@ -8,6 +8,9 @@ from typing import Any
 
 from ..decision.events import Severity
 
+#: Tables that an event names.
+TABLES_NAMED = 20
+
 
 @dataclass(frozen=True)
 class News:
@@ -82,9 +85,13 @@ def _verify(before: dict[str, Any], now: dict[str, Any], peer: str) -> Iterator[
     else:
         differing = [one for one in result["tables"] if not one["equal"]]
         yield News("verify_differs", "critical", f"This gateway's data differs from {peer}'s",
-                   tuple(_difference(one) for one in differing))  # fmt: skip
+                   tuple(_differences(differing)))
 
 
-def _difference(table: dict[str, Any]) -> str:
-    keys = "; ".join(", ".join(key) for key in table["differing"][:5])
-    return f"{table['table']}: {keys}" if keys else f"{table['table']}: rows that never stood still"
+def _differences(tables: list[dict[str, Any]]) -> Iterator[str]:
+    for table in tables[:TABLES_NAMED]:
+        keys = "; ".join(", ".join(key) for key in table["differing"][:5])
+        count = table.get("differing_rows", 0)
+        yield f"{table['table']}: {keys or (f'{count:,} rows' if count else 'rows that never stood still')}"
+    if len(tables) > TABLES_NAMED:
+        yield f"and {len(tables) - TABLES_NAMED:,} more tables"

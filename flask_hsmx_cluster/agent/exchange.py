@@ -105,9 +105,10 @@ class Exchange:
         answer = self._ask_sealed(target, payload, timeout_s, repeatable)
         try:
             data = json.loads(answer)
+            json.dumps(data, ensure_ascii=False).encode()  # JSON may hold halves of characters, which no page can show
             self._note(target.node_id, data)
             return result_from_dict(data)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise PeerUnavailable("The other gateway's answer cannot be read.", "Are both up to date?") from None
 
     def _ask_sealed(self, target: Target, payload: bytes, timeout_s: float, repeatable: bool) -> bytes:
@@ -154,7 +155,7 @@ class Exchange:
             handler, strangers = self._handlers[verb]
             if not isinstance(arguments, dict):
                 raise TypeError("arguments")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return _refused(RequestRefused("The other gateway does not understand the request.", "Update it."))
         try:
             if not self._is_member(request.sender):

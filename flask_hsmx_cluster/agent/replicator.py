@@ -18,14 +18,15 @@ import threading
 from typing import Any
 
 from ..control import result_from_dict
-from ..errors import ClusterError
+from ..errors import ClusterError, RequestRefused
 from ..network.clock import boot_time_s
 
 log = logging.getLogger(__name__)
 
 MODULE = "flask_hsmx_cluster.replication"
 DESCRIPTORS = "HSMX_REPLICATOR_FDS"
-LONGEST_ANSWER = 4 * 1024 * 1024
+#: Longest line either way, bytes; the replicator sends none that is longer.
+LONGEST_LINE = 4 * 1024 * 1024
 #: What is asked on the patient socket may take this long, s.
 ASK_TIMEOUT_S = 20.0
 
@@ -58,7 +59,7 @@ class ReplicatorLink:
 
     def alive(self) -> bool:
         """Return whether the process runs and its sockets are open."""
-        return self._process is not None and self._process.poll() is None and self._prompt is not None
+        return self._process is not None and self._process.poll() is None and None not in (self._prompt, self._patient)
 
     def start(self) -> None:
         """Start the process, in place of one that has ended."""
@@ -126,7 +127,7 @@ class ReplicatorLink:
             return []
         except OSError:
             data = b""
-        if not data or len(self._lines) > LONGEST_ANSWER:
+        if not data or len(self._lines) > LONGEST_LINE:
             self._prompt = None
             prompt.close()
             return None
@@ -139,6 +140,7 @@ class ReplicatorLink:
         """Ask for something and return the result.
 
         :raises ReplicatorDown: it does not run, or did not answer in time.
+        :raises RequestRefused: that is too much to ask for.
         :raises ClusterError: what it answered.
         """
         if not self._asking.acquire(timeout=timeout_s):
@@ -149,15 +151,20 @@ class ReplicatorLink:
                 raise ReplicatorDown("The replicator does not run.", "It is started again by itself.")
             number = next(self._numbers)
             message = {"id": number, "verb": verb, "at": boot_time_s(), "within_s": timeout_s, "arguments": arguments}
+            line = json.dumps(message).encode() + b"\n"
+            if len(line) > LONGEST_LINE:
+                raise RequestRefused("This is too much for one request to the database.", "Ask for less.")
             try:
                 patient.settimeout(timeout_s)
-                patient.sendall(json.dumps(message).encode() + b"\n")
+                patient.sendall(line)
                 return result_from_dict(self._answer(patient, number))
             except TimeoutError:
                 raise ReplicatorDown(
                     f"The database did not answer within {timeout_s:.0f} s.", "See whether PostgreSQL runs."
                 ) from None
             except OSError:
+                self._patient = None  # what is left in it is of no use: a new one is needed
+                patient.close()
                 raise ReplicatorDown("The replicator has ended.", "It is started again by itself.") from None
         finally:
             self._asking.release()
@@ -167,7 +174,7 @@ class ReplicatorLink:
         while True:
             while b"\n" not in self._answers:
                 data = patient.recv(65536)
-                if not data or len(self._answers) > LONGEST_ANSWER:
+                if not data or len(self._answers) > LONGEST_LINE:
                     raise OSError("closed")
                 self._answers += data
             line, _, self._answers = self._answers.partition(b"\n")

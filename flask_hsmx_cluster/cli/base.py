@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from flask.cli import AppGroup
 
-from .. import fields, rules, settings
+from .. import fields, rules, settings, words
 from ..errors import ChecksFailed, ClusterError, Finding
 from ..extension import state
 
@@ -39,24 +39,30 @@ def command(function: Callable[..., Any], group: click.Group = cluster) -> click
     return group.command(name, cls=Command)(option(function))
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line."""
+    click.echo(words.visible(text), err=err)
+
+
 def complain(error: ClusterError) -> None:
-    click.echo(f"Error: {error.message}", err=True)
+    say(f"Error: {error.message}", err=True)
     if isinstance(error, ChecksFailed):
         for finding in error.findings:
             print_finding(finding, err=True)
     elif error.remedy:
-        click.echo(error.remedy, err=True)
+        say(error.remedy, err=True)
 
 
 def print_finding(finding: Finding, *, err: bool = False) -> None:
     where = f" [{finding.field}]" if finding.field else ""
-    click.echo(f"  {'✕' if finding.blocking else '!'} {finding.text}{where}", err=err)
+    say(f"  {'✕' if finding.blocking else '!'} {finding.text}{where}", err=err)
     if finding.remedy:
-        click.echo(f"    {finding.remedy}", err=err)
+        say(f"    {finding.remedy}", err=err)
 
 
 def print_json(data: Json) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    for line in json.dumps(data, indent=2, ensure_ascii=False).split("\n"):
+        say(line)  # its escapes are JSON's, too
 
 
 def call(verb: str, **arguments: Any) -> Json:

@@ -11,7 +11,7 @@ import click
 from .. import data_words
 from ..extension import agent_config, state
 from ..translate import gettext as _
-from .base import call, cluster, command, print_finding, print_json
+from .base import call, cluster, command, print_finding, print_json, say
 
 
 @cluster.group("database")
@@ -39,7 +39,7 @@ def prepare(
         if as_json:
             print_json({"findings": [finding.as_dict() for finding in findings]})
         elif not findings:
-            click.echo(_("PostgreSQL is ready."))
+            say(_("PostgreSQL is ready."))
         else:
             for finding in findings:
                 print_finding(finding)
@@ -51,11 +51,11 @@ def prepare(
         return print_json(done.as_dict())
     for change in done.changes:
         before = _(" (before: %(value)s)", value=change.before) if change.before else ""
-        click.echo(f"{change.what}: {change.after}{before}")
+        say(f"{change.what}: {change.after}{before}")
     if not done.changes:
-        click.echo(_("Nothing to change."))
+        say(_("Nothing to change."))
     if done.restart:
-        click.echo(_("Now restart PostgreSQL, for example: systemctl restart postgresql"))
+        say(_("Now restart PostgreSQL, for example: systemctl restart postgresql"))
 
 
 @partial(command, group=database)
@@ -65,17 +65,17 @@ def _status(as_json: bool) -> None:
     if as_json:
         return print_json(found["data"])
     if found["cluster"] is None:
-        return click.echo(_("This gateway is not in a cluster."))
+        return say(_("This gateway is not in a cluster."))
     if found["data"] is None:
-        return click.echo(_("The database is not shared. Make it ready: flask cluster database prepare"))
+        return say(_("The database is not shared. Make it ready: flask cluster database prepare"))
     return print_data(data_words.describe(found))
 
 
 def print_data(said: data_words.DataWords | None) -> None:
     if said is None:
         return
-    click.echo(_("Data:") + f" {said.sign} {said.text} {said.remedy}".rstrip())
+    say(_("Data:") + f" {said.sign} {said.text} {said.remedy}".rstrip())
     if said.progress:
-        click.echo(f"  {said.progress}")
+        say(f"  {said.progress}")
     for label, value in said.facts:
-        click.echo(f"  {label}: {value}")
+        say(f"  {label}: {value}")

@@ -10,7 +10,7 @@ from .. import data_words, fields, settings, words
 from ..errors import Finding
 from ..extension import state
 from ..translate import gettext as _
-from .base import Json, Typed, call, checked, command, ends, print_finding, print_json
+from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
 
 # ---- forming ----
@@ -50,7 +50,7 @@ def create(
     answer = call("create", settings=wanted)
     if as_json:
         return print_json(answer)
-    click.echo(_("The cluster is created and this gateway is active."))
+    say(_("The cluster is created and this gateway is active."))
     _print_code(answer, words.bare(sync["address"]))
 
 
@@ -64,9 +64,9 @@ def pairing_code(as_json: bool) -> None:
 
 
 def _print_code(answer: Json, address: str) -> None:
-    click.echo(_("Pairing code: %(code)s  (good for %(time)s, for one gateway)",
+    say(_("Pairing code: %(code)s  (good for %(time)s, for one gateway)",
                  code=answer["code"], time=words.duration(answer["expires_in_s"])))
-    click.echo(_("On the other gateway: flask cluster join %(address)s --sync ADDRESS/PREFIX@PORT",
+    say(_("On the other gateway: flask cluster join %(address)s --sync ADDRESS/PREFIX@PORT",
                  address=address))
 
 
@@ -89,7 +89,7 @@ def join(
     answer = call("join", address=address, code=code, ends={kind: end for kind, end in ends.items() if end})
     if as_json:
         return print_json(answer)
-    click.echo(_("This gateway has joined the cluster of %(peer)s.", peer=answer["peer"]))
+    say(_("This gateway has joined the cluster of %(peer)s.", peer=answer["peer"]))
 
 
 @command
@@ -100,12 +100,12 @@ def leave(force: bool, yes: bool, as_json: bool) -> None:
     before = call("status")
     if not yes and not as_json and sys.stdin.isatty():
         for line in words.leave_plan(before):
-            click.echo(f"- {line}")
+            say(f"- {line}")
         click.confirm(_("Leave the cluster?"), abort=True)
     answer = call("leave", force=force)
     if as_json:
         return print_json(answer)
-    click.echo(words.left(before, answer["peer_informed"]))
+    say(words.left(before, answer["peer_informed"]))
 
 
 @command
@@ -115,12 +115,12 @@ def replace(yes: bool, as_json: bool) -> None:
     before = call("status")
     if not yes and not as_json and sys.stdin.isatty() and before["peer"] is not None:
         for line in words.replace_plan(before):
-            click.echo(f"- {line}")
+            say(f"- {line}")
         click.confirm(_("Replace %(name)s?", name=before["peer"]["name"]), abort=True)
     answer = call("replace")
     if as_json:
         return print_json(answer)
-    click.echo(_("%(name)s is forgotten. This gateway goes on alone.", name=answer["replaced"]))
+    say(_("%(name)s is forgotten. This gateway goes on alone.", name=answer["replaced"]))
     return _print_code(answer, _("ADDRESS"))
 
 
@@ -133,7 +133,7 @@ def preflight(as_json: bool) -> None:
         print_json(answer)
     else:
         for item in answer["checked"]:
-            click.echo(f"{'✓' if item['ok'] else '✕'} {item['text']}")
+            say(f"{'✓' if item['ok'] else '✕'} {item['text']}")
         for finding in findings:
             print_finding(finding)
     if any(finding.blocking for finding in findings):
@@ -150,29 +150,29 @@ def status(as_json: bool) -> None:
     if as_json:
         return print_json(found)
     here = found["node"]
-    click.echo(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}".rstrip())
+    say(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}".rstrip())
     for line in filter(None, (words.headline(found), words.other(found))):
-        click.echo(line)
+        say(line)
     if found["cluster"] is not None:
         _print_cluster(found)
     print_data(data_words.describe(found))
     for alarm in found["alarms"]:
-        click.echo(f"{'✕' if alarm['severity'] == 'critical' else '!'} {alarm['text']} {alarm['remedy']}".rstrip())
-    click.echo(words.notice(found))
+        say(f"{'✕' if alarm['severity'] == 'critical' else '!'} {alarm['text']} {alarm['remedy']}".rstrip())
+    say(words.notice(found))
 
 
 def _print_cluster(found: Json) -> None:
     ready = found["readiness"]
-    click.echo(_("Would a fail-over work now?") + " " + " ".join(
+    say(_("Would a fail-over work now?") + " " + " ".join(
         [_("Yes.") if ready["ready"] else _("No."), *ready["reasons"]]))
     for vip in found["virtual_ips"]:
-        click.echo(f"  {vip['address']} on {vip['port']}: {vip['text'] or words.reading(vip['reading'])}")
+        say(f"  {vip['address']} on {vip['port']}: {vip['text'] or words.reading(vip['reading'])}")
     for path in found["paths"]:
         details = ", ".join(filter(None, (
             _("heard %(time)s ago", time=words.milliseconds(path["heard_ms"])),
             _("round trip %(time)s", time=words.milliseconds(path["rtt_ms"])),
             _("loss %(n)s %%", n=f"{path['loss_percent']:.0f}"), path["why"])))
-        click.echo(f"  {path['name']}: {words.path_state(path['state'])} ({details})")
+        say(f"  {path['name']}: {words.path_state(path['state'])} ({details})")
 
 
 @command
@@ -185,9 +185,9 @@ def events(limit: int, before: int | None, as_json: bool) -> None:
         return print_json(found)
     for event in found["events"]:
         sign = {"critical": "✕", "warning": "!"}.get(event["severity"], " ")
-        click.echo(f"{event['at'][:19].replace('T', ' ')} {sign} {event['node']}: {event['text']}")
+        say(f"{event['at'][:19].replace('T', ' ')} {sign} {event['node']}: {event['text']}")
         for line in event["evidence"]:
-            click.echo(f"{'':22}- {line}")
+            say(f"{'':22}- {line}")
 
 
 @command
@@ -198,16 +198,16 @@ def coverage(as_json: bool) -> None:
         return print_json(found.as_dict())
     for table in found.tables:
         rows = _(" – rows: %(rows)s", rows=table.rows) if table.rows else ""
-        click.echo(f"{words.SHARED[table.kind][0]} {table.name}: {words.shared(table.kind)}{rows} ({_(table.why)})")
+        say(f"{words.SHARED[table.kind][0]} {table.name}: {words.shared(table.kind)}{rows} ({_(table.why)})")
         for field in table.fields:
             why = f" ({_(field.why)})" if field.why else ""
             key = _(", key") if field.key else ""
-            click.echo(f"    {words.SHARED[field.kind][0]} {field.name}: {words.shared(field.kind)}{key}{why}")
+            say(f"    {words.SHARED[field.kind][0]} {field.name}: {words.shared(field.kind)}{key}{why}")
     for warning in found.warnings:
         print_finding(warning)
-    click.echo(words.table_count(found.counts))
+    say(words.table_count(found.counts))
     if not found.replicable:
-        click.echo(_(words.NOT_POSTGRESQL))
+        say(_(words.NOT_POSTGRESQL))
     return None
 
 
@@ -220,7 +220,7 @@ def failover(as_json: bool) -> None:
     answer = call("failover")
     if as_json:
         return print_json(answer)
-    click.echo(_("%(name)s is active now. It took %(time)s.", name=answer["to"],
+    say(_("%(name)s is active now. It took %(time)s.", name=answer["to"],
                  time=words.milliseconds(answer["took_ms"])))
 
 
@@ -232,5 +232,5 @@ def maintenance(switch: str, duration_s: int, as_json: bool) -> None:
     answer = call("maintenance", on=True, duration_s=duration_s) if switch == "on" else call("maintenance", on=False)
     if as_json:
         return print_json(answer)
-    click.echo(_("Maintenance is on for %(time)s.", time=words.duration(answer["left_s"])) if answer["on"]
+    say(_("Maintenance is on for %(time)s.", time=words.duration(answer["left_s"])) if answer["on"]
                else _("Maintenance is off."))

@@ -11,7 +11,7 @@ import click
 from .. import network_lists
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..translate import gettext as _
-from .base import Json, call, checked, cluster, command, print_json
+from .base import Json, call, checked, cluster, command, print_json, say
 
 
 @cluster.group("network")
@@ -32,9 +32,9 @@ def _list(text: str, as_json: bool) -> None:
     titles = {"networks": _("network"), "aliases": _("alias"), "routes": _("route")}
     for one in found:
         words = _("via %(router)s", router=one.words) if one.key == "routes" else one.words
-        click.echo(f"{titles[one.key]:8} {one.address:28} {one.port:15} {words}".rstrip())
+        say(f"{titles[one.key]:8} {one.address:28} {one.port:15} {words}".rstrip())
     if not found:
-        click.echo(_("There is none."))
+        say(_("There is none."))
     return None
 
 
@@ -105,7 +105,7 @@ def _save(edit: Callable[[Json], Json], as_json: bool) -> Any:
     answer = call("propose", settings=wanted, base_revision=held["revision"])
     if as_json:
         return print_json(answer)
-    click.echo(_("Saved as revision %(n)s.", n=answer["revision"]))
+    say(_("Saved as revision %(n)s.", n=answer["revision"]))
     if not answer["delivered"] and len(wanted["nodes"]) > 1:
-        click.echo(_("The other gateway is not reachable: it gets this as soon as it is."))
+        say(_("The other gateway is not reachable: it gets this as soon as it is."))
     return None

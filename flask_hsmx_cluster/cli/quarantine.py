@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import click
@@ -14,7 +13,7 @@ from ..errors import AgentUnavailable, DataConflict, RequestRefused
 from ..extension import state as extension
 from ..signals import event_recorded
 from ..translate import gettext as _
-from .base import Command, Function, Json, call, cluster, command, print_json
+from .base import Command, Function, Json, call, cluster, command, print_json, say
 from .data import database
 
 #: How often the state of a comparison is asked for, s.
@@ -29,7 +28,7 @@ def verify(as_json: bool) -> None:
     found = call("verify")
     while found["under_way"]:
         if found["progress"] and not as_json:
-            click.echo(quarantine_words.progress(found).text, err=True)
+            say(quarantine_words.progress(found).text, err=True)
         time.sleep(VERIFY_LOOK_EVERY_S)
         found = call("verified")
     if found["error"]:
@@ -42,8 +41,8 @@ def verify(as_json: bool) -> None:
             if one["equal"] and quarantine_words.own(one):
                 continue
             keys = "; ".join(",".join(key) for key in one["differing"])
-            click.echo(f"{'=' if one['equal'] else '≠'} {one['table']}: {one['rows']} {keys}".rstrip())
-        click.echo(_("Both gateways have the same data.") if result["equal"] else _("The data differs."))
+            say(f"{'=' if one['equal'] else '≠'} {one['table']}: {one['rows']} {keys}".rstrip())
+        say(_("Both gateways have the same data.") if result["equal"] else _("The data differs."))
     if not result["equal"]:
         sys.exit(1)
 
@@ -89,40 +88,33 @@ def quarantine(
 
     if export is not None:
         write = quarantine_words.as_csv if export == "csv" else quarantine_words.as_json
-        for line in write(_all(ask)):
+        rows = quarantine_words.every_row(lambda after: ask(after, True), ask(0, True))
+        for line in write(rows):
             click.echo(line, nl=False)
         return None
     found = ask(after)
     if as_json:
         return print_json(found)
     for one in found["rows"]:
-        click.echo(f"{one['id']}: {one['text']}")
-    click.echo(quarantine_words.count(found["waiting"]))
+        say(f"{one['id']}: {one['text']}")
+    say(quarantine_words.count(found["waiting"]))
     if found["after"] is not None:
-        click.echo(_("There are more: --after %(id)s", id=found["after"]))
+        say(_("There are more: --after %(id)s", id=found["after"]))
     for one in (call("status")["data"] or {}).get("quarantine", ()):
         if one["waiting"] and one["node"] != found["node"]:
-            click.echo(_("%(n)s on %(name)s: --on %(name)s", n=one["waiting"], name=one["name"]))
+            say(_("%(n)s on %(name)s: --on %(name)s", n=one["waiting"], name=one["name"]))
     return None
 
 
-def _all(ask: Callable[[int, bool], Json]) -> Iterator[Json]:
-    after: int | None = 0
-    while after is not None:
-        found = ask(after, True)
-        yield from found["rows"]
-        after = found["after"]
-
-
 def _print_row(row: Json) -> None:
-    click.echo(f"{row['id']}: {row['text']} ({quarantine_words.state(row['state'])})")
+    say(f"{row['id']}: {row['text']} ({quarantine_words.state(row['state'])})")
     _print_lines(quarantine_words.lines(row), _("before"), _("after"))
 
 
 def _print_lines(lines: list[quarantine_words.Line], left: str, right: str, *, err: bool = False) -> None:
     for line in lines:
         sign = "≠" if line.differs else " "
-        click.echo(f"  {sign} {line.column}: {left} {line.cells[0]} | {right} {line.cells[1]}", err=err)
+        say(f"  {sign} {line.column}: {left} {line.cells[0]} | {right} {line.cells[1]}", err=err)
 
 
 @partial(command, group=database)
@@ -139,7 +131,7 @@ def reapply(row_id: int, overwrite: bool, name: str, as_json: bool) -> None:
         raise
     if as_json:
         return print_json(found)
-    click.echo(_("It is made."))
+    say(_("It is made."))
 
 
 @partial(command, group=database)
@@ -150,7 +142,7 @@ def discard(row_ids: tuple[int, ...], name: str, as_json: bool) -> None:
     found = call("discard", ids=list(row_ids), node=_node(name))
     if as_json:
         return print_json(found)
-    click.echo(_("%(n)s rows are discarded.", n=found["discarded"]))
+    say(_("%(n)s rows are discarded.", n=found["discarded"]))
 
 
 @cluster.command("watch", cls=Command)
@@ -159,7 +151,7 @@ def discard(row_ids: tuple[int, ...], name: str, as_json: bool) -> None:
 def watch(after: int | None, once: bool) -> None:
     """Print events as they happen, and send the host's signals for them. Runs until it is stopped."""
     def show(_sender: object, **event: object) -> None:
-        click.echo(f"{event['at']} {words.event_kind(str(event['kind']))}: {event['text']}")
+        say(f"{event['at']} {words.event_kind(str(event['kind']))}: {event['text']}")
 
     with event_recorded.connected_to(show):
         while True:
@@ -169,5 +161,5 @@ def watch(after: int | None, once: bool) -> None:
                 if once:
                     raise
             if once:
-                return click.echo(str(after))
+                return say(str(after))
             time.sleep(WATCH_EVERY_S)

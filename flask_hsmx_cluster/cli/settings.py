@@ -9,7 +9,7 @@ import click
 from .. import fields, words
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..translate import gettext as _
-from .base import Json, call, checked, command, print_json
+from .base import Json, call, checked, command, print_json, say
 
 NUMBERS = ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")
 
@@ -32,17 +32,17 @@ def _settings(edits: tuple[str, ...], as_json: bool) -> None:
         answer = call("propose", settings=wanted, base_revision=held["revision"])
         if as_json:
             return print_json(answer)
-        click.echo(_("Saved as revision %(n)s.", n=answer["revision"]))
+        say(_("Saved as revision %(n)s.", n=answer["revision"]))
         if not answer["delivered"] and len(wanted["nodes"]) > 1:
-            click.echo(_("The other gateway is not reachable: it gets this as soon as it is."))
+            say(_("The other gateway is not reachable: it gets this as soon as it is."))
         return None
     if as_json:
         return print_json(held)
     if not held["formed"]:
-        return click.echo(_("This gateway is not in a cluster."))
+        return say(_("This gateway is not in a cluster."))
     for label, text in words.rows(held["settings"]).items():
-        click.echo(f"{label + ':':32} {text}")
-    click.echo(_("Revision %(n)s, saved on %(name)s.", n=held["revision"], name=held["author"]))
+        say(f"{label + ':':32} {text}")
+    say(_("Revision %(n)s, saved on %(name)s.", n=held["revision"], name=held["author"]))
     return None
 
 

@@ -303,6 +303,8 @@ def peer_dsn(addresses: Sequence[str], port: int, database: str, password: str, 
         host=",".join(map(str, found)), port=port, dbname=database, user=PEER_ROLE, password=password,
         # A subscription heeds no connect_timeout: without the second one a dead link would hold it for minutes.
         connect_timeout=CONNECT_TIMEOUT_S, tcp_user_timeout=CONNECT_TIMEOUT_S * 1000,
+        # Who waits for an answer sends nothing: only these tell that the other machine has lost its power.
+        keepalives_idle=5, keepalives_interval=1, keepalives_count=3,
         sslmode="verify-ca", sslrootcert=certificate, channel_binding="require",
     )
 

@@ -45,8 +45,15 @@ class Line:
         return json.loads(line) if line.endswith(b"\n") else None
 
     def write(self, message: dict[str, Any]) -> None:
+        """Send a message; in place of an answer that is too long for the agent, why there is none."""
+        line = json.dumps(message, default=str).encode()
+        if len(line) >= LONGEST_LINE:
+            log.error("The answer to %s is too long: %d bytes", message.get("verb"), len(line))
+            why = ClusterError("The database's answer is too long.", "Ask for less.")
+            told = {"id": message.get("id"), "verb": message.get("verb"), "ok": False, "error": why.as_dict()}
+            line = json.dumps(told).encode()
         with self._lock:
-            self._socket.sendall(json.dumps(message, default=str).encode() + b"\n")
+            self._socket.sendall(line + b"\n")
 
 
 class Process:

@@ -8,7 +8,7 @@ is known by its position, number and time, so that a repeated visit adds nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -47,6 +47,8 @@ FETCH: Final = 200
 #: Rows, and bytes in them, that are held in memory before they are written.
 WRITE_ROWS: Final = 5000
 WRITE_BYTES: Final = 16 << 20
+#: Rows that are held in memory when they are shown.
+SHOW: Final = 5
 #: Most rows of one page.
 MOST_PAGE: Final = 500
 
@@ -339,13 +341,26 @@ def rows(own: Connection, only: Filter = Filter(), *, after: int = 0, limit: int
 
     :param after: the last page's :attr:`Page.after`.
     """
-    where, parameters = _where(only)
     limit = max(1, min(limit, MOST_PAGE))
-    total = one(own, f"SELECT count(*) FROM hsmx_cluster.quarantine WHERE {where}", *parameters)
+    found = list(stream(own, only, after=after, limit=limit + 1))
+    page = tuple(found[:limit])
+    return Page(page, count(own, only), page[-1].id if len(found) > limit else None)
+
+
+def stream(own: Connection, only: Filter, *, after: int, limit: int) -> Generator[QuarantinedRow, None, None]:
+    """Yield rows in the order in which the changes were made, few at a time: each may be 1 MB and more."""
+    where, parameters = _where(only)
     query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
-    found = own.execute(query.encode(), (*parameters, after, limit + 1)).fetchall()
-    page = tuple(QuarantinedRow(*row) for row in found[:limit])
-    return Page(page, total, page[-1].id if len(found) > limit else None)
+    with own.transaction(), own.cursor("hsmx_quarantine") as cursor:
+        cursor.itersize = SHOW
+        for found in cursor.execute(query.encode(), (*parameters, after, limit)):
+            yield QuarantinedRow(*found)
+
+
+def count(own: Connection, only: Filter) -> int:
+    """Return how many rows the filter lets through."""
+    where, parameters = _where(only)
+    return int(one(own, f"SELECT count(*) FROM hsmx_cluster.quarantine WHERE {where}", *parameters))
 
 
 def waiting(own: Connection) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,11 @@ from .database import Connection, failures, table
 from .quarantine import QuarantinedRow, Values, row
 from .scope import Scope
 from .tables import canonical, identifiers
+
+#: Bytes of JSON of a request: it must fit into one message between the agents, sealed.
+REQUEST_BYTES = 500_000
+#: Changes of a row that are read at once; each may be 1 MB.
+_FETCH = 10
 
 Kind = Literal["changed", "exists", "gone", "unique", "reference", "rule", "schema"]
 
@@ -109,7 +115,7 @@ def reapply(
 def request(own: Connection, row_id: int) -> Request:
     """Return what the active gateway must know to make a quarantined change.
 
-    :raises RequestRefused: there is no such row, it is not waiting any more, or it is a TRUNCATE.
+    :raises RequestRefused: there is no such row, it is not waiting any more, it is a TRUNCATE, or too long.
     """
     with failures("The quarantine cannot be read"):
         kept = row(own, row_id)
@@ -119,7 +125,12 @@ def request(own: Connection, row_id: int) -> Request:
             raise RequestRefused(f"Row {row_id} has been {kept.state} already.")
         if kept.operation == "truncate" or not kept.key:
             raise RequestRefused("That all rows of a table were removed is not repeated.", "Remove the rows there.")
-        return Request(kept, tuple(_bases(own, kept)))
+        left = REQUEST_BYTES - _size(kept.as_dict())
+        if left < 0:
+            raise RequestRefused(
+                f"Row {row_id} is too long to be sent to the active gateway.",
+                "Enter it there by hand; the table hsmx_cluster.quarantine has all of it.")
+        return Request(kept, tuple(_bases(own, kept, left)))
 
 
 def make(
@@ -157,22 +168,40 @@ def mark(own: Connection, row_id: int) -> None:
         own.execute("UPDATE hsmx_cluster.quarantine SET state = 'reapplied' WHERE id = %s", (row_id,))
 
 
-def _bases(own: Connection, kept: QuarantinedRow) -> list[Values]:
+def _bases(own: Connection, kept: QuarantinedRow, most: int) -> list[Values]:
+    """Return what the row may be: as it was first, which is what the other gateway had, and as it was last.
+
+    :param most: bytes of JSON; what was between is left out.
+    """
     key = psycopg.types.json.Jsonb(kept.key)
-    found = own.execute(
-        _EARLIER, (kept.batch, kept.schema_name, kept.table_name, kept.id, key, kept.id, key)
-    ).fetchall()
-    bases: list[Values] = []
+    first: list[Values] = []
+    last: deque[tuple[int, Values]] = deque()
     current: Values | None = None
-    for operation, new_row, old_row, note in found:
-        if note == CHANGED_ON_BOTH:
-            return []
-        if current is None and old_row is not None:
-            current = old_row
-        if current is not None:
-            bases.append(current)
-        current = None if operation == "delete" else {**(current or {}), **(new_row or {})}
-    return bases
+    with own.transaction(), own.cursor("hsmx_earlier") as found:
+        found.itersize = _FETCH
+        found.execute(_EARLIER, (kept.batch, kept.schema_name, kept.table_name, kept.id, key, kept.id, key))
+        for operation, new_row, old_row, note in found:
+            if note == CHANGED_ON_BOTH:
+                return []
+            if current is None and old_row is not None:
+                current = old_row
+            if current is not None:
+                size = _size(current)
+                most -= size
+                if not first:
+                    first.append(current)
+                else:
+                    last.append((size, current))
+                while most < 0 and last:
+                    most += last.popleft()[0]
+                if most < 0:
+                    return []
+            current = None if operation == "delete" else {**(current or {}), **(new_row or {})}
+    return [*first, *(values for _size_of, values in last)]
+
+
+def _size(data: object) -> int:
+    return len(json.dumps(data))
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,10 @@ BEGIN
 END
 $$;
 
--- For tables of which only some rows are shared: each row is asked. The condition is the trigger's argument.
+-- For tables of which only some rows are shared: each row is asked. The condition is the trigger's argument. Whoever
+-- has a table, if only a temporary one, may give it this trigger with any condition: so it has the writer's rights.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard_row() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog AS $$
 DECLARE
     shared boolean := false;
 BEGIN
@@ -142,12 +143,19 @@ BEGIN
         EXECUTE format('SELECT coalesce((%s), false) FROM (SELECT ($1).*) AS row', TG_ARGV[0]) INTO shared USING NEW;
     END IF;
     IF shared THEN
-        IF ({_GRANTED}) IS NOT TRUE THEN
-            PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
-        END IF;
-        INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
+        PERFORM hsmx_cluster.guard_write(TG_TABLE_NAME);
     END IF;
     RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hsmx_cluster.guard_write(written name) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    IF ({_GRANTED}) IS NOT TRUE THEN
+        PERFORM hsmx_cluster.refuse(written);
+    END IF;
+    INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
 END
 $$;
 
@@ -187,6 +195,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
+-- On a table of somebody's own its columns could be of types that run his functions when they are compared.
+REVOKE EXECUTE ON FUNCTION hsmx_cluster.guard_commit() FROM PUBLIC;
 """
 
 #: What brings the schema from each version to the next; the first makes it. A step that was released stays as it is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, Final
 
 from ..errors import RequestRefused
@@ -35,21 +36,23 @@ def page(
 
     :param after: the last page's ``after``.
     :param names: what gateways are called, by node id.
-    :param whole: with long values, as an export needs them.
+    :param whole: with long values, and without any counts, as an export needs them.
     """
-    found = quarantine.rows(own, only, after=after, limit=limit)
     rows: list[dict[str, Any]] = []
-    size, following = 0, found.after
-    for each in found.rows:
-        told = tell(each, names, WHOLE_BYTES if whole else BRIEF_BYTES)
-        size += len(json.dumps(told))
-        if rows and size > PAGE_BYTES:
-            following = int(rows[-1]["id"])
-            break
-        rows.append(told)
+    size, following = 0, None
+    with closing(quarantine.stream(own, only, after=after, limit=limit + 1)) as found:
+        for each in found:
+            told = tell(each, names, WHOLE_BYTES if whole else BRIEF_BYTES)
+            size += len(json.dumps(told))
+            if rows and (size > PAGE_BYTES or len(rows) == limit):
+                following = int(rows[-1]["id"])
+                break
+            rows.append(told)
+    page = {"after": following, "rows": rows}
+    if whole:
+        return page
     tables = [{"table": name, "rows": count} for name, count in own.execute(_TABLES, (only.state, only.state))]
-    return {"total": found.total, "waiting": quarantine.waiting(own), "after": following, "rows": rows,
-            "tables": tables}  # fmt: skip
+    return {**page, "total": quarantine.count(own, only), "waiting": quarantine.waiting(own), "tables": tables}
 
 
 def single(own: Connection, row_id: int, names: Mapping[str, str]) -> dict[str, Any]:

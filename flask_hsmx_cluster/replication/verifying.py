@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,8 +18,9 @@ from .verify import Progress, Result, verify
 log = logging.getLogger(__name__)
 #: Keys shown of each table that differs.
 KEYS_SHOWN = 20
-#: Characters shown of each part of a key.
+#: Characters shown of each part of a key, and bytes of JSON of all keys: they travel in each look at the database.
 KEY_CHARACTERS = 80
+KEYS_BYTES = 100_000
 #: The time that is left is not told before this time, s: nothing can be said of it yet.
 LEFT_AFTER_S = 1.0
 
@@ -81,17 +83,20 @@ def _now() -> str:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    tables = [
-        {
+    tables, left = [], KEYS_BYTES
+    for one in result.tables:
+        keys = [[str(part)[:KEY_CHARACTERS] for part in key] for key in one.differing[:KEYS_SHOWN]]
+        while keys and len(json.dumps(keys)) > left:
+            keys.pop()
+        left -= len(json.dumps(keys)) if keys else 0
+        tables.append({
             "table": one.table,
             "rows": one.rows,
             "equal": one.equal,
             "key_columns": list(one.key_columns),
-            "differing": [[str(part)[:KEY_CHARACTERS] for part in key] for key in one.differing[:KEYS_SHOWN]],
+            "differing": keys,
             "differing_rows": len(one.differing),
             "unsettled": one.unsettled,
             "incomplete": one.incomplete,
-        }
-        for one in result.tables
-    ]
+        })  # fmt: skip
     return {"equal": result.equal, "seconds": round(result.seconds, 3), "tables": tables}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -11,8 +12,9 @@ import pytest
 from psycopg import errors
 
 from flask_hsmx_cluster.replication import guard
+from flask_hsmx_cluster.replication.names import PEER_ROLE
 
-from .conftest import Pair
+from .conftest import OWNER, Pair
 from .side import Side, boot_time_s
 from .tables import client, contents, rows, two_sides
 
@@ -272,3 +274,39 @@ def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_aft
 def test_a_plain_user_has_no_hand_on_lease_and_guard(sides: tuple[Side, Side], statement: str) -> None:
     with client(sides[0]) as connection, pytest.raises(errors.InsufficientPrivilege):
         connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", [OWNER, PEER_ROLE])
+def test_nobody_gets_more_rights_by_a_guard_of_his_own(sides: tuple[Side, Side], role: str) -> None:
+    """The guard's condition is an argument of its trigger, and who has a table chooses it."""
+    a = sides[0]
+    a.promote(1)
+    with a.server.connect() as connection:
+        connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
+        connection.execute(
+            b"CREATE TEMP TABLE mine (a int); CREATE TEMP TABLE seen (role name);"
+            b"CREATE FUNCTION pg_temp.mine() RETURNS boolean LANGUAGE sql AS "
+            b"'INSERT INTO pg_temp.seen VALUES (current_user) RETURNING true';"
+            b"CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW "
+            b"EXECUTE FUNCTION hsmx_cluster.guard_row('pg_temp.mine()'); INSERT INTO mine VALUES (1)")
+        assert connection.execute("SELECT role FROM seen").fetchall() == [(role,)]
+
+
+@pytest.mark.parametrize("role", [OWNER, PEER_ROLE])
+def test_nobody_makes_the_check_at_the_commit_read_a_row_of_his_own(sides: tuple[Side, Side], role: str) -> None:
+    """What it compares would be cast to a number by a function of that role, with our rights."""
+    a = sides[0]
+    a.promote(1)
+    with a.server.connect() as connection:
+        connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
+        connection.execute(
+            b"CREATE TEMP TABLE seen (role name); CREATE TYPE pg_temp.cheat AS (x int);"
+            b"CREATE FUNCTION pg_temp.number(pg_temp.cheat) RETURNS int LANGUAGE sql AS "
+            b"'INSERT INTO pg_temp.seen VALUES (current_user) RETURNING -1';"
+            b"CREATE CAST (pg_temp.cheat AS int) WITH FUNCTION pg_temp.number AS IMPLICIT;"
+            b"CREATE TEMP TABLE mine (transaction xid8, turn pg_temp.cheat)")
+        with suppress(errors.InsufficientPrivilege), connection.transaction():
+            connection.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW "
+                               "EXECUTE FUNCTION hsmx_cluster.guard_commit()")
+            connection.execute("INSERT INTO mine VALUES (pg_current_xact_id(), ROW(1))")
+        assert connection.execute("SELECT role FROM seen WHERE role <> session_user").fetchall() == []

@@ -272,6 +272,18 @@ def test_the_peer_comes_in_with_tls_from_its_address(
         assert connection.execute("IDENTIFY_SYSTEM").fetchone() is not None
 
 
+def test_who_waits_for_the_peers_answer_learns_soon_that_it_has_lost_its_power(
+    ready: Ready, open_to_peer: psycopg.Connection[Any], pinned: Path
+) -> None:
+    """A rejoin, a comparison or a check waited for two hours, and meanwhile no other one began."""
+    with psycopg.connect(ready.dsn(pinned)) as connection, socket.socket(fileno=os.dup(connection.fileno())) as its:
+        on = its.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle, every, times = (
+            its.getsockopt(socket.IPPROTO_TCP, name)
+            for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT))
+    assert on and idle + every * times < 10
+
+
 def test_nobody_else_comes_in_as_the_peer(
     ready: Ready, open_to_peer: psycopg.Connection[Any], pinned: Path, tmp_path: Path
 ) -> None:

@@ -184,6 +184,29 @@ def test_concurrency_is_bounded_and_leaves_room_for_the_operator(server: Control
     assert sum(answer["ok"] for answer in answers) == control_server.MAX_RELAYED + 1
 
 
+def test_those_who_wait_for_the_other_gateway_leave_room_for_everything_else(
+    server: ControlServer, service: FakeService
+) -> None:
+    """Pages that show a comparison ask again and again; while the other gateway was silent they took all places."""
+    service.gate.clear()
+    verbs = [("verified", {}), ("quarantine", {}), ("quarantine_row", {"row_id": 1}), ("peer_ports", {})] * 4
+    answers: list[dict[str, Any]] = []
+
+    def look(verb: str, arguments: dict[str, Any]) -> None:
+        answers.append(ask(server, verb, **arguments))
+
+    threads = [threading.Thread(target=look, args=each) for each in verbs]
+    for thread in threads:
+        thread.start()
+    _wait_for(lambda: len(answers) == len(verbs) - control_server.MAX_PATIENT)
+    assert all("others wait" in answer["error"]["message"] for answer in answers)
+    assert server._places._value >= control_server.MAX_RELAYED + 2  # type: ignore[attr-defined]
+    service.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert sum(answer["ok"] for answer in answers) == control_server.MAX_PATIENT
+
+
 def test_more_than_all_places_wait_for_one(server: ControlServer, service: FakeService) -> None:
     service.gate.clear()
     answers: list[dict[str, Any]] = []

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.agent.data_desk import DataDesk
+from flask_hsmx_cluster.control import result_from_dict
 from flask_hsmx_cluster.errors import ClusterError, DataConflict, PeerUnavailable, RequestRefused
 
 A, B = "a" * 32, "b" * 32
 NODES = (SimpleNamespace(node_id=A, name="gw-a"), SimpleNamespace(node_id=B, name="gw-b"))
 FOLLOWING = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, "rejoined": None}
+COMPARED = {"under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None}
+ROW = {"id": 1, "text": "voucher 1 created", "batch": "", "source_node": B, "term": 1, "end_lsn": "0/1",
+       "committed_at": "", "kept_at": "", "schema_name": "public", "table_name": "voucher", "operation": "insert",
+       "state": "kept", "note": "", "shortened": False, "key": {"id": "1"}, "new_row": {"id": None}, "old_row": None}
 
 
 class Link:
@@ -30,12 +35,11 @@ class Link:
         if verb == "make" and self.conflict is not None:
             raise self.conflict
         return {
-            "look": {"quarantined": self.waiting, "following": FOLLOWING,
-                     "verify": {"under_way": False, "is": id(self)}},
+            "look": {"quarantined": self.waiting, "following": FOLLOWING, "verify": {**COMPARED, "is": id(self)}},
             "quarantine": {"rows": [], "total": self.waiting, "waiting": self.waiting, "after": None, "tables": []},
-            "quarantine_row": {"id": arguments.get("row_id")},
+            "quarantine_row": {**ROW, "id": arguments.get("row_id")},
             "discard": {"discarded": len(arguments.get("ids", ()))},
-            "verify": {"under_way": True},
+            "verify": {**COMPARED, "under_way": True},
             "reapply_request": {"kept": arguments},
         }.get(verb, {"made": True})  # fmt: skip
 
@@ -91,7 +95,7 @@ def test_rows_are_read_where_they_lie(two: Two, asked: str, lies: str) -> None:
     page = two.desk[asked].quarantine(0, 50, lies, "public.voucher", "kept", False)
     assert page["node"] == lies and two.done(lies) == ["quarantine"] and two.done(B if lies == A else A) == []
     assert two.link[lies].asked[-1][1]["names"] == {A: "gw-a", B: "gw-b"}
-    assert two.desk[asked].row(7, lies) == {"id": 7}
+    assert two.desk[asked].row(7, lies) == {**ROW, "id": 7}
     assert two.desk[asked].discard([1, 2], lies) == {"discarded": 2}
     assert two.events == [(lies, "discarded", "info", "2 changes in quarantine discarded")]
 
@@ -155,6 +159,47 @@ def test_what_a_hostile_gateway_asks_is_refused(two: Two, verb: str, told: dict[
     with pytest.raises(ClusterError):
         two.wire.handlers[A][verb](B, told)
     assert two.done(A) == []
+
+
+PAGE = {"rows": [ROW], "after": None, "total": 1, "waiting": 1, "tables": [{"table": "public.voucher", "rows": 1}]}
+TABLE = {"table": "public.voucher", "rows": 1, "equal": False, "differing": [["1"]], "unsettled": 0,
+         "incomplete": False}
+RESULT = {"equal": False, "seconds": 0.5, "tables": [TABLE]}
+STEP = {"table": "x", "tables_done": 0, "tables": 1, "all_rows": 1, "all_expected": 2, "left_s": None}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_broken_gateway_answers_breaks_no_page(two: Two, whole: bool) -> None:
+    desk, handlers = two.desk[A], two.wire.handlers[B]
+
+    def told(verb: str, answer: Any) -> Any:
+        handlers[verb] = lambda _sender, _told: answer
+        return {"data_quarantine": lambda: desk.quarantine(0, 50, B, "", "kept", whole),
+                "data_row": lambda: desk.row(1, B), "data_look": desk.verified, "data_verify": desk.verify,
+                "data_discard": lambda: desk.discard([1], B)}[verb]  # fmt: skip
+
+    good = [("data_quarantine", PAGE), ("data_row", ROW), ("data_look", {"verify": {**COMPARED, "result": RESULT}}),
+            ("data_verify", {**COMPARED, "progress": STEP}), ("data_discard", {"discarded": 1})]
+    for verb, answer in good:
+        assert told(verb, answer)()
+    bad: list[tuple[str, Any]] = [(verb, answer) for verb, _good in good for answer in ({}, {"rows": 5})]
+    bad += [("data_row", {**ROW, name: value}) for name in ROW for value in ([1], 1.5, {"id": 5})]
+    bad += [("data_quarantine", {**PAGE, "rows": [{**ROW, "new_row": {"id": 7}}]}),
+            ("data_quarantine", {**PAGE, "after": "1"}),
+            ("data_look", {"verify": {**COMPARED, "result": {**RESULT, "tables": [{}]}}}),
+            ("data_look", {"verify": {**COMPARED, "result": {**RESULT, "tables": [{**TABLE, "differing": [5]}]}}}),
+            ("data_look", {"verify": {**COMPARED, "progress": {**STEP, "left_s": "soon"}}})]  # fmt: skip
+    if not whole:
+        bad += [("data_quarantine", {**PAGE, "tables": [1]}), ("data_quarantine", {**PAGE, "waiting": None})]
+    for verb, answer in bad:
+        with pytest.raises(RequestRefused, match="cannot be read"):
+            told(verb, answer)()
+
+
+@pytest.mark.parametrize("result", [[], None, "x", 5])
+def test_an_answer_without_an_object_is_none(result: object) -> None:
+    with pytest.raises(ValueError, match="no answer"):
+        result_from_dict({"ok": True, "result": result})
 
 
 def test_the_comparison_runs_on_the_passive_gateway(two: Two) -> None:

@@ -392,6 +392,24 @@ def test_peer_messages_that_are_none_are_counted(world: World) -> None:
     assert world.a.service.status()["counters"]["peer_refused_malformed"] == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"ok": true, "result": []}',
+        b'{"ok": true, "result": null}',
+        b'{"ok": true, "result": {"text": "half of a \\ud83d"}}',
+        b'{"ok": false, "error": {"code": "refused", "message": "half of a \\ud83d"}}',
+        b'{"ok": true, "result": ' + b"[" * 100_000,
+    ],
+)
+def test_an_answer_of_the_other_gateway_that_nobody_could_show_is_none(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr("flask_hsmx_cluster.agent.exchange.open_answer", lambda _sealed, _request: answer)
+    with pytest.raises(PeerUnavailable, match="cannot be read"):
+        world.a.service._exchange.ask("hello")
+
+
 STRANGE = ["192.0.2.9", "10.9.0.1", "", "nonsense", "10.9.0.2, 192.0.2.9", "::ffff:192.0.2.9"]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from flask_hsmx_cluster import Finding, joined, signals
 from flask_hsmx_cluster.agent.config import AgentConfig
 from flask_hsmx_cluster.cli.agent import CONFIG_FD
+from flask_hsmx_cluster.errors import DataConflict, RequestRefused
 
 from .fake_agent import (
     CODE,
@@ -287,6 +288,21 @@ def test_quarantine_lists_what_waits_and_where_else(app: Flask, formed: FakeAgen
     assert [row["id"] for row in json.loads(exported)] == [1, 2]
     wrong = run(app, "database", "quarantine", "--on", "gateway-z")
     assert wrong.exit_code == 1 and "No gateway is called gateway-z" in wrong.stderr
+
+
+def test_a_guests_text_does_not_act_on_the_terminal(app: Flask, formed: FakeAgent) -> None:
+    """It could clear the screen, forge lines, or have the terminal type commands."""
+    text = "\x1b]0;owned\x07\nroom 12 deleted\u202e\x9b2J"
+    formed.keep(OWN_ID, kept_row(1, text=text, new_row={"id": text}))
+    formed.conflict_of[1] = DataConflict(text, kind="changed", wanted={"id": text}, present={"id": text})
+    formed.refusals["discard"] = RequestRefused(text, text)
+    for arguments in (["quarantine"], ["quarantine", "--row", "1"], ["reapply", "1"], ["discard", "1"],
+                      ["quarantine", "--json"], ["reapply", "1", "--json"]):
+        result = run(app, "database", *arguments)
+        assert r"\u001b]0;owned" in result.output
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(result.output) and "\nroom" not in result.output
+        if "--json" in arguments:
+            json.loads(result.stdout)
 
 
 def test_a_conflict_is_shown_side_by_side(app: Flask, formed: FakeAgent) -> None:

@@ -15,7 +15,7 @@ from flask_hsmx_cluster.control import error_from_dict
 from flask_hsmx_cluster.errors import DataConflict, PeerUnavailable, RequestRefused
 
 from .conftest import PREFIX
-from .fake_agent import OWN_ID, PEER_ID, FakeAgent, conflict_of, kept_row
+from .fake_agent import OWN_ID, PEER_ID, FakeAgent, compared, conflict_of, kept_row
 
 PAGE = PREFIX + "/quarantine"
 
@@ -214,6 +214,22 @@ def test_who_may_only_look_sees_no_button(make_app: Any, waiting: FakeAgent) -> 
     assert client.get(f"{PAGE}/export?format=csv&node={PEER_ID}").status_code == 200
 
 
+HOSTILE = "\x1b]0;owned\x07\nroom 12 deleted\u202eexe.\x9b2J<script>"
+
+
+def test_a_guests_text_turns_no_line_around_and_is_no_markup(client: Any, formed: FakeAgent) -> None:
+    formed.keep(OWN_ID, kept_row(1, text=f"voucher {HOSTILE}", new_row={"id": "1", "code": HOSTILE}))
+    formed.conflict_of[1] = DataConflict(f"voucher {HOSTILE} was changed.", kind="changed", wanted={"code": HOSTILE},
+                                         present={"code": HOSTILE}, seen="5" * 64)
+    formed.verified = compared("public.guest")
+    formed.verified["result"]["tables"][0]["differing"] = [[HOSTILE]]
+    answers = [client.get(f"{PAGE}?node={OWN_ID}"), client.get(f"{PAGE}/row?id=1"), client.get(f"{PAGE}/discard?id=1"),
+               client.post(f"{PAGE}/reapply", data={"row_id": "1"}), client.get(f"{PREFIX}/verify")]
+    for answer in answers:
+        assert r"\u202eexe." in answer.text and "\u202e" not in answer.text and "\x1b" not in answer.text
+        assert "&lt;script&gt;" in answer.text and "<script>\n" not in answer.text
+
+
 # ---- exporting ----
 
 
@@ -228,6 +244,27 @@ def test_export_as_csv_has_every_row_and_no_formula(client: Any, formed: FakeAge
     assert [row["id"] for row in table] == [str(number) for number in range(1, 452)]
     assert json.loads(table[0]["new_row"])["code"] == "KX7-22Q"
     assert table[6]["text"] == "'=1+1" and table[6]["note"] == "'@SUM(A1)"
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_an_export_is_whole_though_a_page_of_it_was_refused_for_a_moment(
+    client: Any, formed: FakeAgent, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The agent refuses who asks too often, and the other gateway may be away for a second: half a file was given."""
+    monkeypatch.setattr("flask_hsmx_cluster.quarantine_words.EXPORT_RETRY_S", 0.0)
+    formed.keep(OWN_ID, *(kept_row(number) for number in range(1, 700)))
+    give, refused = formed.verb_quarantine, []
+
+    def sometimes(**arguments: Any) -> Any:
+        if arguments["after"] and arguments["after"] not in refused:
+            refused.append(arguments["after"])
+            raise RequestRefused("Too many requests.", "Wait a second.")
+        return give(**arguments)
+
+    monkeypatch.setattr(formed, "verb_quarantine", sometimes)
+    answer = client.get(f"{PAGE}/export?format={form}")
+    rows = answer.json if form == "json" else list(csv.DictReader(io.StringIO(answer.text)))
+    assert [int(row["id"]) for row in rows] == list(range(1, 700)) and len(refused) == 3
 
 
 def test_export_as_json_is_one_array(client: Any, waiting: FakeAgent) -> None:
