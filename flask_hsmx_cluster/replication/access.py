@@ -265,13 +265,13 @@ def give_to_apply_role(connection: Connection, subscription: str) -> None:
     """
     role = sql.Identifier(APPLY_ROLE)
     with failures("The subscription cannot be given to the role that applies"):
-        _grant_apply(connection)
+        grant_apply(connection)
         connection.execute(sql.SQL("ALTER ROLE {} SUPERUSER").format(role))
         connection.execute(sql.SQL("ALTER SUBSCRIPTION {} OWNER TO {}").format(sql.Identifier(subscription), role))
         connection.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(role))
 
 
-def _grant_apply(connection: Connection) -> None:
+def grant_apply(connection: Connection) -> None:
     """Grant what applying needs on shared tables, their partitions, and the sequences of columns that do not travel."""
     role, publications = sql.Identifier(APPLY_ROLE), [PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK]
     for kind, schema, name in connection.execute(_APPLIED, (publications, APPLY_ROLE)).fetchall():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from ..errors import Finding
-from . import catalogue, channel, requirements
+from . import access, catalogue, channel, requirements
 from .database import Connection, failures, one, table
 from .forming import ASIDE
 from .guard import TRIGGER
@@ -153,6 +153,7 @@ def take_up(connection: Connection, peer: Connection, scope: Scope) -> list[str]
         with failures("Newly shared tables cannot be taken up"):
             for each in new:
                 _empty(connection, scope, each)
+            access.grant_apply(connection)
             connection.execute(
                 sql.SQL("ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = true)").format(
                     sql.Identifier(stream.name)

@@ -141,6 +141,7 @@ class Replicator:
         if not (keep_lease and one(connection, "SELECT hsmx_cluster.writable()")):
             promotion.demote(connection, DEMOTE_PATIENCE_S)
         channel.publish(connection, setup.scope)
+        access.grant_apply(connection)  # of tables and partitions that were made meanwhile, too
         for statement in mirror_trigger_sql(setup.scope):
             connection.execute(statement.encode())
         guard.arm(connection, setup.scope)

@@ -143,7 +143,8 @@ def test_a_newly_shared_table_is_copied_and_followed(gateways: TwoGateways) -> N
         gateway.execute(BILL)
     gateways.a.execute("INSERT INTO bill VALUES (1, 10)")
     gateways.b.execute("INSERT INTO bill VALUES (9, 90)")
-    channel.publish(gateways.a.connection, MORE)
+    for gateway in (gateways.a, gateways.b):
+        channel.publish(gateway.connection, MORE)
     gateways.a.execute("INSERT INTO bill VALUES (2, 20)")
     done = checks.take_up(gateways.b.connection, gateways.a.connection, MORE)
     assert done == ["bill: copied, and followed from now on"]
