@@ -17,7 +17,11 @@ Connection = psycopg.Connection[TupleRow]
 CONNECT_TIMEOUT_S = 2
 #: Our own sessions never wait for the other gateway: a commit that does would wait for what we are here to decide.
 #: Nor do they fill the server's log: advancing a slot writes three lines each time.
-SESSION = "-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c TimeZone=UTC"
+#: They are a superuser's: a function in the host's schemas with a name of PostgreSQL's own must never be meant.
+SESSION = (
+    "-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c TimeZone=UTC "
+    "-c search_path=pg_catalog"
+)
 QUIET = " -c log_min_messages=fatal"
 #: Parameters of a connection to another machine that is to be given up soon after that one has lost its power.
 PROMPT: dict[str, Any] = {

@@ -159,6 +159,8 @@ def make(
     with failures("The change cannot be made again"):
         change = _Change(active, kept, list(map(swap, wanted.bases)), overwrite, seen)
         with change.constraints(), active.transaction():
+            # The host's triggers are fired, as if it had written: they may name their tables without a schema.
+            active.execute("SELECT set_config('search_path', quote_ident(%s) || ', public', true)", (kept.schema_name,))
             change.make()
 
 

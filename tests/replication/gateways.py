@@ -58,8 +58,12 @@ class Gateway:
         self.connection = connect(server.dsn)
 
     def execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        cursor = self.connection.execute(statement.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        self.connection.execute("SET search_path = public")  # as the host's own sessions have it
+        try:
+            cursor = self.connection.execute(statement.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+        finally:
+            self.connection.execute("RESET search_path")
 
     def restart(self) -> None:
         """Lose power, and come back."""
@@ -80,7 +84,7 @@ class TwoGateways:
         self.scope = scope
         self.term = 1
         for own, other in ((self.a, self.b), (self.b, self.a)):
-            own.connection.execute(tables.encode())
+            own.execute(tables)
             make_roles(own.connection, [])
             schema.install(own.connection, own.id, other.id)
             channel.publish(own.connection, scope)

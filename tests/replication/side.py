@@ -56,6 +56,7 @@ class Side:
         self.connection = connect(self.server.dsn, quiet=True)
         self.promoter = connect(self.server.dsn, quiet=True)
         make_roles(self.connection, [])
+        self.connection.execute("SET search_path = public")  # tests write as the host does, too
         schema.install(self.connection, self.node_id, self.peer_id)
         channel.publish(self.connection, self.scope)
         for statement in mirror_trigger_sql(self.scope):

@@ -14,7 +14,7 @@ import pytest
 from flask_hsmx_cluster.replication import quarantine
 from flask_hsmx_cluster.replication import rejoin as rejoin_module
 from flask_hsmx_cluster.replication.channel import slot_of
-from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
+from flask_hsmx_cluster.replication.database import DatabaseFailure, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import FOUND_BY_COMPARISON, QuarantinedRow
@@ -201,7 +201,7 @@ def test_a_large_backlog_is_replaced_in_bulk(two: TwoGateways) -> None:
 
 def test_an_open_transaction_delays_only_what_must_wait(two: TwoGateways) -> None:
     fork = part(two, written="INSERT INTO log SELECT n, 'x' FROM generate_series(1000, 9000) n")
-    with connect(two.b.server.dsn) as other, other.transaction():
+    with two.b.server.connect() as other, other.transaction():
         other.execute("INSERT INTO voucher VALUES (900, 'open')")
         rejoined = two.rejoin(two.a, two.b, fork, most_applied=1000)
     assert rejoined.ways["hsmx_cluster"] == "resume"
@@ -210,7 +210,7 @@ def test_an_open_transaction_delays_only_what_must_wait(two: TwoGateways) -> Non
 
 def test_an_open_transaction_for_too_long_is_said(two: TwoGateways) -> None:
     fork = part(two, "INSERT INTO voucher VALUES (101, 'lost')")
-    with connect(two.b.server.dsn) as other, other.transaction():
+    with two.b.server.connect() as other, other.transaction():
         other.execute("INSERT INTO voucher VALUES (900, 'open')")
         with pytest.raises(DatabaseFailure, match="open for too long"):
             two.rejoin(two.a, two.b, fork, patience_s=0)
