@@ -12,8 +12,9 @@ from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
 from flask_hsmx_cluster.errors import Finding
 from flask_hsmx_cluster.replication import catalogue, channel, checks, guard, schema
 from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
-from flask_hsmx_cluster.replication.replicator import Replicator, Setup
+from flask_hsmx_cluster.replication.replicator import Replicator
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
+from flask_hsmx_cluster.replication.setup import Setup
 from flask_hsmx_cluster.replication.survey import survey
 from flask_hsmx_cluster.replication.tables import SchemaMismatch
 

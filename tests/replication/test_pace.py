@@ -11,8 +11,9 @@ from flask_hsmx_cluster.replication import channel, promotion, synchrony
 from flask_hsmx_cluster.replication.database import connect, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.pace import Pace
-from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
+from flask_hsmx_cluster.replication.replicator import Replicator
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
+from flask_hsmx_cluster.replication.setup import Peer, Setup
 from tests.bench.writers import Writers
 
 from .conftest import Pair

@@ -20,7 +20,8 @@ from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.quarantine import FOUND_BY_COMPARISON, QuarantinedRow
 from flask_hsmx_cluster.replication.rejoin import went_back
 from flask_hsmx_cluster.replication.replace import Replacement
-from flask_hsmx_cluster.replication.replicator import Replicator, Setup
+from flask_hsmx_cluster.replication.replicator import Replicator
+from flask_hsmx_cluster.replication.setup import Setup
 
 from .conftest import Pair
 from .gateways import SCOPE, Gateway, TwoGateways, wait_for

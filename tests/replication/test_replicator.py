@@ -7,8 +7,9 @@ import pytest
 from flask_hsmx_cluster.errors import RequestRefused
 from flask_hsmx_cluster.replication import channel, synchrony
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION, slot_name
-from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
+from flask_hsmx_cluster.replication.replicator import Replicator
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
+from flask_hsmx_cluster.replication.setup import Peer, Setup
 
 from .conftest import Pair
 from .side import NODE_IDS, Side, boot_time_s, wait_until

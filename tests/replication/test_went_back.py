@@ -11,7 +11,8 @@ import pytest
 from flask_hsmx_cluster.replication import channel, rejoin
 from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
 from flask_hsmx_cluster.replication.pace import Pace
-from flask_hsmx_cluster.replication.replicator import Peer, Replicator, Setup
+from flask_hsmx_cluster.replication.replicator import Replicator
+from flask_hsmx_cluster.replication.setup import Peer, Setup
 
 from .conftest import Pair
 from .gateways import TwoGateways, wait_for
