@@ -12,6 +12,7 @@ from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
 from flask_hsmx_cluster.errors import Finding
 from flask_hsmx_cluster.replication import catalogue, channel, checks, guard, schema
 from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
+from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.replicator import Replicator
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 from flask_hsmx_cluster.replication.setup import Setup
@@ -326,7 +327,8 @@ def test_a_schema_of_a_newer_firmware_is_refused(pair: Pair, monkeypatch: pytest
 def test_a_replicator_shares_what_is_there_and_the_rest_once_it_is_made(pair: Pair) -> None:
     declared = Scope((TableScope("public", "voucher", "shared"), TableScope("public", "bill", "bulk")))
     with connect(pair.a.dsn) as connection:
-        connection.execute("CREATE TABLE voucher (id int PRIMARY KEY)")
+        make_roles(connection, [])
+        connection.execute("CREATE TABLE public.voucher (id int PRIMARY KEY)")
         replicator = Replicator()
         setup = Setup(pair.a.dsn, "a" * 32, None, declared, "gw-a")
 
@@ -340,7 +342,7 @@ def test_a_replicator_shares_what_is_there_and_the_rest_once_it_is_made(pair: Pa
         replicator.configure(setup, keep_lease=False)
         state = checked()
         assert not state["renew"] and "table_missing" in {finding["key"] for finding in state["findings"]}
-        connection.execute("CREATE TABLE bill (id int PRIMARY KEY)")
+        connection.execute("CREATE TABLE public.bill (id int PRIMARY KEY)")
         assert checked()["renew"]
         replicator.configure(setup, keep_lease=True)
         state = checked()

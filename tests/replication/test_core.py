@@ -129,7 +129,7 @@ def test_a_rejoin_that_is_under_way_ends_with_a_promotion(following: tuple[Side,
     draw(a)
     b.wait_for(a)
     with connect(b.server.dsn, FOLLOWING) as rejoin:
-        rejoin.execute("BEGIN; SET LOCAL session_replication_role = replica; UPDATE t SET v = 'old'")
+        rejoin.execute("BEGIN; SET LOCAL session_replication_role = replica; UPDATE public.t SET v = 'old'")
         b.promote(2)
         with pytest.raises(psycopg.OperationalError):
             rejoin.execute("COMMIT")

@@ -63,10 +63,10 @@ def alike(two: TwoGateways) -> None:
 
 
 def test_it_becomes_a_copy_and_keeps_what_is_its_own(two: TwoGateways) -> None:
-    before = one(two.b.connection, "SELECT count(*) FROM voucher WHERE code LIKE 'b%'")
+    before = one(two.b.connection, "SELECT count(*) FROM public.voucher WHERE code LIKE 'b%'")
     progress = copy(two)
     alike(two)
-    assert one(two.b.connection, "SELECT text FROM licence") == "b"
+    assert one(two.b.connection, "SELECT text FROM public.licence") == "b"
     assert two.b.execute("SELECT scope, value FROM setting ORDER BY scope") == [("own", "b"), ("shared", "a")]
     assert two.b.execute("SELECT host(own_ip), host(peer_ip) FROM link") == [("10.0.0.2", "10.0.0.1")]
     assert two.b.execute("SELECT name, local_note FROM guest") == [("of a", "none")]
@@ -88,9 +88,9 @@ def test_writes_go_on_meanwhile(two: TwoGateways) -> None:
             number = 10_000
             while not over.is_set():
                 number += 1
-                connection.execute("INSERT INTO voucher VALUES (%s, %s)", (number, f"c{number}"))
-                connection.execute("UPDATE voucher SET code = code || 'x' WHERE id = %s", (number % 3000,))
-                connection.execute("DELETE FROM voucher WHERE id = %s", (number - 5,))
+                connection.execute("INSERT INTO public.voucher VALUES (%s, %s)", (number, f"c{number}"))
+                connection.execute("UPDATE public.voucher SET code = code || 'x' WHERE id = %s", (number % 3000,))
+                connection.execute("DELETE FROM public.voucher WHERE id = %s", (number - 5,))
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -147,5 +147,5 @@ def test_a_missing_column_is_said_before_anything_is_touched(two: TwoGateways) -
     two.b.execute("ALTER TABLE voucher DROP minutes")
     with pytest.raises(SchemaMismatch, match="has no column minutes"):
         copy(two)
-    assert one(two.b.connection, "SELECT count(*) FROM voucher WHERE code LIKE 'b%'") == 3000
+    assert one(two.b.connection, "SELECT count(*) FROM public.voucher WHERE code LIKE 'b%'") == 3000
     assert not one(two.b.connection, "SELECT copying FROM hsmx_cluster.node")

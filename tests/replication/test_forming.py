@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_hsmx_cluster.replication import channel, forming
-from flask_hsmx_cluster.replication.database import DatabaseFailure
+from flask_hsmx_cluster.replication.database import DatabaseFailure, connect
 from flask_hsmx_cluster.replication.following import Progress
 
 from .conftest import Pair
@@ -13,7 +13,7 @@ from .gateways import TwoGateways
 
 
 def kept(two: TwoGateways, schema: str) -> list[int]:
-    return [row[0] for row in two.b.execute(f'SELECT id FROM {schema}."public.voucher" ORDER BY id')]
+    return [row[0] for row in two.b.execute(f'SELECT id FROM {schema}."public.voucher" WHERE id >= 50 ORDER BY id')]
 
 
 def test_a_gateways_own_data_is_kept_aside_each_time_that_it_joins(
@@ -24,8 +24,8 @@ def test_a_gateways_own_data_is_kept_aside_each_time_that_it_joins(
     two.a.execute("INSERT INTO voucher VALUES (1)")
 
     def join() -> None:
-        copied = two.b.connection, two.a.connection, two.scope, two.b.id, two.conninfo(two.a)
-        forming.first_copy(*copied, Progress())
+        with connect(two.a.server.dsn) as peer:
+            forming.first_copy(two.between(two.b, peer, two.a), two.scope, "7", Progress())
 
     two.b.execute("INSERT INTO voucher VALUES (50)")
     join()

@@ -317,4 +317,4 @@ def test_a_crash_between_making_and_marking_makes_nothing_twice(two: TwoGateways
         make(two.b.connection, request(two.a.connection, row.id), two.scope, active_id=two.b.id)
         if row.table_name != "room":
             again(two, row)
-    assert one(two.b.connection, "SELECT count(*) FROM stay") == 3
+    assert one(two.b.connection, "SELECT count(*) FROM public.stay") == 3

@@ -94,7 +94,7 @@ def test_without_divergence_the_stream_goes_on(two: TwoGateways) -> None:
     assert rejoined.ways == {"hsmx_cluster": "resume", "hsmx_cluster_bulk": "resume"}
     assert (rejoined.kept, rejoined.replaced, two.a.quarantine()) == (0, 0, ())
     together(two)
-    assert one(two.a.connection, "SELECT code FROM voucher WHERE id = 100") == "new"
+    assert one(two.a.connection, "SELECT code FROM public.voucher WHERE id = 100") == "new"
 
 
 LOST = f"""INSERT INTO voucher VALUES (101, 'lost', 5);
@@ -258,7 +258,7 @@ def test_a_gateway_that_went_back_in_time_is_compared(two: TwoGateways) -> None:
     rejoined = two.rejoin(two.a, two.b, fork)
     assert set(rejoined.ways.values()) == {"compare"} and "went back in time" in rejoined.reasons[0]
     together(two)
-    assert one(two.a.connection, "SELECT count(*) FROM voucher WHERE id = 7") == 1
+    assert one(two.a.connection, "SELECT count(*) FROM public.voucher WHERE id = 7") == 1
     assert went_back(two.b.connection, two.b.id, "0/0", two.a.connection) == ""
     assert "ends at" in went_back(two.b.connection, two.b.id, "FFFFFFFF/0", two.a.connection)
 
@@ -373,6 +373,7 @@ def random_write(gateway: Gateway, chance: random.Random) -> int:
     ], chance.randint(1, 3))  # fmt: skip
     try:
         with gateway.connection.transaction():
+            gateway.connection.execute("SET LOCAL search_path = public")
             return sum(max(gateway.connection.execute(statement.encode()).rowcount, 0) for statement in statements)
     except psycopg.IntegrityError:
         return 0

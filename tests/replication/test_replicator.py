@@ -21,7 +21,7 @@ TABLE = "CREATE TABLE voucher (id integer PRIMARY KEY)"
 def replicator_of(side: Side) -> Replicator:
     """Return one that was told its set-up."""
     replicator = Replicator()
-    peer = Peer(side.peer_id, ("127.0.0.2",), 5432, "hsmx", "", "", "", "")
+    peer = Peer(side.peer_id, ("127.0.0.2",), 5432, "hsmx", "", "1234", "", "")
     replicator._setup = Setup(side.server.dsn, side.node_id, peer, side.scope)
     return replicator
 
@@ -99,7 +99,7 @@ def test_positions_of_another_server_are_forgotten_with_it(pair: Pair) -> None:
     a.connection.execute("UPDATE hsmx_cluster.node SET fork_lsn = 'F/0', fork_bulk_lsn = 'F/0', joined_system = '7'")
     b.follow(a)
     replicator = replicator_of(a)
-    replicator.tend_active()
+    replicator.follower()
     assert replicator.fork()["lsn"] == replicator.fork()["bulk_lsn"] == "0/0"
     for one in (a, b, replicator):
         one.close()
