@@ -50,7 +50,7 @@ _MARK = b"""INSERT INTO hsmx_cluster.sequence_position AS mark VALUES ('confirme
 ON CONFLICT (name) DO UPDATE SET last_value = mark.last_value + 1"""
 # While no commit waits for it, the other gateway applies without flushing (:mod:`.pace`), and confirms only later.
 _CONFIRMED = b"""SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
-WHERE slot_name = %s AND %s::pg_lsn <= CASE WHEN current_setting('synchronous_standby_names') = ''
+WHERE slot_name = %s AND %s::pg_lsn < CASE WHEN current_setting('synchronous_standby_names') = ''
     THEN greatest(r.replay_lsn, s.confirmed_flush_lsn) ELSE s.confirmed_flush_lsn END"""
 
 
@@ -199,8 +199,10 @@ def confirmed(connection: Connection, slot: str, patience_s: float) -> bool:
     """Wait until the other gateway has everything that was written here; False if not in that time."""
     # A small commit of our own, which travels, brings the log to the disk: only from there it is sent, and what was
     # written without waiting for the disk may lie in memory for 0.2 s. Where it is applied, all before it is.
-    row = connection.execute(b"SELECT pg_current_wal_insert_lsn()::text", prepare=True).fetchone()
-    connection.execute(_MARK, prepare=True)
+    with connection.transaction():
+        connection.execute(_MARK, prepare=True)
+        # Its commit ends behind this position: were it itself not applied, this gateway would have one change more.
+        row = connection.execute(b"SELECT pg_current_wal_insert_lsn()::text", prepare=True).fetchone()
     deadline = time.monotonic() + patience_s
     while connection.execute(_CONFIRMED, (slot, *(row or ())), prepare=True).fetchone() is None:
         if time.monotonic() > deadline:

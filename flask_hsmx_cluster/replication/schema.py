@@ -58,6 +58,8 @@ CREATE TABLE hsmx_cluster.sequence_position (
     name text PRIMARY KEY,
     last_value bigint NOT NULL
 );
+-- What a hand-over writes last. It is there on both: a change of it never meets one that the other gateway made.
+INSERT INTO hsmx_cluster.sequence_position VALUES ('confirmed', 0);
 
 CREATE TABLE hsmx_cluster.quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
