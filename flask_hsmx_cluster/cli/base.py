@@ -12,6 +12,7 @@ from flask.cli import AppGroup
 from .. import fields, rules, settings, words
 from ..errors import ChecksFailed, ClusterError, Finding
 from ..extension import state
+from ..translate import gettext as _
 
 Json = dict[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -97,6 +98,21 @@ def ends(function: Function) -> Function:
     ):
         function = click.option(name, type=END, required=required, help=text)(function)
     return function
+
+
+def save(held: Json, wanted: Json, as_json: bool) -> None:
+    """Check settings in dict form, propose them to the agent, and say what became of them.
+
+    :param held: the agent's answer to ``settings``, on which they are based.
+    """
+    checked(wanted, held["node_id"])
+    answer = call("propose", settings=wanted, base_revision=held["revision"])
+    if as_json:
+        return print_json(answer)
+    say(_("Saved as revision %(n)s.", n=answer["revision"]))
+    if not answer["delivered"] and len(wanted["nodes"]) > 1:
+        say(_("The other gateway is not reachable: it gets this as soon as it is."))
+    return None
 
 
 def checked(wanted: Json, node_id: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 import click
 
 from .. import network_lists
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..translate import gettext as _
-from .base import Json, call, checked, cluster, command, print_json, say
+from .base import Json, call, cluster, command, print_json, save, say
 
 
 @cluster.group("network")
@@ -98,14 +98,6 @@ def _typed(field: str, read: Callable[[], Json]) -> Json:
         raise ChecksFailed([Finding("malformed", str(error), field=field)]) from None
 
 
-def _save(edit: Callable[[Json], Json], as_json: bool) -> Any:
+def _save(edit: Callable[[Json], Json], as_json: bool) -> None:
     held = _held()
-    wanted = edit(held["settings"])
-    checked(wanted, held["node_id"])
-    answer = call("propose", settings=wanted, base_revision=held["revision"])
-    if as_json:
-        return print_json(answer)
-    say(_("Saved as revision %(n)s.", n=answer["revision"]))
-    if not answer["delivered"] and len(wanted["nodes"]) > 1:
-        say(_("The other gateway is not reachable: it gets this as soon as it is."))
-    return None
+    save(held, edit(held["settings"]), as_json)

@@ -9,7 +9,7 @@ import click
 from .. import fields, words
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..translate import gettext as _
-from .base import Json, call, checked, command, print_json, say
+from .base import Json, call, command, print_json, save, say
 
 NUMBERS = ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")
 
@@ -28,14 +28,7 @@ def _settings(edits: tuple[str, ...], as_json: bool) -> None:
         wanted = copy.deepcopy(held["settings"])
         for edit in edits:
             apply_edit(wanted, edit)
-        checked(wanted, held["node_id"])
-        answer = call("propose", settings=wanted, base_revision=held["revision"])
-        if as_json:
-            return print_json(answer)
-        say(_("Saved as revision %(n)s.", n=answer["revision"]))
-        if not answer["delivered"] and len(wanted["nodes"]) > 1:
-            say(_("The other gateway is not reachable: it gets this as soon as it is."))
-        return None
+        return save(held, wanted, as_json)
     if as_json:
         return print_json(held)
     if not held["formed"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from wtforms import Field, HiddenField, StringField, TextAreaField
@@ -19,6 +20,9 @@ class _NetworkForm(ClusterForm):
     base_revision = HiddenField(default="0")
     port = PortField()
 
+    #: Returns what was typed as rows of the settings. It raises :class:`ValueError`, which says in words what is wrong,
+    #: or :class:`ChecksFailed`, the same for many lines.
+    rows: Callable[[], list[dict[str, Any]]]
     #: Key of the settings that it adds to.
     key = ""
     #: Name of the field that a finding without a better one is shown beside.
@@ -27,14 +31,6 @@ class _NetworkForm(ClusterForm):
     def offer(self, ports: Ports) -> None:
         """Say which ports there are. One that only the other gateway has is taken, too."""
         self.port.suggest(ports)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return what was typed as rows of the settings.
-
-        :raises ValueError: says in words what is wrong.
-        :raises ChecksFailed: the same, for many lines.
-        """
-        raise NotImplementedError
 
     def typed(self) -> list[dict[str, Any]] | None:
         """Return the rows, or None with what is wrong attached."""

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from flask_hsmx_cluster.errors import PairingFailed, PeerUnavailable, RequestRefused
 
-from .gateways import ENDS_OF_B, LAN_ADDRESS, World, in_memory, without_real_links
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    without_real_links(monkeypatch)
-    with in_memory() as root:
-        world = World(root)
-        world.form()
-        yield world
-        world.close()
+from .gateways import ENDS_OF_B, LAN_ADDRESS, World
 
 
 def dead(world: World, name: str = "B") -> World:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,17 +12,7 @@ import pytest
 from flask_hsmx_cluster.agent.sealed import Refusal
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, PeerUnavailable, RequestRefused
 
-from .gateways import FakeHot, Gateway, World, in_memory, settings_of_one, without_real_links
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    without_real_links(monkeypatch)
-    with in_memory() as root:
-        world = World(root)
-        world.form()
-        yield world
-        world.close()
+from .gateways import FakeHot, Gateway, World, settings_of_one
 
 
 def deliver(gateway: Gateway) -> str | None:

@@ -23,7 +23,7 @@ from flask_hsmx_cluster.control import MAX_LINE, MAX_MESSAGE
 from flask_hsmx_cluster.settings import MAX_SIZE, Settings, from_dict, to_dict
 from flask_hsmx_cluster.shared_networks import MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
 
-from .gateways import World, in_memory, port, without_real_links
+from .gateways import World, in_memory, port
 from .test_rules import GOOD, PORTS, A, B
 
 KEY = Key(1, b"k" * 32)
@@ -250,16 +250,6 @@ def test_the_store_of_a_former_version_is_taken_over(path: Path) -> None:
 
 
 # A mixed pair
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    without_real_links(monkeypatch)
-    with in_memory() as root:
-        world = World(root)
-        world.form()
-        yield world
-        world.close()
 
 
 def edited(world: World) -> tuple[dict[str, Any], int]:
