@@ -102,6 +102,10 @@ class Jobs:
     def stop(self) -> None:
         """Stop arming jobs and end the scheduler; running ones are not waited for."""
         self._stopping.set()
+        # A scheduler that is shut down amid its round does not find the job any more that it has just begun. Paused it
+        # begins no other round, and the question waits for the end of this one.
+        self._scheduler.pause()
+        self._scheduler.get_jobs()
         self._scheduler.shutdown(wait=False)
 
     def _arm(self, name: str, delay_s: float) -> None:
