@@ -103,8 +103,13 @@ def run(config: AgentConfig) -> None:
     service.start()
     for name, kind, check in health_checks(config, service.directories):
         jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check), apart=True)
-    for name, (period_s, work) in service.periodic_jobs().items():
-        jobs.every(name, period_s, work)
+
+    def start_jobs(found: dict[str, tuple[float, Callable[[], str | None]]]) -> None:
+        for name, (period_s, work) in found.items():
+            jobs.every(name, period_s, work)
+
+    service.when_shared(lambda: start_jobs(service.data_jobs()))
+    start_jobs(service.periodic_jobs())
     server = ControlServer(config, service)
     server.start()
     log.info("Agent of %s is up", config.node_name)

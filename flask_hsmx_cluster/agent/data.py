@@ -74,6 +74,7 @@ class DataSide:
         self._scope = Scope.from_json(cluster.config.scope) if cluster.config.scope else Scope(())
         self._checks = DataChecks(cluster, link, lambda: self._scope)
         self._facts_at = float("-inf")
+        self._when_shared: Callable[[], None] = lambda: None
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
@@ -82,10 +83,20 @@ class DataSide:
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
+    def first_job(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+        """Return period (s) and work, by name, of the job that notices whether the database is shared."""
+        return {"replication: set-up": (SET_UP_EVERY_S, self.set_up)}
+
+    def when_shared(self, call: Callable[[], None]) -> None:
+        """Call back once it is noticed that the database is shared; at once if it is: till then no other job runs."""
+        if self.shared:
+            call()
+        else:
+            self._when_shared = call
+
     def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
-        """Return period (s) and work of each job, by name."""
+        """Return the same of the jobs that a shared database needs."""
         return {
-            "replication: set-up": (SET_UP_EVERY_S, self.set_up),
             "replication: positions": (TEND_EVERY_S, self.tend),
             "replication: follow": (FOLLOW_EVERY_S, self.follow),
             "replication: checks": (CHECK_EVERY_S, self.check),
@@ -103,6 +114,7 @@ class DataSide:
         if not self._link.shared and database_is_prepared(self._cluster.config.state_dir):
             log.info("The database has been prepared: from now on it is shared")
             self._link.shared = self._untold = True
+            self._when_shared()
         return self._link.shared
 
     def begin(self) -> None:

@@ -132,9 +132,20 @@ class AgentService(DataVerbs):
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
+            **(self._data.first_job() if self._data else {}),
+        }
+
+    def data_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+        """Return the same of the jobs that there are once the database is shared."""
+        return {
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
         }
+
+    def when_shared(self, call: Callable[[], None]) -> None:
+        """Call back once it is known that the database is shared; at once if it is."""
+        if self._data is not None:
+            self._data.when_shared(call)
 
     def _housekeep(self) -> str:
         self._creator.expire()

@@ -289,7 +289,9 @@ def test_a_database_that_is_prepared_later_is_shared_without_a_restart(
 ) -> None:
     (world.root / "A" / CREDENTIALS).unlink()
     world.a.service.create(settings_of_one())
-    jobs = world.a.service.periodic_jobs()
+    jobs, begun = world.a.service.periodic_jobs(), []
+    world.a.service.when_shared(lambda: begun.extend(world.a.service.data_jobs()))
+    assert not begun and not any(name in jobs for name in world.a.service.data_jobs()), "nothing is shared: nothing runs"
     assert "not prepared" in str(jobs["replication: set-up"][1]()) and world.a.service.status()["data"] is None
     told = len(world.a.hot.applied)
     prepare(world, "A")
@@ -298,6 +300,7 @@ def test_a_database_that_is_prepared_later_is_shared_without_a_restart(
     assert world.a.hot.applied[told:] == [world.a.hot.membership], "the heartbeat loop is told, once"
     jobs["replication: set-up"][1]()
     assert len(world.a.hot.applied) == told + 1
+    assert begun == list(world.a.service.data_jobs()), "begun once"
     assert world.a.service.status()["data"]["set_up"]
 
 
