@@ -291,7 +291,8 @@ def test_a_database_that_is_prepared_later_is_shared_without_a_restart(
     world.a.service.create(settings_of_one())
     jobs, begun = world.a.service.periodic_jobs(), []
     world.a.service.when_shared(lambda: begun.extend(world.a.service.data_jobs()))
-    assert not begun and not any(name in jobs for name in world.a.service.data_jobs()), "nothing is shared: nothing runs"
+    idle = not begun and not any(name in jobs for name in world.a.service.data_jobs())
+    assert idle, "nothing is shared: nothing runs"
     assert "not prepared" in str(jobs["replication: set-up"][1]()) and world.a.service.status()["data"] is None
     told = len(world.a.hot.applied)
     prepare(world, "A")
