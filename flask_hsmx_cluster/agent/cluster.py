@@ -144,14 +144,11 @@ class Cluster:
         heads = heads or self.heads()
         if heads is None:
             return None
-        peer = self.store.peer()
         return Membership(
             node_id=self.node_id,
             settings=heads.applied.settings,
             revision=heads.applied.number,
             keys=tuple(keys) or self.store.keys(),
-            peer_firmware=peer.firmware if peer else "",
-            peer_version=peer.version if peer else "",
             claim=claim,
             digest=heads.applied.digest,
         )

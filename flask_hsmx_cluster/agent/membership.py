@@ -27,8 +27,6 @@ class Membership:
     :param settings: the settings in force.
     :param revision: their number.
     :param keys: the first signs, all verify.
-    :param peer_firmware: what the other gateway last told; empty when unknown.
-    :param peer_version: the same, of the extension.
     :param claim: True only where a cluster has just been created: become active at once.
     :param digest: digest of the settings revision, hex; tells two revisions of one number apart.
     """
@@ -37,7 +35,5 @@ class Membership:
     settings: Settings
     revision: int
     keys: tuple[Key, ...]
-    peer_firmware: str = ""
-    peer_version: str = ""
     claim: bool = False
     digest: str = ""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from .scope import TableScope
-
 
 @dataclass(frozen=True)
 class Shared:
@@ -101,19 +99,3 @@ def rule_for(table: str, rules: tuple[Rule, ...] = RULES) -> Shared | Local | No
 def declared_why(found: Shared | Local) -> str:
     """Return why a table is shared or not that the host has declared."""
     return f"declared: {found.why}" if found.why else "declared"
-
-
-def scope_by_rule(
-    schema: str, table: str, key: tuple[str, ...] = (), rules: tuple[Rule, ...] = RULES
-) -> TableScope:
-    """Return the scope of a table that the host says nothing about.
-
-    :param key: columns of its primary key.
-    :raises ConfigError: the rule shares some rows, and the key does not have the columns by which it tells them.
-    """
-    found = rule_for(table, rules)
-    if isinstance(found, Local):
-        return TableScope(schema, table, "local", key=key, why=f"rule: {found.why}")
-    if found is None:
-        return TableScope(schema, table, "shared", key=key, why=NOT_DECLARED)
-    return TableScope(schema, table, "shared", rows=found.rows, key=key, why=f"rule: {found.why}")

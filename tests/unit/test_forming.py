@@ -58,7 +58,7 @@ def test_joined_both_hold_the_same_settings_and_keys(world: World) -> None:
     assert a.store.heads().applied == b.store.heads().applied
     assert a.store.keys() == b.store.keys()
     assert [node.name for node in b.hot.membership.settings.nodes] == ["A", "B"]
-    assert b.hot.membership.peer_firmware == "5.3" and not b.hot.membership.claim
+    assert b.service.status()["peer"]["firmware"] == "5.3" and not b.hot.membership.claim
     assert {kind: set(link.ends) for kind in ("sync", "backup") if (link := b.hot.membership.settings.link(kind))} == {
         "sync": {a.store.node_id, b.store.node_id},
         "backup": {a.store.node_id, b.store.node_id},

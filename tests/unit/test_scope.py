@@ -30,7 +30,7 @@ from sqlalchemy import (
 from flask_hsmx_cluster.errors import ConfigError
 from flask_hsmx_cluster.replication import rules, scope
 from flask_hsmx_cluster.replication.declare import read
-from flask_hsmx_cluster.replication.rules import Local, Rule, Shared, scope_by_rule
+from flask_hsmx_cluster.replication.rules import Local, Rule, Shared
 from flask_hsmx_cluster.replication.scope import Scope, TableScope, condition_columns, mirror_trigger_sql
 
 ROWS = "scope = 'shared'"
@@ -71,7 +71,7 @@ def test_the_manual_as_rules(table: str, kind: str) -> None:
     metadata = MetaData()
     Table(table, metadata, numbered())
     (found,) = read(metadata).scope.tables
-    assert found.kind == kind == scope_by_rule("public", table).kind
+    assert found.kind == kind
     assert found.why.startswith("rule: ") or found.why == rules.NOT_DECLARED
 
 
@@ -94,8 +94,6 @@ def test_a_rule_that_does_not_fit_a_table_is_refused_not_ignored() -> None:
     Table("interface", metadata, numbered())
     message = refused(metadata)
     assert "public.interface" in message and "'kind'" in message and "WAN" in message
-    with pytest.raises(ConfigError, match="kind"):
-        scope_by_rule("public", "interface", ("id",))
     assert read(metadata, {"interface": "shared"}).scope.tables[0].rows == ""
 
 
