@@ -1,0 +1,49 @@
+"""What the participants of :mod:`..services` are told: the one place where their set-ups are plugged in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..services.declare import Statement
+from .cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Part:
+    """A participant's part of the set-up.
+
+    :param setup: goes to its ``configure``; must be JSON.
+    :param before_active: it has something to do before the addresses come, and these are to wait for it.
+    :param before_passive: it has something to do before the addresses go in a hand-over, which is to wait for it.
+    """
+
+    setup: Mapping[str, Any]
+    before_active: bool = False
+    before_passive: bool = False
+
+
+def _stated(cluster: Cluster) -> Statement:
+    text = cluster.config.services
+    return Statement.from_json(text) if text else Statement()
+
+
+def _services(cluster: Cluster) -> Part | None:
+    services = _stated(cluster).services
+    setup = {"owner": cluster.config.state_dir, "services": [asdict(one) for one in services]}
+    active = [one for one in services if one.runs_on == "active"]
+    return Part(setup, any(one.when == "before" for one in active), bool(active)) if services else None
+
+
+def _hooks(cluster: Cluster) -> Part | None:
+    stated = _stated(cluster)
+    hooks = [asdict(one) for one in stated.hooks]
+    setup = {"owner": cluster.config.state_dir, "hooks": hooks, "runner": list(stated.runner)}
+    steps = {one.step for one in stated.hooks}
+    return Part(setup, "before_active" in steps, "before_passive" in steps) if hooks else None
+
+
+#: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
+#: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"services": _services, "hooks": _hooks}

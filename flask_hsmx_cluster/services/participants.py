@@ -1,0 +1,17 @@
+"""Which participants there are: the one place where they are plugged in.
+
+A participant gets its set-up from the agent: a function under the same name in ``PARTS`` of
+:mod:`..agent.services_setup`.
+"""
+
+from __future__ import annotations
+
+from .firmware import FirmwareServices
+from .hooks import Hooks
+from .participant import Participant
+from .situation import Situation
+
+
+def participants(situation: Situation) -> list[Participant]:
+    """Return all of them, in the order in which they become active; becoming passive is the other way round."""
+    return [FirmwareServices(), Hooks(situation)]
