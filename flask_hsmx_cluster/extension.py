@@ -263,6 +263,8 @@ def agent_config() -> AgentConfig:
         log_level=config.log_level,
         scope=_scope(found),
         synchronous=config.synchronous,
+        conntrack=config.conntrack,
+        passive_internet=config.passive_internet,
     )
 
 

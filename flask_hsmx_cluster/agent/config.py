@@ -29,6 +29,8 @@ class AgentConfig:
     :param node_name: what people call this gateway; the host name if empty.
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
+    :param conntrack: the program conntrackd, which is looked for if it has no path; empty: connections are not tracked.
+    :param passive_internet: what a passive gateway reaches through the active one, as ``HOST:PORT``; empty: nothing.
     :param synchronous: commits wait until both gateways have them, while both follow.
     """
 
@@ -45,6 +47,8 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
+    conntrack: str = "conntrackd"
+    passive_internet: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cluster import Cluster
+from .guest_traffic import conntrack_setup, passive_internet_setup
 
 
 @dataclass(frozen=True)
@@ -25,4 +26,8 @@ class Part:
 
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
-PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {}
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {
+    # Addresses do not wait for a commit; a hand-over waits until the other gateway is told of no more ends.
+    "conntrack": lambda cluster: Part(setup, before_passive=True) if (setup := conntrack_setup(cluster)) else None,
+    "passive_internet": lambda cluster: Part(setup) if (setup := passive_internet_setup(cluster)) else None,
+}

@@ -9,7 +9,6 @@ active the connections are committed to this kernel. The addresses do not wait f
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from ..errors import ClusterError
 from . import packet_rules
-from .conntrackd_text import HELD, TABLE, Setup, configuration, entries
+from .conntrackd_text import TABLE, Setup, configuration, entries, holding
 from .conntrackd_text import packet_rules as rules
 from .packet_rules import Address
 
@@ -27,19 +26,24 @@ log = logging.getLogger(__name__)
 
 #: How long a command to conntrackd may take, and a commit, s.
 _COMMAND_S, _COMMIT_S = 5.0, 30.0
-#: Packets are held back at most so long, however long the commit takes, s.
-_HELD_S = 2.0
+#: A commit holds packets back at most so long, s.
+_HELD_MOST_S = 2.0
 #: How often conntrackd is asked how many connections it has, s.
 _LOOK_EVERY_S = 5.0
 #: How long conntrackd may take to start, s.
 _READY_S = 10.0
 #: Waits between two starts, s: doubled each time, and short again after it ran well for so long.
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _RAN_WELL_S = 1.0, 60.0, 60.0
+#: What fails to start is an alarm when the wait has become longer than this, s.
+_ALARM_AFTER_S = 4.0
 _MAXIMUM = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 
 class ConnectionTracking:
-    """The participant. Its set-up is described at :class:`.conntrackd_text.Setup`; empty: switched off."""
+    """The participant. Its set-up is described at :class:`.conntrackd_text.Setup`; empty: switched off.
+
+    Where conntrackd does not run nothing is held back: what the kernel makes of a packet is better than nothing.
+    """
 
     name = "conntrack"
 
@@ -48,7 +52,7 @@ class ConnectionTracking:
         self._own: list[Address] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = self._active = False
-        self._missing = self._failure = ""
+        self._failure = ""
         self._started_s = self._next_start_s = self._next_look_s = 0.0
         self._wait_s = _FIRST_WAIT_S
         self._entries: dict[str, int] = {}
@@ -61,10 +65,8 @@ class ConnectionTracking:
             return
         self._stop()
         self._setup = wanted
-        self._missing = self._failure = ""
+        self._failure = ""
         self._wait_s, self._next_start_s = _FIRST_WAIT_S, 0.0
-        if wanted and not os.access(wanted.program, os.X_OK):
-            self._missing = wanted.program
 
     def before_active(self) -> None:
         """Begin to commit; the addresses do not wait for it."""
@@ -72,8 +74,8 @@ class ConnectionTracking:
         if self._running():
             self._committing = threading.Thread(target=self._take, name="commit")
             self._committing.start()
-        elif self._setup and not self._missing:
-            self._hold(False)
+        elif self._process is not None:
+            self._let_pass()
 
     def after_active(self) -> None:
         """When all is committed: forget what was cached, and tell the other gateway of all that is in this kernel."""
@@ -83,7 +85,9 @@ class ConnectionTracking:
             self._ask("-f", "-R", "-B")
 
     def before_passive(self) -> None:
-        pass
+        """Tell no more of connections that end: with its address the kernel ends all that were masqueraded by it."""
+        if self._running():
+            self._ask("-f internal")
 
     def after_passive(self) -> None:
         """Hold packets back again, let the kernel's entries go in a minute, and ask the other gateway for its own."""
@@ -97,7 +101,7 @@ class ConnectionTracking:
 
     def tick(self, now_s: float) -> None:
         """Start conntrackd where it should run and does not; look now and then."""
-        if self._setup is None or self._missing:
+        if self._setup is None or not self._setup.program:
             return
         if self._process is not None and self._process.poll() is not None:
             self._ended(now_s)
@@ -117,7 +121,10 @@ class ConnectionTracking:
         """Return its state, in ``words`` for people; ``last_commit`` with its duration in ms."""
         state, words, remedy = self._described()
         told = {"state": state, "words": words, "remedy": remedy}
-        return {**told, "entries": dict(self._entries), "last_commit": self._commit}
+        alarms = []
+        if state == "down" and self._failure and self._wait_s > _ALARM_AFTER_S:
+            alarms.append({"key": "conntrack", "severity": "warning", "text": words, "remedy": remedy})
+        return {**told, "entries": dict(self._entries), "last_commit": self._commit, "alarms": alarms}
 
     # -- the process ----------------------------------------------------------------------------------------------
 
@@ -149,8 +156,8 @@ class ConnectionTracking:
 
     def _begin(self) -> None:
         """Do what is due after conntrackd has started."""
+        self._load_rules()
         if self._active:
-            self._hold(False)
             self._ask("-R", "-B")
         else:
             self._hold(True)
@@ -166,7 +173,7 @@ class ConnectionTracking:
         said = self._setup.output.read_text(errors="replace").strip().splitlines()
         self._ready, self._entries = False, {}
         self._failed(now_s, said[-1][-200:] if said else f"it ended with {code}")
-        self._hold(False)  # a connection that the kernel guesses is better than none
+        self._let_pass()
 
     def _failed(self, now_s: float, why: str) -> None:
         if why != self._failure:
@@ -191,7 +198,7 @@ class ConnectionTracking:
 
     def _take(self) -> None:
         """Commit, and let packets pass when that is done."""
-        limit = threading.Timer(_HELD_S, self._let_pass)
+        limit = threading.Timer(_HELD_MOST_S, self._let_pass)
         limit.start()
         began = time.monotonic()
         try:
@@ -207,39 +214,48 @@ class ConnectionTracking:
 
     def _let_pass(self) -> None:
         try:
-            packet_rules.run("nft", "flush", "chain", "inet", TABLE, HELD)
+            self._hold(False)
         except ClusterError as error:
             log.warning("Packets may be held back: %s", error.message)
 
     def _look(self) -> None:
         """Count the connections, and see whether the packet rules are still there."""
         self._entries = entries(self._ask("-s"))
-        if not packet_rules.table_exists(TABLE):
+        try:
+            self._hold(not self._active)
+        except ClusterError:  # somebody has flushed the whole ruleset
+            self._load_rules()
             self._hold(not self._active)
         self._failure = ""
 
-    def _hold(self, held: bool) -> None:
+    def _load_rules(self) -> None:
         assert self._setup is not None
-        packet_rules.replace_table(TABLE, rules(self._setup, self._own, held))
+        packet_rules.replace_table(TABLE, rules(self._setup, self._own))
+
+    def _hold(self, on: bool) -> None:
+        packet_rules.run("nft", "-f", "-", stdin=holding(on))
 
     def _ask(self, *options: str, timeout_s: float = _COMMAND_S) -> str:
         assert self._setup is not None
         command = (self._setup.program, "-C", str(self._setup.configuration))
-        return "".join(packet_rules.run(*command, option, timeout_s=timeout_s) for option in options)
+        return "".join(packet_rules.run(*command, *option.split(), timeout_s=timeout_s) for option in options)
 
     # -- words --------------------------------------------------------------------------------------------------
 
     def _described(self) -> tuple[str, str, str]:
         if self._setup is None:
             return "off", "Connection tracking is switched off: guests' connections break at a fail-over.", ""
-        if self._missing:
+        if not self._setup.program:
             return (
                 "absent", "conntrackd is not installed: guests' connections break at a fail-over.",
-                "Install the package (Debian: conntrackd) and start the agent again.",
+                "Install the package (Debian: conntrackd). It is used as soon as it is there.",
             )  # fmt: skip
         if not self._running():
             why = f" ({self._failure})" if self._failure else ""
-            return "down", f"conntrackd does not run{why}. It is started again by itself.", ""
+            return (
+                "down", f"conntrackd does not run{why}: guests' connections break at a fail-over.",
+                "It is started again by itself.",
+            )  # fmt: skip
         if self._failure:
             return "running", f"conntrackd runs, but something failed: {self._failure}", ""
         if self._active:

@@ -16,8 +16,10 @@ from .packet_rules import Address, ToolFailed, checked_address, checked_port, ma
 
 #: UDP port of conntrackd, its own default.
 UDP_PORT = 3780
-#: The table with our packet rules, and its chain that holds packets back.
-TABLE, HELD = "hsmx_conntrack", "held"
+#: The table with our packet rules.
+TABLE = "hsmx_conntrack"
+#: Packets are held back for so long unless that is renewed, s: not for ever, should this process be gone.
+HELD_S = 15
 _PATH = re.compile(r"/[A-Za-z0-9/._-]+")
 #: Longest path of its socket, bytes; conntrackd would cut it.
 _SOCKET_PATH_MAX = 100
@@ -36,7 +38,7 @@ class Link:
 class Setup:
     """What connection tracking needs to know.
 
-    :param program: conntrackd, as an absolute path.
+    :param program: conntrackd, as an absolute path; empty: it is not installed.
     :param directory: for its files; nobody else's.
     :param links: the sync link first; conntrackd uses one at a time, the first whose port has carrier.
     :param shared: addresses that are the gateway itself for its guests; connections to them end here and do not move.
@@ -54,7 +56,7 @@ class Setup:
         :raises ToolFailed: something in it cannot be written down for conntrackd.
         """
         directory, program = str(setup["directory"]), str(setup["program"])
-        for path in (directory, program):
+        for path in (directory, program or directory):
             if not _PATH.fullmatch(path):
                 raise ToolFailed(
                     f"conntrackd cannot work with the path {path!r:.80}.",
@@ -132,14 +134,14 @@ General {{
 """
 
 
-def packet_rules(setup: Setup, own: Sequence[Address], held: bool) -> str:
+def packet_rules(setup: Setup, own: Sequence[Address]) -> str:
     """Return the chains of our table.
 
     conntrackd knows no password: what reaches its port otherwise than over the cable from the other gateway is
-    dropped. *Held* drops what belongs to a connection that this kernel does not know (yet), and what would make an
-    entry in the way of one: without it an answer from outside that is faster than the commit meets nobody, and is
-    answered with a reset. Whoever sent it sends it again. New TCP connections and echoes pass; so does what concerns
-    this gateway's own addresses.
+    dropped. While packets are *held* back (see :func:`holding`), what belongs to a connection that this kernel does not
+    know (yet) is dropped, and so is what would make an entry in the way of one: without it an answer from outside
+    that is faster than the commit meets nobody, and is answered with a reset. Whoever sent it sends it again. New TCP
+    connections and echoes pass; so does what concerns this gateway's own addresses.
     """
     peers = "\n".join(
         f'        iifname "{link.port}" {_header(link.peer)} saddr {link.peer} {_header(link.own)} daddr {link.own} '
@@ -147,21 +149,31 @@ def packet_rules(setup: Setup, own: Sequence[Address], held: bool) -> str:
         for link in setup.links
     )
     known = "\n".join(f"        {each} accept" for each in matching("daddr", list(own)))
-    rules = f"""
-        iifname "lo" accept
-        ct state established,related,untracked accept
-        tcp flags & (fin | syn | rst | ack) == syn accept
-{known}
-        meta l4proto {{ tcp, udp }} fib daddr type {{ local, unicast }} drop"""
     return f"""\
+    set held {{
+        type nf_proto; flags timeout;
+    }}
     chain from_the_peer_only {{
         type filter hook prerouting priority raw; policy accept;
 {peers}
         udp dport {UDP_PORT} fib daddr type local drop
     }}
-    chain {HELD} {{
-        type filter hook prerouting priority mangle; policy accept;{rules if held else ""}
+    chain unknown_connections {{
+        type filter hook prerouting priority mangle; policy accept;
+        ct state established,related,untracked accept
+        iifname "lo" accept
+        tcp flags & (fin | syn | rst | ack) == syn accept
+{known}
+        meta l4proto {{ tcp, udp }} fib daddr type {{ local, unicast }} meta nfproto @held drop
     }}"""
+
+
+def holding(on: bool) -> str:
+    """Return what nft is told to hold packets of unknown connections back for :data:`HELD_S`, or to let them pass."""
+    lines = f"flush set inet {TABLE} held\n"
+    if on:
+        lines += f"add element inet {TABLE} held {{ ipv4 timeout {HELD_S}s, ipv6 timeout {HELD_S}s }}\n"
+    return lines
 
 
 def entries(statistics: str) -> dict[str, int]:

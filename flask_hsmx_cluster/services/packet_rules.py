@@ -80,11 +80,6 @@ def replace_table(name: str, body: str) -> None:
     run("nft", "-f", "-", stdin=f"{table} {{ }}\ndelete {table}\n" + (f"{table} {{\n{body}\n}}\n" if body else ""))
 
 
-def table_exists(name: str) -> bool:
-    """Return whether a table is there: whoever flushes the whole ruleset takes it along."""
-    return f"table inet {name}\n" in run("nft", "list", "tables", "inet")
-
-
 def own_addresses() -> list[Address]:
     """Return this machine's addresses that are no leases, hence its own."""
     ports = json.loads(run("ip", "-json", "address", "show") or "[]")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .conntrack import ConnectionTracking
 from .participant import Participant
+from .passive_internet import PassiveInternet
 
 #: How to make each, in the order in which they become active; becoming passive is the other way round.
-PARTICIPANTS: tuple[Callable[[], Participant], ...] = ()
+PARTICIPANTS: tuple[Callable[[], Participant], ...] = (ConnectionTracking, PassiveInternet)

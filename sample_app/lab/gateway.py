@@ -297,5 +297,7 @@ class Gateway:
             "HSMX_CLUSTER_FIRMWARE_VERSION": "5.2.03",
             "HSMX_CLUSTER_NODE_NAME": self.node_name,
             "HSMX_CLUSTER_ALLOWED_UIDS": f"[{WEB_UID}]",
+            # Where nothing is forwarded there are no connections to move.
+            "HSMX_CLUSTER_CONNTRACK": "on" if self._packet_rules else "off",
             **self.environment,
         }
