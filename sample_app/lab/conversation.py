@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +20,17 @@ _MESSAGE = b"still here\n"
 
 
 class Conversation:
-    """Between the lab's client and the host outside, through the gateways' address translation; a context manager."""
+    """Between the lab's client and the host outside, through the gateways' address translation; a context manager.
 
-    def __init__(self, lab: Lab) -> None:
+    :param silent: nobody sends before :meth:`speak_from_outside`.
+    """
+
+    def __init__(self, lab: Lab, silent: bool = False) -> None:
         self._lab = lab
+        self._may_speak = (threading.Event(), threading.Event())
+        if not silent:
+            for speaker in self._may_speak:
+                speaker.set()
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
@@ -45,10 +53,10 @@ class Conversation:
             client.connect((self._lab.outside, _PORT))
             server, (self.seen_from, _) = listener.accept()
             self._sockets.append(server)
-        for end, times in zip(self._sockets, self.heard, strict=True):
+        for end, times, may in zip(self._sockets, self.heard, self._may_speak, strict=True):
             end.settimeout(0.1)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for work in (lambda end=end: self._send(end), lambda end=end, times=times: self._hear(end, times)):
+            for work in (partial(self._send, end, may), partial(self._hear, end, times)):
                 self._threads.append(threading.Thread(target=work, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -63,6 +71,11 @@ class Conversation:
         for end in self._sockets:
             end.close()
 
+    def speak_from_outside(self) -> None:
+        """Let the host outside speak first, and the client once it has heard something."""
+        _, outside = self._may_speak
+        outside.set()
+
     def survived(self, at: float, timeout_s: float = 15) -> bool:
         """Wait until both ends have heard something after a time; False: the connection broke, or nothing came."""
         deadline = time.monotonic() + timeout_s
@@ -76,8 +89,10 @@ class Conversation:
         """Return the longest time in which one end heard nothing, ms (see :func:`.measure.longest_gap_ms`)."""
         return max(longest_gap_ms(list(times), at, at + within_s) for times in self.heard)
 
-    def _send(self, end: socket.socket) -> None:
+    def _send(self, end: socket.socket, may: threading.Event) -> None:
         while not self._ended.wait(_EVERY_S) and not self.broken:
+            if not may.is_set():
+                continue
             try:
                 with contextlib.suppress(TimeoutError):  # what it could not send yet fills its queue
                     end.send(_MESSAGE)
@@ -90,6 +105,8 @@ class Conversation:
                 if not end.recv(65536):
                     raise ConnectionError("closed")
                 times.append(time.monotonic())
+                for speaker in self._may_speak:
+                    speaker.set()
             except TimeoutError:
                 continue
             except OSError as error:
