@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..replication.scope import Scope
+from ..services.declare import Statement
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class AgentConfig:
     :param conntrack: the program conntrackd, which is looked for if it has no path; empty: connections are not tracked.
     :param passive_internet: what a passive gateway reaches through the active one, as ``HOST:PORT``; empty: nothing.
     :param synchronous: commits wait until both gateways have them, while both follow.
+    :param services: services and hooks that follow the role, in their JSON form; empty: there are none.
     """
 
     state_dir: str
@@ -49,6 +51,7 @@ class AgentConfig:
     synchronous: bool = True
     conntrack: str = "conntrackd"
     passive_internet: str = ""
+    services: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -67,6 +70,8 @@ class AgentConfig:
             )
         if self.scope:
             Scope.from_json(self.scope)
+        if self.services:
+            Statement.from_json(self.services)
 
     def to_json(self) -> str:
         """Return the form in which the configuration is handed to the agent's process."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..services.declare import Statement
 from .cluster import Cluster
 from .guest_traffic import conntrack_setup, passive_internet_setup
 
@@ -24,10 +25,32 @@ class Part:
     before_passive: bool = False
 
 
+def _stated(cluster: Cluster) -> Statement:
+    text = cluster.config.services
+    return Statement.from_json(text) if text else Statement()
+
+
+def _services(cluster: Cluster) -> Part | None:
+    services = _stated(cluster).services
+    setup = {"owner": cluster.config.state_dir, "services": [asdict(one) for one in services]}
+    active = [one for one in services if one.runs_on == "active"]
+    return Part(setup, any(one.when == "before" for one in active), bool(active)) if services else None
+
+
+def _hooks(cluster: Cluster) -> Part | None:
+    stated = _stated(cluster)
+    hooks = [asdict(one) for one in stated.hooks]
+    setup = {"owner": cluster.config.state_dir, "hooks": hooks, "runner": list(stated.runner)}
+    steps = {one.step for one in stated.hooks}
+    return Part(setup, "before_active" in steps, "before_passive" in steps) if hooks else None
+
+
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
 PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {
     # Addresses do not wait for a commit; a hand-over waits until the other gateway is told of no more ends.
     "conntrack": lambda cluster: Part(setup, before_passive=True) if (setup := conntrack_setup(cluster)) else None,
     "passive_internet": lambda cluster: Part(setup) if (setup := passive_internet_setup(cluster)) else None,
+    "services": _services,
+    "hooks": _hooks,
 }

@@ -51,7 +51,7 @@ class ConnectionTracking:
         self._setup: Setup | None = None
         self._own: list[Address] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = self._active = False
+        self._ready = self._active = self._silenced = False
         self._failure = ""
         self._started_s = self._next_start_s = self._next_look_s = 0.0
         self._wait_s = _FIRST_WAIT_S
@@ -97,7 +97,11 @@ class ConnectionTracking:
             self._ask("-t", "-n")
 
     def stop_now(self) -> None:
-        """Nothing: conntrackd runs on both gateways, and changes nothing by itself."""
+        """Tell the other gateway of nothing more, as :meth:`before_passive`; there is no time for a command."""
+        process = self._process
+        if process is not None:
+            self._silenced = True
+            process.kill()
 
     def tick(self, now_s: float) -> None:
         """Start conntrackd where it should run and does not; look now and then."""
@@ -161,7 +165,7 @@ class ConnectionTracking:
             self._ask("-R", "-B")
         else:
             self._hold(True)
-            self._ask("-n")
+            self._ask("-t", "-n")
         self._ready = True
         self._failure = ""
 
@@ -170,6 +174,9 @@ class ConnectionTracking:
         code, self._process = self._process.returncode, None
         if now_s - self._started_s > _RAN_WELL_S:
             self._wait_s = _FIRST_WAIT_S
+        if self._silenced:
+            self._ready = self._silenced = False
+            return
         said = self._setup.output.read_text(errors="replace").strip().splitlines()
         self._ready, self._entries = False, {}
         self._failed(now_s, said[-1][-200:] if said else f"it ended with {code}")

@@ -31,7 +31,7 @@ class Stage(StrEnum):
 
 
 class Participant(Protocol):
-    """One thing that follows the role. Plug it in at :data:`.participants.PARTICIPANTS`.
+    """One thing that follows the role. Plug it in at :func:`.participants.participants`.
 
     A step that fails raises ClusterError: it is shown with its remedy, and stops nothing. A step may come again
     (a hand-over that has failed is followed by before_active and after_active), and after_passive comes on a gateway

@@ -1,15 +1,19 @@
 """Which participants there are: the one place where they are plugged in.
 
-A participant gets its set-up from the agent: a function of the same name in :mod:`..agent.services_setup`.
+A participant gets its set-up from the agent: a function under the same name in ``PARTS`` of
+:mod:`..agent.services_setup`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .conntrack import ConnectionTracking
+from .firmware import FirmwareServices
+from .hooks import Hooks
 from .participant import Participant
 from .passive_internet import PassiveInternet
+from .situation import Situation
 
-#: How to make each, in the order in which they become active; becoming passive is the other way round.
-PARTICIPANTS: tuple[Callable[[], Participant], ...] = (ConnectionTracking, PassiveInternet)
+
+def participants(situation: Situation) -> list[Participant]:
+    """Return all of them, in the order in which they become active; becoming passive is the other way round."""
+    return [ConnectionTracking(), PassiveInternet(), FirmwareServices(), Hooks(situation)]
