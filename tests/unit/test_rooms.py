@@ -20,7 +20,8 @@ ALLOWED = {
     "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication",
               "agent_line", "services", "addressing", "shared_networks", "shared_network_rules"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
-            "quarantine_words", "fields", "translate", "extension", "replication", "addressing", "shared_networks",
+            "quarantine_words", "services_words",
+            "fields", "translate", "extension", "replication", "addressing", "shared_networks",
             "network_lists"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
