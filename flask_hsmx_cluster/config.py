@@ -47,6 +47,10 @@ class ConfigVars:
     DATABASE_URL = "HSMX_CLUSTER_DATABASE_URL"
     #: Commits wait until both gateways have them, while both follow. Default True; the same on both gateways.
     SYNCHRONOUS = "HSMX_CLUSTER_SYNCHRONOUS"
+    #: Guests' connections move along: ``on``, ``off``, or the path of conntrackd. Default ``on``.
+    CONNTRACK = "HSMX_CLUSTER_CONNTRACK"
+    #: What a passive gateway reaches through the active one, as ``HOST:PORT`` to look at. Default: nothing.
+    PASSIVE_INTERNET = "HSMX_CLUSTER_PASSIVE_INTERNET"
     #: What runs on the active gateway only, or on both: see docs/services.md. A list, or its JSON. Default: nothing.
     SERVICES = "HSMX_CLUSTER_SERVICES"
     #: Commands that are called at a change of role: see docs/services.md. A list, or its JSON. Default: none.
@@ -74,6 +78,8 @@ class Config:
     allowed_uids: tuple[int, ...]
     database_url: str | None
     synchronous: bool
+    conntrack: str
+    passive_internet: str
     services: tuple[Service, ...]
     hooks: tuple[Hook, ...]
     url_prefix: str
@@ -107,6 +113,8 @@ class Config:
             allowed_uids=_uids(values),
             database_url=_database(values),
             synchronous=_yes_or_no(values, ConfigVars.SYNCHRONOUS, True),
+            conntrack=_conntrack(values),
+            passive_internet=_outside(values),
             services=tuple(_stated(values, ConfigVars.SERVICES, service_from)),
             hooks=tuple(_stated(values, ConfigVars.HOOKS, hook_from)),
             url_prefix=_prefix(values, register_blueprint),
@@ -201,6 +209,25 @@ def _yes_or_no(values: Mapping[str, Any], key: str, default: bool) -> bool:
     if not isinstance(word, bool):
         raise _refuse(key, f"must be True or False, not {value!r:.60}.", "Correct it.")
     return word
+
+
+def _conntrack(values: Mapping[str, Any]) -> str:
+    """Return the program, without a path if it is to be looked for; empty: none."""
+    key = ConfigVars.CONNTRACK
+    value = values.get(key)
+    if value in (None, "", True, "on"):
+        return "conntrackd"
+    return "" if value in (False, "off") else str(_path(values, key, ""))
+
+
+def _outside(values: Mapping[str, Any]) -> str:
+    key = ConfigVars.PASSIVE_INTERNET
+    text = _text(values, key, "")
+    host, _, port = text.rpartition(":")
+    if text and not (re.fullmatch(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]", host) and re.fullmatch("[0-9]{1,5}", port)
+                     and 0 < int(port) < 65536):  # fmt: skip
+        raise _refuse(key, f"must be HOST:PORT, not {text!r:.60}.", "For example updates.example.com:443.")
+    return text
 
 
 def _uids(values: Mapping[str, Any]) -> tuple[int, ...]:

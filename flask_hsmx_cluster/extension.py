@@ -295,6 +295,8 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         log_level=config.log_level,
         scope=_scope(found),
         synchronous=config.synchronous,
+        conntrack=config.conntrack,
+        passive_internet=config.passive_internet,
         services=_services(found, hook_runner),
     )
 

@@ -30,6 +30,8 @@ class AgentConfig:
     :param node_name: what people call this gateway; the host name if empty.
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
+    :param conntrack: the program conntrackd, which is looked for if it has no path; empty: connections are not tracked.
+    :param passive_internet: what a passive gateway reaches through the active one, as ``HOST:PORT``; empty: nothing.
     :param synchronous: commits wait until both gateways have them, while both follow.
     :param services: services and hooks that follow the role, in their JSON form; empty: there are none.
     """
@@ -47,6 +49,8 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
+    conntrack: str = "conntrackd"
+    passive_internet: str = ""
     services: str = ""
 
     def __post_init__(self) -> None:

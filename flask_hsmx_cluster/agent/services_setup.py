@@ -8,6 +8,7 @@ from typing import Any
 
 from ..services.declare import Statement
 from .cluster import Cluster
+from .guest_traffic import conntrack_setup, passive_internet_setup
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,10 @@ def _hooks(cluster: Cluster) -> Part | None:
 
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
-PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"services": _services, "hooks": _hooks}
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {
+    # Addresses do not wait for a commit; a hand-over waits until the other gateway is told of no more ends.
+    "conntrack": lambda cluster: Part(setup, before_passive=True) if (setup := conntrack_setup(cluster)) else None,
+    "passive_internet": lambda cluster: Part(setup) if (setup := passive_internet_setup(cluster)) else None,
+    "services": _services,
+    "hooks": _hooks,
+}

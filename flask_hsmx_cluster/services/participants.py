@@ -6,12 +6,14 @@ A participant gets its set-up from the agent: a function under the same name in 
 
 from __future__ import annotations
 
+from .conntrack import ConnectionTracking
 from .firmware import FirmwareServices
 from .hooks import Hooks
 from .participant import Participant
+from .passive_internet import PassiveInternet
 from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
     """Return all of them, in the order in which they become active; becoming passive is the other way round."""
-    return [FirmwareServices(), Hooks(situation)]
+    return [ConnectionTracking(), PassiveInternet(), FirmwareServices(), Hooks(situation)]

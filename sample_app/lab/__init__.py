@@ -11,6 +11,7 @@ Everything in it is real (kernel addresses, ARP, processes with their own users)
         print(pinger.outage_ms(at))
 """
 
+from .conversation import Conversation
 from .faults import Faults
 from .forming import form, roles, wait_for_roles
 from .gateway import CommandFailed, Gateway
@@ -22,6 +23,7 @@ __all__ = [
     "AddressWatch",
     "ArpWatch",
     "CommandFailed",
+    "Conversation",
     "Faults",
     "Gateway",
     "Lab",

@@ -45,7 +45,7 @@ class Faults:
         self._cut: set[tuple[Gateway, str, Direction]] = set()
         self._lost: dict[str, set[str]] = {"lost_from": set(), "lost_to": set()}
         self._loss_percent = self._loss_now = 0.0
-        others = [*(f"{cable}-client" for cable in lab.lans), "lan-router"]
+        others = [*(f"{cable}-client" for cable in lab.lans), "lan-router", *(["wan-router"] if lab.wan else [])]
         lab.switch.run("nft", "-f", "-", stdin=_rules([*self._up, *others]))
         self._busy: list[subprocess.Popen[bytes]] = []
 

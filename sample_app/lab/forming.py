@@ -15,7 +15,8 @@ def form(lab: Lab, *options: str, heartbeat_ms: int = 100, ipv6: bool = True) ->
     :param options: more options for ``flask cluster create``.
     """
     addresses = [f"{lab.virtual_ip}/24"] + ([f"{lab.virtual_ip6}/64"] if ipv6 else [])
-    wanted = [f"{address}@lan0{lab.virtual_ip_options}" for address in addresses]
+    wan = [f"{lab.wan_ip}/24@wan0,off-subnet"] if lab.wan else []
+    wanted = wan + [f"{address}@lan0{lab.virtual_ip_options}" for address in addresses]
     virtual_ips = [part for one in wanted for part in ("--virtual-ip", one)]
     created = lab.a.cli("create", *virtual_ips, *_ends(lab, lab.a), "--heartbeat-ms", str(heartbeat_ms), *options)
     lab.b.cli("join", lab.a.address("sync0").split("/")[0], created["code"], *_ends(lab, lab.b))

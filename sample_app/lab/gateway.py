@@ -66,7 +66,7 @@ class Gateway:
         self.web: subprocess.Popen[bytes] | None = None
         #: Its own PostgreSQL, if :meth:`add_postgres` gave it one.
         self.postgres: PostgresServer | None = None
-        self._gateway_address = ""
+        self._gateway_address = self._packet_rules = ""
 
     def __repr__(self) -> str:
         return f"Gateway({self.name!r})"
@@ -81,9 +81,13 @@ class Gateway:
 
     # The machine
 
-    def prepare(self, default_gateway: str) -> None:
-        """Make its files, and bring it up for the first time."""
-        self._gateway_address = default_gateway
+    def prepare(self, default_gateway: str, packet_rules: str = "") -> None:
+        """Make its files, and bring it up for the first time.
+
+        :param default_gateway: empty: it has no default route of its own.
+        :param packet_rules: of its firmware, for nft; empty: it has none, and its kernel tracks no connections.
+        """
+        self._gateway_address, self._packet_rules = default_gateway, packet_rules
         for path, uid, mode in (
             (self.directory, 0, 0o755), (self.state, AGENT_UID, 0o750), (self.directory / "home", WEB_UID, 0o750)
         ):
@@ -149,7 +153,11 @@ class Gateway:
         for port, addresses in self.addresses.items():
             lines.append(f"link set {port} up")
             lines += [f"addr add {each} dev {port} {'nodad' if ':' in each else ''}" for each in addresses]
-        self.namespace.ip(*lines, f"route add default via {self._gateway_address}")
+        if self._gateway_address:
+            lines.append(f"route add default via {self._gateway_address}")
+        self.namespace.ip(*lines)
+        if self._packet_rules:
+            self.namespace.run("nft", "-f", "-", stdin=self._packet_rules)
 
     def die(self) -> None:
         """End all that a machine without power no longer has: processes at once, then addresses and routes."""
@@ -158,6 +166,9 @@ class Gateway:
         lines = [f"{what} {port}{how}" for port in self.addresses
                  for what, how in (("addr flush dev", ""), ("link set", " down"))]
         self.namespace.ip(*lines)
+        if self._packet_rules:
+            self.namespace.run("nft", "flush", "ruleset")
+            self.namespace.run("conntrack", "--flush")
 
     # Its processes
 
@@ -286,5 +297,7 @@ class Gateway:
             "HSMX_CLUSTER_FIRMWARE_VERSION": "5.2.03",
             "HSMX_CLUSTER_NODE_NAME": self.node_name,
             "HSMX_CLUSTER_ALLOWED_UIDS": f"[{WEB_UID}]",
+            # Where nothing is forwarded there are no connections to move.
+            "HSMX_CLUSTER_CONNTRACK": "on" if self._packet_rules else "off",
             **self.environment,
         }

@@ -6,6 +6,9 @@
     client ──── lan0    ┼ br-lan (switch) ─┼ lan0 ─ router
     gateway a ─ sync0   ┄ sync cable ┄┄┄┄┄┄┄ sync0   ─ gateway b
     gateway a ─ backup0 ┄ backup cable ┄┄┄┄┄ backup0 ─ gateway b
+    gateway a ─ wan0 ┐
+    router ──── wan0 ┼ br-wan, if the lab has one
+    gateway b ─ wan0 ┘
 
 Every machine is a network namespace. All cables pass through a fifth one, the *switch*: there they are pulled, cut
 and made lossy, so that a fault never touches the gateways' own kernels, nor this machine's.
@@ -45,6 +48,13 @@ _NUMBERS = itertools.count(1)
 #: The client keeps what it has learned, so that only an announcement can change its mind. Milliseconds.
 _KEEPS_NEIGHBOURS = {f"net/{family}/neigh/lan0/base_reachable_time_ms": 3_600_000 for family in ("ipv4", "ipv6")}
 
+#: A firmware's address translation, in its shortest form.
+_TRANSLATION = """
+table ip firmware {
+    chain postrouting { type nat hook postrouting priority srcnat; oifname "wan0" masquerade; }
+}
+"""
+
 
 class Lab:
     """Two gateways, a client and a router; a context manager that leaves nothing behind.
@@ -56,6 +66,8 @@ class Lab:
         lan0 only, the client has one in 10.<4 + number>.0.0/16 on each.
     :param postgres: give each gateway a PostgreSQL of its own, prepared; the app has to use it.
     :param database_disk_mb: size of each database's own disk, which can be filled; None: it has none.
+    :param wan: give it an outside: the router has :attr:`outside` behind it and is reached by wan0. There the gateways
+        have no addresses of their own, and translate what the client sends to :attr:`wan_ip` (``masquerade``).
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
 
@@ -63,6 +75,10 @@ class Lab:
     virtual_ip = "10.0.0.100"
     virtual_ip6 = "fd00:0:0:1::100"
     router_address = "10.0.0.254"
+    #: With ``wan``: the address that the gateways share there, the router's, and one far away.
+    wan_ip = "203.0.113.2"
+    wan_router = "203.0.113.1"
+    outside = "198.51.100.1"
     #: What is added to each ``--virtual-ip`` when the cluster is formed, for example ``,virtual-mac``.
     virtual_ip_options = ""
 
@@ -75,6 +91,7 @@ class Lab:
         postgres: bool = False,
         lans: int = 1,
         database_disk_mb: int | None = None,
+        wan: bool = False,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
@@ -86,6 +103,9 @@ class Lab:
         #: The networks with clients, by their cables; lan0's is called lan.
         self.lans = {"lan": "lan0"} | {f"lan{number}": f"lan{number}" for number in range(1, lans)}
         self.cables |= dict.fromkeys(self.lans, "switch")
+        self.wan = wan
+        if wan:
+            self.cables["wan"] = "switch"
         self.switch = Namespace(f"{self.name}-switch")
         self.client = Namespace(f"{self.name}-client")
         self.router = Namespace(f"{self.name}-router")
@@ -93,6 +113,8 @@ class Lab:
         if backup:
             ports["backup0"] = ("10.98.0.{}/24",)
         ports |= {port: () for port in self.lans.values() if port not in ports}
+        if wan:
+            ports["wan0"] = ()
         self.a, self.b = (
             Gateway(
                 side, Namespace(f"{self.name}-{side}"), self.directory / side, app,
@@ -154,10 +176,16 @@ class Lab:
             )
         for number, port in enumerate(self.lans.values()):
             self.client.ip(f"link set {port} up", f"addr add 10.{4 + number}.255.50/16 dev {port}")
+        if self.wan:
+            self.router.ip(
+                "link set wan0 up", f"addr add {self.wan_router}/24 dev wan0", f"addr add {self.outside}/32 dev lo"
+            )
+            self.client.ip(f"route add default via {self.virtual_ip}")
         self.directory.mkdir(mode=0o755)
         secret_key = secrets.token_hex(32)
         for gateway in self.gateways:
-            gateway.prepare(self.router_address)
+            # With a WAN, the way out comes and goes with its address.
+            gateway.prepare("" if self.wan else self.router_address, _TRANSLATION if self.wan else "")
             if self._postgres:
                 gateway.environment["FIRMWARE_SECRET_KEY"] = secret_key  # logins survive a fail-over
                 gateway.install_postgres(self._database_disk_mb)
@@ -174,7 +202,7 @@ class Lab:
             machines = {gateway.name: gateway.namespace for gateway in self.gateways}
             if cable in self.lans:
                 machines["client"] = self.client
-            if cable == "lan":
+            if cable in ("lan", "wan"):
                 machines["router"] = self.router
             for name, machine in machines.items():
                 yield (

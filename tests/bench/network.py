@@ -1,4 +1,6 @@
-"""How long a thousand IP aliases are away: one virtual IP and 1000 aliases on four ports.
+"""What moves along with the virtual IPs: IP aliases, and guests' connections (:mod:`tests.bench.connections`).
+
+How long a thousand IP aliases are away: one virtual IP and 1000 aliases on four ports.
 
 A client pings the virtual IP and four aliases of each port every 4 ms: the first, the last, and two between. *First*
 and *last* are the shortest and the longest outage of an alias, as in :mod:`tests.bench.failover`.
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sample_app.lab import Gateway, Lab, Sweeper
 
+from . import connections
 from .failover import Figures, Scenario, agent_load, measure_each, ready_pair, units_of
 from .pairs import Keepalived, Ours, OursWithData, Pair
 from .results import Results
@@ -113,9 +116,10 @@ SCENARIOS = (
     Scenario({"last_direct": "ms"}, _outages(_power_off, last_direct=max), sync="direct"),
 )
 CONTENDERS = (WithAliasesAndData, WithAliases, KeepalivedWithAliases)
-UNITS = units_of(CONTENDERS, SCENARIOS)
+UNITS = {**units_of(CONTENDERS, SCENARIOS), **connections.UNITS}
 
 
 def measure(results: Results, cases: Sequence[str], runs: int, long_runs: int) -> None:
     """Run what is missing of the wanted cases, the contenders in turn."""
     measure_each(CONTENDERS, SCENARIOS, results, cases, runs, long_runs)
+    connections.measure(results, cases, runs)
