@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from .. import rules
+from .. import pppoe, pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
@@ -255,7 +255,7 @@ class AgentService(DataVerbs):
         return {
             "formed": heads is not None,
             "node_id": self._cluster.node_id,
-            "settings": to_dict(applied.settings) if applied else None,
+            "settings": pppoe.masked(to_dict(applied.settings)) if applied else None,
             "revision": applied.number if applied else 0,
             "author": applied.author_name if applied else "",
             "changed_at": applied.changed_at if applied else "",
@@ -266,7 +266,7 @@ class AgentService(DataVerbs):
                 "revision": heads.conflict.number,
                 "author": heads.conflict.author_name,
                 "changed_at": heads.conflict.changed_at,
-                "settings": to_dict(heads.conflict.settings),
+                "settings": pppoe.masked(to_dict(heads.conflict.settings)),
             },
         }
 
@@ -305,7 +305,7 @@ class AgentService(DataVerbs):
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
         if settings is None:
             return report
-        report.add("settings", rules.check(settings, {node_id: ports}))
+        report.add("settings", rules.check(settings, {node_id: ports}) + pppoe_rules.check_passwords(settings))
         if report.blocking:
             return report  # the wire cannot tell anything about settings that make no sense
         report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
@@ -404,7 +404,7 @@ class AgentService(DataVerbs):
     def _filled(self, data: dict[str, Any], present: Settings | None) -> dict[str, Any]:
         """Return settings with what the caller left to the agent filled in: ids, and this gateway's name."""
         own = {"": self._cluster.node_id, "self": self._cluster.node_id}
-        filled = copy.deepcopy(data)
+        filled = pppoe.filled(copy.deepcopy(data), present.pppoe if present else ())
         try:
             filled["cluster_id"] = filled.get("cluster_id") or (present.cluster_id if present else uuid4().hex)
             for node in filled["nodes"]:
