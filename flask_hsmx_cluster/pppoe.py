@@ -87,14 +87,14 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _connection(row: Any) -> Connection:
     plain = Connection("", "", "", "")
-    texts = {key: _text(key, row.get(key, "")) for key in ("name", "port", "user", "password", "service", "concentrator")}
-    flags = {key: row.get(key, True) for key in ("default_route", "enabled")}
+    texts = [_text(key, row.get(key, "")) for key in ("name", "port", "user", "password", "service", "concentrator")]
+    flags = [row.get(key, True) for key in ("default_route", "enabled")]
     mtu = row.get("mtu", plain.mtu)
-    if type(mtu) is not int or not all(isinstance(flag, bool) for flag in flags.values()):
+    if type(mtu) is not int or not all(isinstance(flag, bool) for flag in flags):
         raise ValueError("a PPPoE connection's numbers and ticks")
     if unknown := set(row) - set(vars(plain)):
         raise ValueError(f"a PPPoE connection has no {min(map(str, unknown))[:40]}")
-    return Connection(**texts, mtu=mtu, **flags)
+    return Connection(*texts, mtu, *flags)
 
 
 def _text(key: str, value: object) -> str:

@@ -1,59 +1,29 @@
 """The replicator's process: takes the agent's verbs from two sockets, answers on them, and ends with the agent.
 
 The *prompt* socket carries what a fail-over waits for, one verb after the other; on it the state of the follower is
-told several times a second, too. The *patient* socket carries all else. One line of JSON for each message.
+told several times a second, too. The *patient* socket carries all else.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
-import sys
 import threading
 import time
 from typing import Any
 
+from ..agent_line import Line, lines_to_agent
 from ..errors import ClusterError, RequestRefused
 from .database import failures
 from .replicator import Replicator, verbs
 
 log = logging.getLogger(__name__)
-#: Descriptors of the two sockets, in the environment.
-DESCRIPTORS = "HSMX_REPLICATOR_FDS"
 #: The follower is looked at this often, s.
 WATCH_EVERY_S = 0.2
 #: What was asked for longer ago than this is not done any more, s: the database stood still, the agent went on.
 STALE_S = 2.0
 #: ... but these always are.
 ALWAYS = frozenset({"demote", "forget", "configure"})
-LONGEST_LINE = 4 * 1024 * 1024
-
-
-class Line:
-    """One socket to the agent."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._file = self._socket.makefile("rb")
-        self._lock = threading.Lock()
-
-    def read(self) -> dict[str, Any] | None:
-        """Return the next message; None when the agent has gone."""
-        line = self._file.readline(LONGEST_LINE)
-        return json.loads(line) if line.endswith(b"\n") else None
-
-    def write(self, message: dict[str, Any]) -> None:
-        """Send a message; in place of an answer that is too long for the agent, why there is none."""
-        line = json.dumps(message, default=str).encode()
-        if len(line) >= LONGEST_LINE:
-            log.error("The answer to %s is too long: %d bytes", message.get("verb"), len(line))
-            why = ClusterError("The database's answer is too long.", "Ask for less.")
-            told = {"id": message.get("id"), "verb": message.get("verb"), "ok": False, "error": why.as_dict()}
-            line = json.dumps(told).encode()
-        with self._lock:
-            self._socket.sendall(line + b"\n")
 
 
 class Process:
@@ -111,11 +81,4 @@ class Process:
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=os.environ.get("HSMX_REPLICATOR_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    given = os.environ.get(DESCRIPTORS, "").split(",")
-    if len(given) != 2 or not all(part.isdigit() for part in given):
-        sys.exit("The replicator is started by the agent.")
-    Process(*(Line(int(part)) for part in given)).run()
+    Process(*lines_to_agent()).run()

@@ -231,8 +231,8 @@ class PPPoE:
                     again = self._look(boot_time_s())
                     self._changed.notify_all()
                     sources = [line.pppd for line in self._all() if line.pppd is not None]
-                wait_s = max(0.0, again - boot_time_s())
-                ready = select.select([self._wakeup, *sources], [], [], wait_s)[0]
+                watched: list[int | Pppd] = [self._wakeup, *sources]
+                ready = select.select(watched, [], [], max(0.0, again - boot_time_s()))[0]
                 if self._wakeup in ready:
                     os.read(self._wakeup, 4096)
             except Exception:

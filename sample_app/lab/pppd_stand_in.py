@@ -214,7 +214,7 @@ class Link:
             now = time.monotonic()
             if now >= self.timer:
                 self._on_timer(now)
-            sources = [self.wire.socket, self.calls.socket, wakeup, *([self.tun] if self.up else [])]
+            sources: list[socket.socket | int] = [self.wire.socket, self.calls.socket, wakeup, *([self.tun] if self.up else [])]
             for ready in select.select(sources, [], [], max(0.0, self.timer - time.monotonic()))[0]:
                 if ready == wakeup:
                     self._terminate(os.read(wakeup, 1)[0])
@@ -391,8 +391,8 @@ def main(arguments: list[str]) -> int:
         serves = None
         if "pty" in chosen:
             told = chosen["pty"].split()
-            number, _colon, mac = told[told.index("-e") + 1].partition(":")
-            chosen["nic"], session = told[told.index("-I") + 1], int(number)
+            which, _colon, mac = told[told.index("-e") + 1].partition(":")
+            chosen["nic"], session = told[told.index("-I") + 1], int(which)
             peer = bytes(int(part, 16) for part in mac.split(":"))
             local, _colon, remote = chosen["addresses"].partition(":")
             serves = (local, remote)

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import pytest
 
-from flask_hsmx_cluster.agent import replicator
+from flask_hsmx_cluster import agent_line
+from flask_hsmx_cluster.agent import child
 from flask_hsmx_cluster.agent.replicator import ReplicatorDown, ReplicatorLink
+from flask_hsmx_cluster.agent_line import Line
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
-from flask_hsmx_cluster.replication import process
-from flask_hsmx_cluster.replication.process import Line
 
 
 class Linked:
@@ -39,7 +39,7 @@ class Linked:
 
 @pytest.fixture
 def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Linked]:
-    for module in (replicator, process):
+    for module in (child, agent_line):
         monkeypatch.setattr(module, "LONGEST_LINE", 100_000)
     linked = Linked()
     yield linked

@@ -15,15 +15,18 @@ PACKAGE = Path(__file__).parents[2] / "flask_hsmx_cluster"
 ALLOWED = {
     "decision": set(),
     "network": {"errors"},
-    "replication": {"errors"},
+    "replication": {"errors", "agent_line"},
+    "services": {"errors", "agent_line", "network"},
     "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication",
-              "addressing", "shared_networks", "shared_network_rules", "pppoe", "pppoe_rules"},
+              "agent_line", "services", "addressing", "shared_networks", "shared_network_rules", "pppoe", "pppoe_rules"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
             "quarantine_words", "fields", "translate", "extension", "replication", "addressing", "shared_networks",
             "network_lists", "pppoe", "pppoe_edits"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
+#: The same of the room ``services``: what is to follow the role, as the host states it.
+STATING = {"declare"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -65,6 +68,16 @@ def test_only_the_replicator_touches_the_hosts_database() -> None:
         path = PACKAGE / "replication" / f"{name}.py"
         heavy = {"flask", "psycopg"} if name != "scope" else {"flask", "psycopg", "sqlalchemy"}
         assert not {found.split(".")[0] for found in imports(path)} & heavy, path.name
+
+
+def test_what_follows_the_role_runs_in_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "services"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.services."):
+                assert name.split(".")[2] in STATING, f"{path.name} imports {name}"
+    for path in modules("services"):
+        ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
+        assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
 
 
 def test_the_brain_knows_nothing_of_the_world() -> None:

@@ -1,0 +1,1 @@
+"""What follows the role beside addresses and data: a process of its own, child of the agent."""
