@@ -68,8 +68,8 @@ def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
 def filled(settings: Mapping[str, Any], present: tuple[Connection, ...]) -> dict[str, Any]:
     """Return settings in dict form where the passwords that are left empty are the stored ones.
 
-    A stored password goes with the connection of its name only. So that nobody sends it elsewhere unawares, it has to be
-    typed again for another port or user name.
+    A stored password goes with the connection of its name only. So that nobody sends it elsewhere unawares, it has to
+    be typed again for another port or user name.
     """
     rows = settings.get(KEY)
     if not isinstance(rows, list):
@@ -87,14 +87,14 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _connection(row: Any) -> Connection:
     plain = Connection("", "", "", "")
-    texts = [_text(key, row.get(key, "")) for key in ("name", "port", "user", "password", "service", "concentrator")]
-    flags = [row.get(key, True) for key in ("default_route", "enabled")]
-    mtu = row.get("mtu", plain.mtu)
-    if type(mtu) is not int or not all(isinstance(flag, bool) for flag in flags):
+    name, port, user, password, service, concentrator = (
+        _text(key, row.get(key, "")) for key in ("name", "port", "user", "password", "service", "concentrator"))
+    default_route, enabled, mtu = row.get("default_route", True), row.get("enabled", True), row.get("mtu", plain.mtu)
+    if type(mtu) is not int or type(default_route) is not bool or type(enabled) is not bool:
         raise ValueError("a PPPoE connection's numbers and ticks")
     if unknown := set(row) - set(vars(plain)):
         raise ValueError(f"a PPPoE connection has no {min(map(str, unknown))[:40]}")
-    return Connection(*texts, mtu, *flags)
+    return Connection(name, port, user, password, service, concentrator, mtu, default_route, enabled)
 
 
 def _text(key: str, value: object) -> str:

@@ -21,7 +21,8 @@ def check(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> list[F
     return [
         finding
         for at, one in enumerate(settings.pppoe)
-        for finding in (*_check_one(f"{KEY}.{at}", one), *_check_others(at, settings), *_check_port(at, settings, known))
+        for found in (_check_one(f"{KEY}.{at}", one), _check_others(at, settings), _check_port(at, settings, known))
+        for finding in found
     ]
 
 
@@ -71,8 +72,8 @@ def _check_port(at: int, settings: Settings, known: Mapping[str, Mapping[str, Po
     if lacking:
         yield Finding(
             "port_missing",
-            f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no network port {one.port}: {one.name} would "
-            f"not be dialled while {' or '.join(lacking)} is active.",
+            f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no network port {one.port}: {one.name} "
+            f"would not be dialled while {' or '.join(lacking)} is active.",
             "Port names must be the same on both gateways. Make the port there, or choose another one.",
             f"{KEY}.{at}.port",
             blocking=len(lacking) == len(settings.nodes),

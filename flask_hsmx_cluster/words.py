@@ -334,8 +334,8 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
     for route in settings.get("routes", []):
         lines[_("Route to %(network)s", network=route["destination"])] = _("via %(router)s", router=route["via"])
     for one in settings.get("pppoe", []):
-        lines[_("PPPoE %(name)s", name=one["name"])] = _(
-            "%(user)s on %(port)s", user=one["user"], port=one["port"]) + ("" if one["enabled"] else ", " + _("switched off"))
+        text = _("%(user)s on %(port)s", user=one["user"], port=one["port"])
+        lines[_("PPPoE %(name)s", name=one["name"])] = text if one["enabled"] else f"{text}, {_('switched off')}"
     advanced = settings["advanced"]
     lines |= {
         _("Heartbeat interval"): f"{advanced['heartbeat_ms']} ms",

@@ -1,12 +1,13 @@
 """One run of ``pppd`` with its PPPoE plugin: its options, its log, its end.
 
-What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has said its first
-word. Of its log only what is known is understood; nothing else of it goes anywhere.
+What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has said its
+first word. Of its log only what is known is understood; nothing else of it goes anywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -99,8 +100,8 @@ def options(connection: Connection, privileged: bool) -> str:
     lines = ["plugin pppoe.so", "noauth"] if privileged else []
     lines += [
         f"nic-{connection.port}",
-        "nodetach", "noipdefault", "noaccomp", "nopcomp", "nodeflate", "nobsdcomp", "novj", "noproxyarp", "hide-password",
-        "maxfail 1",
+        "nodetach", "maxfail 1", "hide-password", "noipdefault", "noproxyarp",
+        "noaccomp", "nopcomp", "nodeflate", "nobsdcomp", "novj",
         f"mtu {size}", f"mru {size}",
         f"lcp-echo-interval {ECHO_EVERY_S}", f"lcp-echo-failure {ECHOES_LOST}",
         f"pppoe-padi-timeout {DISCOVERY_S}", f"pppoe-padi-attempts {DISCOVERIES}",
@@ -312,7 +313,7 @@ def end_orphans(directory: Path) -> None:
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             words = (place / "cmdline").read_bytes().split(b"\0")
-            if any(one == b"file" and other.startswith(mark) for one, other in zip(words, words[1:], strict=False)):
+            if any(one == b"file" and other.startswith(mark) for one, other in itertools.pairwise(words)):
                 os.kill(int(place.name), signal.SIGTERM)
     for file in directory.glob("*.options"):
         with contextlib.suppress(OSError):

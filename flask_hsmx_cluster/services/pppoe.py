@@ -8,6 +8,7 @@ One thread of its own starts every ``pppd`` and reads its log; the participant's
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -289,10 +290,8 @@ class PPPoE:
                 self._wake()
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is going to wake up anyway
             os.write(self._alarm, b"\0")
-        except BlockingIOError:
-            pass  # it is going to wake up anyway
 
     # -- what is shown -----------------------------------------------------------------------------------------
 

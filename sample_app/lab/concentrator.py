@@ -43,7 +43,8 @@ class Concentrator:
         run(["ip", "netns", "add", self.namespace.name])
         self.namespace.sysctl({"net/ipv4/ip_forward": 1})
         self._switch.ip(
-            f"link add {self.lan}-provider up master br-{self.lan} type veth peer name wan0 netns {self.namespace.name}"
+            f"link add {self.lan}-provider up master br-{self.lan} type veth "
+            f"peer name wan0 netns {self.namespace.name}"
         )
         self.namespace.ip("link set lo up", "link set wan0 up")
         self.set_users(self._users)

@@ -11,9 +11,9 @@ there, and looks to its caller as ``pppd`` does:
 - *other than pppd*: packets pass through a TUN device of the same name (``ppp0``), in this process. ``ip-up`` scripts
   are not run. Options that it does not know are ignored.
 
-Called with ``pty "pppoe -e SESSION:MAC -I PORT"``, as ``pppoe-server`` calls ``pppd``, it is the far end of a session: it
-gives the address ``LOCAL:REMOTE`` and wants one of the user names and passwords in the file that ``PPPD_STAND_IN_SECRETS``
-names: a line each, separated by a tab.
+Called with ``pty "pppoe -e SESSION:MAC -I PORT"``, as ``pppoe-server`` calls ``pppd``, it is the far end of a session:
+it gives the address ``LOCAL:REMOTE`` and wants one of the user names and passwords in the file that
+``PPPD_STAND_IN_SECRETS`` names: a line each, separated by a tab.
 """
 
 from __future__ import annotations
@@ -214,7 +214,8 @@ class Link:
             now = time.monotonic()
             if now >= self.timer:
                 self._on_timer(now)
-            sources: list[socket.socket | int] = [self.wire.socket, self.calls.socket, wakeup, *([self.tun] if self.up else [])]
+            sources: list[socket.socket | int] = [self.wire.socket, self.calls.socket, wakeup]
+            sources += [self.tun] if self.up else []
             for ready in select.select(sources, [], [], max(0.0, self.timer - time.monotonic()))[0]:
                 if ready == wakeup:
                     self._terminate(os.read(wakeup, 1)[0])
@@ -264,9 +265,8 @@ class Link:
     def _on_packet(self, packet: bytes) -> None:
         protocol = int.from_bytes(packet[:2], "big")
         if protocol == IP:
-            if self.up:
-                with suppress(OSError):
-                    os.write(self.tun, packet[2:])
+            with suppress(OSError):  # not up yet
+                os.write(self.tun, packet[2:])
             return
         if len(packet) < 6:
             return

@@ -18,7 +18,7 @@ from flask_hsmx_cluster.services.pppd import Connection, Told
 from sample_app.lab import pppd_stand_in
 
 PPPD = shutil.which("pppd", path="/usr/sbin:/sbin")
-GOOD = Connection("fibre", "wan0", "hotel", "secret")
+GOOD = Connection("fibre", "wan0", "hotel", "geheim")
 HOSTILE = (
     'x"', "x\\", '\\"', "' y", '"\nplugin evil.so\n"', "a b", "# y", "a#b", "\\n", "\\\\", "x\r", "x\0", "\u2028plugin",
     "-detach", "file /etc/shadow", "äöü€", "x" * 300, "\x1b[31m", "",
@@ -84,7 +84,9 @@ LOG = {
     ),
     "refused": ("PPP session is 3", "CHAP authentication failed: E=691", "Connection terminated."),
     "silent": ("Timeout waiting for PADO packets", "Unable to complete PPPoE Discovery"),
-    "hostile": ("PADS: Generic-Error: \x1b[31m<b>no\x07 more than 1", "local  IP address 1;reboot", "Using interface ppp0;x"),
+    "hostile": (
+        "PADS: Generic-Error: \x1b[31m<b>no\x07 more than 1", "local  IP address 1;reboot", "Using interface ppp0;x",
+    ),
 }  # fmt: skip
 
 
@@ -123,12 +125,16 @@ def finish(run: pppd.Pppd) -> None:
 
 
 def test_secrets_are_in_a_file_of_ours_alone_until_it_has_read_them(tmp_path: Path) -> None:
-    script = f'for last; do :; done; stat -c "%a" "$last" >{tmp_path}/mode; cp "$last" {tmp_path}/seen; echo "$@" >{tmp_path}/argv; env >{tmp_path}/env; echo; exit 19'
+    script = f"""
+    for last; do :; done
+    stat -c %a "$last" >{tmp_path}/mode; cp "$last" {tmp_path}/seen
+    echo "$@" >{tmp_path}/told; env >>{tmp_path}/told
+    echo; exit 19"""
     run = pppd.Pppd(GOOD, fake(tmp_path, script), tmp_path)
     run.start()
     finish(run)
-    assert (tmp_path / "mode").read_text() == "600\n" and 'password "secret"' in (tmp_path / "seen").read_text()
-    assert "secret" not in (tmp_path / "argv").read_text() + (tmp_path / "env").read_text()
+    assert (tmp_path / "mode").read_text() == "600\n" and 'password "geheim"' in (tmp_path / "seen").read_text()
+    assert GOOD.password not in (tmp_path / "told").read_text()
     assert not list(tmp_path.glob("*.options"))
     assert run.told.wrong_password and run.code == 19
 
