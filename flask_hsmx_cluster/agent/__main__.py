@@ -27,6 +27,7 @@ from .loop import HeartbeatLoop
 from .node_store import NodeStore
 from .replicator import ReplicatorLink
 from .service import AgentService
+from .services_hand import ServicesLink
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
 HEALTH_EVERY_S = 1.0
@@ -86,10 +87,12 @@ def run(config: AgentConfig) -> None:
     clerk = Clerk(store)
     jobs = Jobs()
     link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
+    services = ServicesLink(config.log_level)
     loop = HeartbeatLoop(
-        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous
-    )
-    service = AgentService(config, store, loop, jobs.as_dicts, link=link)
+        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous,
+        services=services,
+    )  # fmt: skip
+    service = AgentService(config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services))
 
     ended, stopped = threading.Event(), threading.Event()
 
@@ -116,6 +119,7 @@ def run(config: AgentConfig) -> None:
     loop.stop()
     server.stop()
     jobs.stop()
+    services.stop()
     link.stop()
     clerk.close()
 

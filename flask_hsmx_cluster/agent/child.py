@@ -104,12 +104,16 @@ class Child:
         prompt = self._prompt
         return None if prompt is None else prompt.fileno()
 
-    def send(self, verb: str, **arguments: Any) -> bool:
-        """Ask for something and go on; False if it cannot even be sent."""
+    def send(self, verb: str, at: float | None = None, **arguments: Any) -> bool:
+        """Ask for something and go on; False if it cannot even be sent.
+
+        :param at: the boot time to which it refers, s; now, if None.
+        """
         prompt = self._prompt
         if prompt is None:
             return False
-        message = {"id": next(self._numbers), "verb": verb, "at": boot_time_s(), "arguments": arguments}
+        at = boot_time_s() if at is None else at
+        message = {"id": next(self._numbers), "verb": verb, "at": at, "arguments": arguments}
         try:
             prompt.send(json.dumps(message).encode() + b"\n")
         except OSError:  # it has died, or hangs and its queue is full

@@ -37,8 +37,8 @@ class HotSide(Protocol):
     def peer_macs(self) -> dict[str, str]:
         """Return the MACs that the other gateway announced in authenticated heartbeats, by port name."""
 
-    def listen_to_replicator(self) -> None:
-        """Listen to a replicator that was started just now."""
+    def listen_to_children(self) -> None:
+        """Listen to a process of the agent's own that was started just now."""
 
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted; called before the first :meth:`apply`."""

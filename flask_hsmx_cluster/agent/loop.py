@@ -37,6 +37,7 @@ from .devices import lease_of, mac_of, ports_now, remove_virtual_devices, virtua
 from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .replicator import ReplicatorLink
+from .services_hand import ServicesHand, ServicesLink
 from .session import Session, WatchedPort
 from .standing import StandingKeeper, seconds_ago
 from .status import Showing, alarms, degraded_since, snapshot
@@ -68,6 +69,7 @@ class HeartbeatLoop:
     :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
     :param link: the replicator; None where the database is not shared.
     :param synchronous: its commits are to wait for the other gateway.
+    :param services: the process of services and hooks.
     """
 
     def __init__(
@@ -77,9 +79,11 @@ class HeartbeatLoop:
         clock_stepped: Callable[[], None] = lambda: None,
         link: ReplicatorLink | None = None,
         synchronous: bool = True,
+        services: ServicesLink | None = None,
     ) -> None:
         self.clerk = clerk
         self._database = DatabaseHand(link, synchronous)
+        self.services = ServicesHand(services, clerk.record)
         self._standing = StandingKeeper(clerk)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
@@ -197,9 +201,9 @@ class HeartbeatLoop:
         """Go on with a maintenance that a restart interrupted."""
         self._maintenance_until = boot_time_s() + left_s
 
-    def listen_to_replicator(self) -> None:
-        """Listen to a replicator that was started just now."""
-        self.call(self._listen_to_replicator)
+    def listen_to_children(self) -> None:
+        """Listen to a process of the agent's own that was started just now."""
+        self.call(self._listen_to_children)
 
     def stop(self) -> None:
         """Hand over if this gateway is active, say goodbye, and end the loop."""
@@ -298,15 +302,21 @@ class HeartbeatLoop:
                 self._session.stale = True
                 self._session.reconcile()
 
-    def _listen_to_replicator(self) -> None:
-        descriptor = self._database.fileno()
-        if descriptor is not None:
-            self._register(descriptor, self._on_replicator)
+    def _listen_to_children(self) -> None:
+        for hand, reader in ((self._database, self._on_replicator), (self.services, self._on_services)):
+            descriptor = hand.fileno()
+            if descriptor is not None and self._readers.get(descriptor) != reader:
+                self._register(descriptor, reader)
 
     def _on_replicator(self) -> None:
-        found = self._database.receive()
-        if found is None:  # it has gone: its descriptor is closed, and so out of the poll
-            self._readers = {key: reader for key, reader in self._readers.items() if reader != self._on_replicator}
+        self._take(self._database.receive(), self._on_replicator)
+
+    def _on_services(self) -> None:
+        self._take(self.services.receive(), self._on_services)
+
+    def _take(self, found: list[events.Event] | None, own: Callable[[], None]) -> None:
+        if found is None:  # the child has gone: its descriptor is closed, and so out of the poll
+            self._readers = {key: reader for key, reader in self._readers.items() if reader != own}
             return
         for event in found:
             if self._session:
@@ -319,8 +329,9 @@ class HeartbeatLoop:
     ) -> None:
         old = self._session
         core_plan = plan.core_plan(
-            membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous
-        )
+            membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous,
+            self.services.follow,
+        )  # fmt: skip
         by_port = plan.shared_by_port(membership.settings)
         watched = {
             name: _watch(found[name], shared, by_port[name], devices.get(name))
@@ -356,6 +367,7 @@ class HeartbeatLoop:
             frozenset(str(address) for address in membership.settings.advanced.references),
             self._handover_ended,
             self._database,
+            self.services,
             Announcer(FrameSender()),
             self._monitor.hear_additions,
             tuple(sorted(by_port.keys() - found.keys())),
@@ -439,7 +451,7 @@ class HeartbeatLoop:
             self._session.perform([events.Send(Kind.BYE)])
 
     def _forget_sockets(self, session: Session) -> None:
-        kept = (self._monitor.fileno(), self._database.fileno())
+        kept = (self._monitor.fileno(), self._database.fileno(), self.services.fileno())
         for descriptor in [one for one in self._readers if one not in kept]:
             del self._readers[descriptor]
             with contextlib.suppress(OSError):  # closed sockets unregister themselves

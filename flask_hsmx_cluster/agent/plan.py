@@ -111,11 +111,13 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
 
 
 def core_plan(
-    membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True
-) -> Plan:
+    membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True,
+    services: bool = False,
+) -> Plan:  # fmt: skip
     """Return what the decision core must know.
 
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
+    :param services: services, hooks or the like follow the role.
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -145,6 +147,7 @@ def core_plan(
         revision=membership.revision,
         data=data,
         synchronous=synchronous,
+        services=services,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -32,6 +32,8 @@ from .preflight import Report
 from .replicator import ReplicatorLink
 from .revision_exchange import RevisionExchange
 from .revisions import Heads
+from .services_hand import ServicesHand, ServicesLink
+from .services_side import ServicesSide
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class AgentService(DataVerbs):
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
     :param link: the replicator, which also knows whether the database is shared; None: it never is.
+    :param services: the process of services and hooks and the loop's hand on it; None: nothing follows the role.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class AgentService(DataVerbs):
         job_report: Callable[[], list[dict[str, Any]]] = list,
         post: peer_client.Post = peer_client.post,
         link: ReplicatorLink | None = None,
+        services: tuple[ServicesLink, ServicesHand] | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -69,8 +73,9 @@ class AgentService(DataVerbs):
         self._cluster = Cluster(config, store, hot)
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
-        self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
+        self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
+        self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -90,6 +95,8 @@ class AgentService(DataVerbs):
         self._restore_maintenance()
         if self._data is not None:
             self._data.begin()
+        if self._services is not None:
+            self._services.begin()
         membership = self.membership()
         if membership is None:
             return
@@ -134,6 +141,7 @@ class AgentService(DataVerbs):
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
+            **(self._services.periodic_jobs() if self._services else {}),
         }
 
     def _housekeep(self) -> str:
@@ -179,8 +187,10 @@ class AgentService(DataVerbs):
                 *snapshot["alarms"],
                 *self._alarms(heads, not_in_force),
                 *(self._data.alarms() if self._data else ()),
+                *(self._services.alarms() if self._services else ()),
             ],
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
+            "services": self._services.status() if self._services else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }

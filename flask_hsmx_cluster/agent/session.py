@@ -25,6 +25,7 @@ from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
 from .frames import PortFrames
 from .membership import Membership
+from .services_hand import ACTIVE, BEFORE_ACTIVE, BEFORE_PASSIVE, PASSIVE, ServicesHand
 from .transport import EthernetPath, UdpPath
 
 _LINK = struct.Struct("=BxHiII")
@@ -98,6 +99,7 @@ class Session:
     references: frozenset[str]
     ended: Callable[[events.HandoverEnded], None]
     database: DatabaseHand
+    services: ServicesHand
     announcer: Announcer
     hear_additions: Callable[[bool], None]
     missing: tuple[str, ...] = ()
@@ -302,6 +304,14 @@ class Session:
                 case events.SetSynchronous():
                     if not self.database.set_synchronous(effect.on):
                         self.tell(events.SynchronousSet(None))
+                case events.PrepareServices():
+                    if not self.services.go(BEFORE_ACTIVE, effect.term):
+                        self.tell(events.ServicesReady(effect.term, False))
+                case events.RetireServices():
+                    if not self.services.go(BEFORE_PASSIVE):
+                        self.tell(events.ServicesReady(self.core.term, True))
+                case events.KeepServices():
+                    self.services.go(ACTIVE)
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():
@@ -336,6 +346,7 @@ class Session:
             self.tell(events.ClaimFailed(error.message))
             return
         self._announce()
+        self.services.go(ACTIVE, effect.term)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
         term = effect.term.counter
         self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
@@ -352,6 +363,7 @@ class Session:
                 f"The addresses could not be released: {error.message}",
                 ("the kernel drops them when their lease ends",),
             )
+        self.services.go(PASSIVE)
         self.clerk.do(self.clerk.ledger.forget_reign)
 
     def _renew(self) -> None:
@@ -364,6 +376,7 @@ class Session:
         after = boot_time_s()
         if self.core.data.renews():
             self.database.renew(self.core.term, self.core.plan.timing.lease_s)
+        self.services.pet(before)
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
 
@@ -396,6 +409,8 @@ class Session:
         if self.core.peer is not None and (macs := self.peer_macs()) != self._kept_macs:
             self._kept_macs = macs
             self.clerk.do(lambda: self.clerk.ledger.remember_peer_macs(macs))
+        if self.core.role is Role.PASSIVE:
+            self.services.pet(now)  # an active gateway's is with its renewals
         for path in self.udp.values():
             path.open()
         if self.reserved:

@@ -45,6 +45,7 @@ class Handover:
     started: float
     next_at: float
     granted: bool = False
+    retired: bool = False  #: what runs on the active gateway only has been told to end
 
 
 class Active:
@@ -71,8 +72,10 @@ class Active:
         if beat.role is Role.ACTIVE:
             self._both_active(beat)
         elif handover and not handover.granted and not core.data.yielding and beat.kind is Kind.READY:
-            if not core.data.begin_yield():
-                self._grant(handover)
+            if not handover.retired:
+                handover.retired = core.services.begin_retiring()
+            if not core.services.retiring:
+                self._yield_data(handover)
         elif handover and not handover.granted and beat.kind is Kind.NOT_READY:
             reason = (
                 judge.why_not_ready(
@@ -137,9 +140,9 @@ class Active:
         self.core.do(Renew())
 
     def claimed(self) -> None:
-        """The addresses are taken now, or, if the database comes first, as soon as it is ready."""
+        """The addresses are taken now, or as soon as what comes first is ready: the database, services."""
         core = self.core
-        waits = core.data.claiming is not None
+        waits = core.data.claiming is not None or core.services.preparing is not None
         self.next_renew = NEVER if waits else core.now + core.plan.timing.renew_s
         self.announce_at = [] if waits else [core.now + delay for delay in ANNOUNCE_AGAIN_S]
 
@@ -155,10 +158,20 @@ class Active:
         handover.next_at = core.now + HANDOVER_REPEAT_S
         if core.data.yielding:
             return  # it has a bound of its own
-        if core.now - handover.started > HANDOVER_MOST_S + (YIELD_MOST_S if core.plan.data else 0):
+        most_s = HANDOVER_MOST_S + (YIELD_MOST_S if core.plan.data else 0) + core.services.most_s()
+        if core.now - handover.started > most_s:
             self.end_handover(False, f"{core.plan.peer_name} did not take over in time")
         else:
             core.do(Send(Kind.GRANT if handover.granted else Kind.OFFER, motive=handover.motive))
+
+    def services_retired(self) -> None:
+        """What runs on the active gateway only has ended for the hand-over, or was waited for long enough."""
+        if self.handover is not None and not self.handover.granted:
+            self._yield_data(self.handover)
+
+    def _yield_data(self, handover: Handover) -> None:
+        if not self.core.data.begin_yield():
+            self._grant(handover)
 
     def data_yielded(self, ok: bool, text: str) -> None:
         """The data has been given up for the hand-over. If the peer may lack something, a request is not worth it."""
@@ -200,7 +213,9 @@ class Active:
             if not ok and (asked or core.now - self._failure_noted > FAILURE_NOTED_EVERY_S):
                 self._failure_noted = core.now
                 core.note("handover_failed", "warning", text)
-            self.handover = None
+            before, self.handover = self.handover, None
+            if core.role is Role.ACTIVE and not ok and before.retired and not before.granted:
+                core.services.keep()
             if core.role is Role.ACTIVE and not ok and core.plan.data and not core.data.writable:
                 core.data.regain()
 

@@ -33,6 +33,7 @@ from .events import (
     Renewed,
     ReserveTerms,
     Send,
+    ServicesReady,
     Severity,
     StrangerSeen,
     SynchronousSet,
@@ -57,6 +58,7 @@ from .model import (
     Term,
 )
 from .passive import Passive
+from .services import Services
 
 #: A conflict is announced against at most this often per port, s (rule 12).
 CONFLICT_ANNOUNCE_S = 10.0
@@ -107,6 +109,7 @@ class Core:
         self.peer_synchronous: bool | None = None  #: what an active peer said last; None: never
         self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
+        self.services = Services(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
@@ -175,6 +178,8 @@ class Core:
                 self.data.follower_seen(event)
             case SynchronousSet():
                 self.data.synchronous_set(event.on)
+            case ServicesReady():
+                self.services.ready(event)
             case TermsReserved():
                 self._reserved_to = max(self._reserved_to, event.upto)
         return self._drain()
@@ -190,6 +195,7 @@ class Core:
             self._beats += 1
             self.do(Send(Kind.BEAT, self._beat_paths()))
         self.data.step()
+        self.services.step()
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -202,7 +208,8 @@ class Core:
         """Return the boot time at which :meth:`wake` must be called at the latest, s."""
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
-        return min(self._next_beat, role.deadline(), handover.next_at if handover else NEVER, self.data.deadline())
+        handover_at = handover.next_at if handover else NEVER
+        return min(self._next_beat, role.deadline(), handover_at, self.data.deadline(), self.services.deadline())
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
         """The loop woke much later than it asked for (frozen, starved, suspended): trust no timer, listen again.
@@ -394,6 +401,7 @@ class Core:
     def step_down(self, why: str, phase: Phase, evidence: tuple[str, ...] = (), keep_handover: bool = False) -> None:
         self.do(Release())
         self.data.end()
+        self.services.end()
         self.role, self.phase, self.why, self.since = Role.PASSIVE, phase, why, self.now
         self.renewed_at = None
         self.active.next_renew = NEVER
@@ -449,6 +457,7 @@ class Core:
             self.health.report(no_carrier, not port.carrier or unproven, self.now)
             told = (
                 self.role is Role.ACTIVE
+                and self.renewed_at is not None  # the addresses may still wait for data and services
                 and self.peer is not None
                 and self.peer_fresh()
                 and index < len(self.peer.ports)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .events import (
-    Claim,
     DataPromoted,
     DataYielded,
     DemoteData,
@@ -62,9 +61,9 @@ class Data:
     # A reign begins ---------------------------------------------------------------------------------------
 
     def begin(self, term: Term) -> None:
-        """A claim: the data first, then the addresses."""
+        """A claim: the data first, then what else comes before the addresses, then these."""
         if not self.core.plan.data:
-            self.core.do(Claim(term))
+            self.core.services.begin(term)
             return
         self.claiming, self._due = term, self.core.now + PROMOTE_MOST_S
         self.core.do(PromoteData(term))
@@ -85,8 +84,7 @@ class Data:
     def _claim(self) -> None:
         assert self.claiming is not None
         term, self.claiming, self._due = self.claiming, None, NEVER
-        self.core.active.claimed()
-        self.core.do(Claim(term))
+        self.core.services.begin(term)
 
     # It goes on ---------------------------------------------------------------------------------------------
 

@@ -142,6 +142,14 @@ class SynchronousSet:
     on: bool | None
 
 
+@dataclass(frozen=True)
+class ServicesReady:
+    """What follows the role answers to :class:`PrepareServices`, or (``retired``) to :class:`RetireServices`."""
+
+    term: Term
+    retired: bool
+
+
 Event = (
     Heard
     | Carrier
@@ -159,6 +167,7 @@ Event = (
     | DataYielded
     | FollowerSeen
     | SynchronousSet
+    | ServicesReady
 )
 
 
@@ -239,6 +248,23 @@ class SetSynchronous:
 
 
 @dataclass(frozen=True)
+class PrepareServices:
+    """Do what comes before the addresses; answered by :class:`ServicesReady`."""
+
+    term: Term
+
+
+@dataclass(frozen=True)
+class RetireServices:
+    """End what runs on the active gateway only, before a hand-over; answered by :class:`ServicesReady`."""
+
+
+@dataclass(frozen=True)
+class KeepServices:
+    """The hand-over has failed: what runs on the active gateway only goes on here."""
+
+
+@dataclass(frozen=True)
 class Note:
     """A decision or an observation, in plain words, with its evidence."""
 
@@ -269,6 +295,9 @@ Effect = (
     | YieldData
     | DemoteData
     | SetSynchronous
+    | PrepareServices
+    | RetireServices
+    | KeepServices
     | Note
     | HandoverEnded
 )

@@ -203,6 +203,7 @@ class Plan:
     :param addresses: the virtual IPs on each port, as people read them.
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
+    :param services: services, hooks or the like follow the role.
     """
 
     node: str
@@ -216,6 +217,7 @@ class Plan:
     peer_macs: tuple[bytes, ...] = ()
     data: bool = False
     synchronous: bool = True
+    services: bool = False
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Conductor:
     def status(self) -> dict[str, Any]:
         """Return the stage and what each participant shows, by its name."""
         shown = {lane.participant.name: lane.participant.status() for lane in self._lanes}
-        return {"stage": self._at[0].value if self._at else Stage.PASSIVE.value, **shown}
+        return {"stage": self._at[0].value if self._at else Stage.PASSIVE.value, "participants": shown}
 
     # -- the conductor's own thread ----------------------------------------------------------------------------
 

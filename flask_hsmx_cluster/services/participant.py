@@ -41,7 +41,7 @@ class Participant(Protocol):
     name: str
 
     def configure(self, setup: Mapping[str, Any]) -> None:
-        """Take its own part of the set-up, empty if there is nothing to do; called again when it changes.
+        """Take its own part of the set-up, empty if there is nothing to do; called again when it changes, at any stage.
 
         :raises ClusterError: it cannot be used.
         """
@@ -72,4 +72,7 @@ class Participant(Protocol):
         """
 
     def status(self) -> dict[str, Any]:
-        """Return what people are shown. Must not wait."""
+        """Return what people are shown. Must not wait.
+
+        An entry ``alarms`` is a list of ``key``, ``severity`` (``warning`` or ``critical``), ``text``, ``remedy``.
+        """

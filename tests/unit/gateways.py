@@ -131,7 +131,7 @@ class FakeHot:
     def peer_macs(self) -> dict[str, str]:
         return {"lan0": self.other.mac} if self.other and self.membership else {}
 
-    def listen_to_replicator(self) -> None: ...
+    def listen_to_children(self) -> None: ...
 
     def restore_maintenance(self, left_s: float) -> None:
         self.maintenance_left_s = left_s

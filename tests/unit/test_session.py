@@ -14,6 +14,7 @@ from flask_hsmx_cluster.agent.announcer import Announcer
 from flask_hsmx_cluster.agent.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
 from flask_hsmx_cluster.agent.frames import PortFrames
+from flask_hsmx_cluster.agent.services_hand import ServicesHand
 from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort
 from flask_hsmx_cluster.agent.transport import EthernetPath
 from flask_hsmx_cluster.decision import events
@@ -67,7 +68,8 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(
         anything, core, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2}, references,
-        lambda result: None, DatabaseHand(None), Announcer(anything), lambda on: None,
+        lambda result: None, DatabaseHand(None), ServicesHand(None, anything.record), Announcer(anything),
+        lambda on: None,
     )  # fmt: skip
 
 
