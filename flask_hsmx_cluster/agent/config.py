@@ -30,6 +30,7 @@ class AgentConfig:
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
     :param synchronous: commits wait until both gateways have them, while both follow.
+    :param pppd: path of the program that dials PPPoE connections.
     """
 
     state_dir: str
@@ -45,6 +46,7 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
+    pppd: str = "/usr/sbin/pppd"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))

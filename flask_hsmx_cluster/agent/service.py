@@ -28,6 +28,7 @@ from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
 from .node_store import NodeStore, wall_time
+from .pppoe_side import PPPoESide
 from .preflight import Report
 from .replicator import ReplicatorLink
 from .revision_exchange import RevisionExchange
@@ -76,6 +77,7 @@ class AgentService(DataVerbs):
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
+        self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -142,6 +144,7 @@ class AgentService(DataVerbs):
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
             **(self._services.periodic_jobs() if self._services else {}),
+            **(self._pppoe.periodic_jobs() if self._pppoe else {}),
         }
 
     def _housekeep(self) -> str:
@@ -397,6 +400,12 @@ class AgentService(DataVerbs):
         until = datetime.now(UTC) + timedelta(seconds=duration_s)
         self._store.set_maintenance_until(until.isoformat(timespec="seconds") if on else None)
         return result
+
+    def pppoe(self, name: str, connect: bool) -> dict[str, Any]:
+        self._cluster.require_heads()
+        if self._pppoe is None:
+            raise RequestRefused("Nothing follows the role on this gateway.")
+        return self._pppoe.command(name, connect)
 
     def resolve_conflict(self, keep: str) -> dict[str, Any]:
         return {"revision": self._revisions.resolve(keep)["revision"]}

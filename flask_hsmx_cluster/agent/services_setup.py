@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .. import pppoe
 from .cluster import Cluster
+
+#: The agent may be silent for this part of a lease before what runs on one gateway only ends by itself.
+BOUND_LEASES = 0.75
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,20 @@ class Part:
     before_passive: bool = False
 
 
+def _pppoe(cluster: Cluster) -> Part | None:
+    settings = cluster.require_heads().applied.settings
+    if not settings.pppoe:
+        return None
+    setup = {
+        "connections": pppoe.to_dict(settings.pppoe)[pppoe.KEY],
+        "program": cluster.config.pppd,
+        "directory": str(Path(cluster.config.state_dir) / "pppoe"),
+        "bound_s": BOUND_LEASES * settings.advanced.lease_s,
+        "others": cluster.peer_sessions,
+    }
+    return Part(setup, before_passive=True)
+
+
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
-PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {}
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"pppoe": _pppoe}

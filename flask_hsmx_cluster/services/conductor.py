@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .participant import Participant, Stage
+from .participant import AwaitsRelease, Commanded, Participant, Stage
 
 log = logging.getLogger(__name__)
 #: What comes before the addresses come, or go, may take this long for all participants together, s.
@@ -58,17 +58,18 @@ class Conductor:
         self._lanes = [_Lane(one) for one in participants]
         self._failed, self._reached = failed, reached
         self._changed = threading.Condition()
-        self._wanted = (Stage.PASSIVE, 0)
+        self._wanted, self._released = (Stage.PASSIVE, 0), False
         self._at: tuple[Stage, int] | None = None
         threading.Thread(target=self._run, name="conductor", daemon=True).start()
 
-    def want(self, stage: Stage, turn: int) -> None:
+    def want(self, stage: Stage, turn: int, released: bool = False) -> None:
         """Go to a stage; nothing, if it is the one that was wanted last.
 
         :param turn: another one for each change of the agent's mind.
+        :param released: no other gateway can still run what belongs to the active one only.
         """
         with self._changed:
-            self._wanted = (stage, turn)
+            self._wanted, self._released = (stage, turn), released
             self._changed.notify_all()
 
     def configure(self, setups: Mapping[str, Mapping[str, Any]]) -> None:
@@ -108,6 +109,16 @@ class Conductor:
         for thread in stopping:
             thread.join(max(0.0, deadline - boot_time_s()))
         return True
+
+    def command(self, participant: str, **wish: Any) -> None:
+        """Tell a participant what an operator wants of it.
+
+        :raises ClusterError: it cannot be.
+        """
+        for lane in self._lanes:
+            if lane.participant.name == participant and isinstance(lane.participant, Commanded):
+                return lane.participant.command(**wish)
+        raise ClusterError(f"{participant} takes no commands.")
 
     def status(self) -> dict[str, Any]:
         """Return the stage and what each participant shows, by its name."""
@@ -181,6 +192,8 @@ class Conductor:
             if stage.upwards != self._wanted[0].upwards:
                 return  # the participant was busy until the role went another way
             try:
+                if stage is Stage.ACTIVE and self._released and isinstance(participant, AwaitsRelease):
+                    participant.other_has_released()
                 participant.tick(boot_time_s()) if step == "tick" else getattr(participant, step)()
             except Exception as error:
                 if not isinstance(error, ClusterError):

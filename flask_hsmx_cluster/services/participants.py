@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .participant import Participant
+from .pppoe import PPPoE
 
 #: How to make each, in the order in which they become active; becoming passive is the other way round.
-PARTICIPANTS: tuple[Callable[[], Participant], ...] = ()
+PARTICIPANTS: tuple[Callable[[], Participant], ...] = (PPPoE,)

@@ -192,7 +192,8 @@ _EXITS = {
     2: f"pppd does not take its options. Is its version too old, or /etc/ppp/peers/{PEER_FILE} missing?",
     3: "pppd may not run: it is not setuid root.",
     4: "The kernel of this gateway has no PPP.",
-    5: "Ended.",
+    0: "The provider's side has ended the session.",
+    5: "pppd was ended by somebody else.",
     10: "The negotiation with the provider failed.",
     15: "The provider's side has stopped answering.",
     16: "The provider's side has ended the session.",
@@ -215,6 +216,7 @@ class Pppd:
         self._program, self._file = program, directory / f"{connection.name}.options"
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
+        self._asked_to_end = False
 
     def start(self) -> None:
         """Begin to dial.
@@ -271,7 +273,7 @@ class Pppd:
         assert process.stdout is not None
         process.stdout.close()
         self.code = code
-        if not self.told.fault and code not in (0, 5):
+        if not self.told.fault and not self._asked_to_end:
             self.told.fault = _EXITS.get(code, "pppd was killed." if code < 0 else f"pppd ended with status {code}.")
         self.told.wrong_password |= code == 19
         return False
@@ -287,6 +289,7 @@ class Pppd:
             send_padt(self.connection.port, self.told.own_mac, self.told.concentrator_mac, self.told.session)
 
     def _signal(self, number: signal.Signals) -> None:
+        self._asked_to_end = True
         if self._process is not None and self.code is None:
             with contextlib.suppress(OSError):
                 self._process.send_signal(number)

@@ -14,7 +14,7 @@ import os
 import random
 import select
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ DIAL_MOST_S = 40.0
 REDIAL_S = (1.0, 60.0)
 #: ... after a refused password: providers close an account that asks too often.
 REFUSED_S = (15.0, 600.0)
+#: An active gateway without a session is an alarm after this time, s, or as soon as it is known why.
+PATIENCE_S = 15.0
 #: A session that lasted this long begins anew with the first wait, s.
 LASTED_S = 30.0
 
@@ -49,6 +51,7 @@ class Line:
         self.due_at = 0.0
         self.since = boot_time_s()
         self.fault = ""
+        self.refused = False
         self._end_by = 0.0
 
     @property
@@ -103,7 +106,7 @@ class Line:
         if ended:
             self.attempts, self.due_at = 0, 0.0
             return now
-        self.fault = told.fault or "The provider's side has ended the session."
+        self.fault, self.refused = told.fault, told.wrong_password
         log.warning("PPPoE connection %s: %s", self.connection.name, self.fault)
         if lasted_s >= LASTED_S:
             self.attempts = 1
@@ -126,7 +129,7 @@ class PPPoE:
         self._leaving: list[Line] = []  # of connections that were removed or changed
         self._program, self._directory, self._bound_s = "/usr/sbin/pppd", Path("/nonexistent"), 1.5
         self._others: list[Mapping[str, Any]] = []
-        self._serving, self._from = False, 0.0
+        self._serving, self._released, self._from = False, False, 0.0
         self._wakeup, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread: threading.Thread | None = None
 
@@ -160,18 +163,22 @@ class PPPoE:
     def before_active(self) -> None:
         """Nothing: it is not known yet that the addresses will come."""
 
-    def after_active(self, released: bool = False) -> None:
-        """Dial.
-
-        :param released: the other gateway has ended its sessions and passed the role on.
-        """
+    def other_has_released(self) -> None:
         with self._changed:
+            self._released = True
+
+    def after_active(self) -> None:
+        """Dial, as soon as the other gateway's sessions have ended."""
+        with self._changed:
+            released, self._released = self._released, False
             if self._serving:
                 return
             now = boot_time_s()
             for line in self._lines.values():
                 line.held, line.attempts, line.due_at, line.fault = False, 0, 0.0, ""
             self._serving, self._from = True, now if released else now + self._bound_s + MARGIN_S
+            if released:
+                self._others = []
             self._wake()
 
     def before_passive(self) -> None:
@@ -192,11 +199,12 @@ class PPPoE:
         with self._changed:
             self._wake()  # the thread has timers of its own; this is for a clock that stood still
 
-    def command(self, name: str, connect: bool) -> None:
-        """An operator's wish: connect now, or disconnect until the next change of role.
+    def command(self, **wish: Any) -> None:
+        """An operator's wish for the connection ``name``: ``connect`` now, or else disconnect until the role moves.
 
         :raises RequestRefused: there is no such connection, it is switched off, or this gateway is not the active one.
         """
+        name, connect = str(wish["name"]), bool(wish["connect"])
         with self._changed:
             line = self._lines.get(name)
             if line is None:
@@ -212,7 +220,10 @@ class PPPoE:
     def status(self) -> dict[str, Any]:
         with self._changed:
             now = boot_time_s()
-            return {"connections": [self._shown(line, now) for line in self._lines.values()]}
+            return {
+                "connections": [self._shown(line, now) for line in self._lines.values()],
+                "alarms": [alarm for line in self._lines.values() for alarm in self._alarms(line, now)],
+            }
 
     # -- the thread --------------------------------------------------------------------------------------------
 
@@ -306,6 +317,17 @@ class PPPoE:
             "interface": up.interface if up else "",
             "session": told.session if told else 0, "concentrator_mac": told.concentrator_mac if told else "",
             "mac": told.own_mac if told else "",
+        }
+
+    def _alarms(self, line: Line, now: float) -> Iterator[dict[str, str]]:
+        if not self._wants(line) or line.up or now < self._from or not (line.fault or now - line.since > PATIENCE_S):
+            return
+        yield {
+            "key": f"pppoe_{line.connection.name}",
+            "severity": "critical" if line.connection.default_route else "warning",
+            "text": f"PPPoE connection {line.connection.name} is down. {line.fault}".strip(),
+            "remedy": "Correct user name and password." if line.refused else
+                      f"Check the line at {line.connection.port} and the modem. It is dialled again by itself.",
         }
 
     def _state(self, line: Line, now: float) -> tuple[str, str]:

@@ -46,7 +46,7 @@ class Process:
             self._heard_at = max(self._heard_at, message["at"])
             if boot_time_s() - self._heard_at < self._bound_s:
                 told = message["arguments"]
-                self._conductor.want(Stage(told["stage"]), told["turn"])
+                self._conductor.want(Stage(told["stage"]), told["turn"], told.get("released", False))
         self.end()
 
     def _watch(self) -> None:
@@ -85,6 +85,9 @@ class Process:
                     return {"ok": True, "result": {}}
                 case "look":
                     return {"ok": True, "result": self._conductor.status()}
+                case "command":
+                    self._conductor.command(**message["arguments"])
+                    return {"ok": True, "result": {}}
                 case verb:
                     raise ClusterError(f"There is no verb {verb}.")
         except ClusterError as error:

@@ -31,7 +31,7 @@ class Concentrator:
     def __init__(self, lab: Lab, users: Mapping[str, str], lan: str = "lan1") -> None:
         self.namespace = Namespace(f"{lab.name}-provider")
         self.lan = lan
-        self._switch = lab.switch
+        self.switch = lab.switch
         self._directory = lab.directory / "provider"
         self._secrets = self._directory / "secrets"
         self._users = users
@@ -42,7 +42,7 @@ class Concentrator:
         self._directory.mkdir()
         run(["ip", "netns", "add", self.namespace.name])
         self.namespace.sysctl({"net/ipv4/ip_forward": 1})
-        self._switch.ip(
+        self.switch.ip(
             f"link add {self.lan}-provider up master br-{self.lan} type veth "
             f"peer name wan0 netns {self.namespace.name}"
         )
@@ -50,17 +50,22 @@ class Concentrator:
         self.set_users(self._users)
         self.serve()
 
+    def mac(self) -> str:
+        """Return the MAC of its port."""
+        return self.namespace.run("cat", "/sys/class/net/wan0/address").strip()
+
     def set_users(self, users: Mapping[str, str]) -> None:
         self._secrets.write_text("".join(f"{user}\t{password}\n" for user, password in users.items()))
 
     def serve(self) -> None:
-        """Start the concentrator's program. What it takes for pppd is the stand-in: it has no option to name another."""
+        """Start the concentrator's program. What it takes for pppd is the stand-in, which covers it there."""
         options = self._directory / "options"
         options.write_text("require-pap\nlcp-echo-interval 1\nlcp-echo-failure 3\n")
-        server = ["pppoe-server", "-F", "-I", "wan0", "-C", self.name, "-L", ADDRESS, "-R", FIRST_CLIENT, "-N", "50"]
+        server = ["pppoe-server", "-F", "-I", "wan0", "-C", self.name, "-L", ADDRESS, "-R", FIRST_CLIENT]
         script = (
             f"mount --bind {shlex.quote(str(PPPD_STAND_IN))} /usr/sbin/pppd && "
-            f"PPPD_STAND_IN_SECRETS={shlex.quote(str(self._secrets))} exec {shlex.join([*server, '-O', str(options)])}"
+            f"export PPPD_STAND_IN_SECRETS={shlex.quote(str(self._secrets))} && "
+            f"exec {shlex.join([*server, '-O', str(options)])}"
         )
         with (self._directory / "concentrator.log").open("ab") as log:
             self._process = self.namespace.popen("unshare", "-m", "sh", "-euc", script, output=log)

@@ -348,9 +348,10 @@ class Link:
         self._say(LCP, TERMINATE, b"User request")
         end = time.monotonic() + TERMINATE_S
         while (left_s := end - time.monotonic()) > 0:
-            if select.select([self.wire.socket], [], [], left_s)[0] and (frame := self.wire.receive()):
-                if (frame[0], frame[2]) == (self.peer, self.session) and frame[3][:3] == b"\xc0\x21\x06":
-                    break
+            heard = self.wire.receive() if select.select([self.wire.socket], [], [], left_s)[0] else None
+            acknowledged = struct.pack("!HB", LCP, TERMINATED)
+            if heard and (heard[0], heard[2], heard[3][:3]) == (self.peer, self.session, acknowledged):
+                break
         raise Ended(SIGNALLED)
 
     def _say(self, protocol: int, code: int, body: bytes, number: int = 1) -> None:

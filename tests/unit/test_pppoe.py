@@ -72,6 +72,12 @@ def dialled(path: Path) -> int:
     return len(file.read_text().split()) if file.exists() else 0
 
 
+def become_active(one: PPPoE) -> None:
+    """... after the other gateway has passed the role on."""
+    one.other_has_released()
+    one.after_active()
+
+
 def is_up(one: PPPoE) -> bool:
     return shown(one)["state"] == "up"
 
@@ -86,8 +92,9 @@ def test_nothing_is_dialled_before_the_role(make: Make, tmp_path: Path) -> None:
 
 def test_the_role_brings_it_up_and_its_end_ends_it(make: Make, tmp_path: Path, padts: list[Any]) -> None:
     one = make(UP + STAYS)
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: is_up(one))
+    assert one.status()["alarms"] == []
     assert shown(one) | {"address": "10.60.0.10", "session": 7, "concentrator_mac": "02:aa:bb:cc:dd:ee"} == shown(one)
     one.before_passive()
     assert shown(one)["state"] == "down", "before_passive ends when the session has ended"
@@ -99,14 +106,14 @@ def test_the_other_gateway_is_given_time_to_end_its_session(make: Make, tmp_path
     one.after_active()
     assert shown(one)["state"] == "waiting" and "waits" in shown(one)["text"]
     with pytest.raises(RequestRefused):  # an operator has patience, too
-        one.command("nobody", connect=True)
-    one.command("fibre", connect=True)
+        one.command(name="nobody", connect=True)
+    one.command(name="fibre", connect=True)
     assert shown(one)["state"] == "waiting" and not dialled(tmp_path)
 
 
 def test_a_pppd_that_does_not_end_is_killed_and_the_provider_told(make: Make, padts: list[Any]) -> None:
     one = make(UP + DEAF)
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: is_up(one))
     one.before_passive()
     until(lambda: shown(one)["state"] == "down")
@@ -115,7 +122,7 @@ def test_a_pppd_that_does_not_end_is_killed_and_the_provider_told(make: Make, pa
 
 def test_a_silent_agent_ends_it_at_once_from_any_thread(make: Make, padts: list[Any]) -> None:
     one = make(UP + STAYS)
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: is_up(one))
     thread = threading.Thread(target=one.stop_now)
     thread.start()
@@ -128,8 +135,9 @@ def test_a_silent_agent_ends_it_at_once_from_any_thread(make: Make, padts: list[
 
 def test_a_refused_password_is_said_and_not_tried_at_once_again(make: Make, tmp_path: Path) -> None:
     one = make('echo "PAP authentication failed"; exit 19')
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: shown(one)["state"] == "error")
+    assert [(alarm["key"], alarm["severity"]) for alarm in one.status()["alarms"]] == [("pppoe_fibre", "critical")]
     assert "refused user name and password" in shown(one)["text"] and "secret" not in str(one.status())
     one.tick(0.0)
     assert dialled(tmp_path) == 1
@@ -138,7 +146,7 @@ def test_a_refused_password_is_said_and_not_tried_at_once_again(make: Make, tmp_
 def test_a_lost_session_is_dialled_again(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pppoe, "REDIAL_S", (0.01, 0.02))
     one = make(UP + "exit 16")
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: dialled(tmp_path) >= 3)
     assert shown(one)["fault"] == "The provider's side has ended the session."
 
@@ -146,23 +154,23 @@ def test_a_lost_session_is_dialled_again(make: Make, tmp_path: Path, monkeypatch
 def test_an_operator_disconnects_it_until_the_role_moves(make: Make) -> None:
     one = make(UP + STAYS)
     with pytest.raises(RequestRefused):
-        one.command("fibre", connect=True)
-    one.after_active(released=True)
+        one.command(name="fibre", connect=True)
+    become_active(one)
     until(lambda: is_up(one))
-    one.command("fibre", connect=False)
+    one.command(name="fibre", connect=False)
     until(lambda: shown(one)["state"] == "held")
-    one.command("fibre", connect=True)
+    one.command(name="fibre", connect=True)
     until(lambda: is_up(one))
-    one.command("fibre", connect=False)
+    one.command(name="fibre", connect=False)
     one.before_passive()
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: is_up(one))
 
 
 def test_a_change_touches_only_the_connection_that_changed(make: Make, tmp_path: Path) -> None:
     spare = {**ROW, "name": "spare", "enabled": False}
     one = make(UP + STAYS, ROW, spare)
-    one.after_active(released=True)
+    become_active(one)
     until(lambda: is_up(one))
     setup = {"program": str(tmp_path / "fake-pppd"), "directory": str(tmp_path / "pppoe"), "bound_s": 0.0}
     one.configure({**setup, "connections": [ROW, {**spare, "enabled": True}]})
@@ -171,13 +179,13 @@ def test_a_change_touches_only_the_connection_that_changed(make: Make, tmp_path:
     one.configure({**setup, "connections": [{**ROW, "mtu": 1400}, {**spare, "enabled": True}]})
     until(lambda: dialled(tmp_path) == 3 and is_up(one))
     one.configure({})
-    until(lambda: one.status() == {"connections": []})
+    until(lambda: one.status() == {"connections": [], "alarms": []})
 
 
 def test_the_session_that_a_dead_gateway_left_is_ended_first(make: Make, padts: list[Any]) -> None:
     left = {"name": "fibre", "session": 9, "concentrator_mac": "02:aa:bb:cc:dd:ee", "mac": "02:00:00:00:00:0b"}
     one = make(UP + STAYS, others=[left, {**left, "name": "else"}])
-    one.after_active(released=True)
+    one.after_active()
     until(lambda: is_up(one))
     assert padts == [("wan0", "02:00:00:00:00:0b", "02:aa:bb:cc:dd:ee", 9)]
 
