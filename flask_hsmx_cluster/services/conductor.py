@@ -192,7 +192,7 @@ class Conductor:
             if stage.upwards != self._wanted[0].upwards:
                 return  # the participant was busy until the role went another way
             try:
-                if stage is Stage.ACTIVE and self._released and isinstance(participant, AwaitsRelease):
+                if step == Stage.ACTIVE.value and self._released and isinstance(participant, AwaitsRelease):
                     participant.other_has_released()
                 participant.tick(boot_time_s()) if step == "tick" else getattr(participant, step)()
             except Exception as error:

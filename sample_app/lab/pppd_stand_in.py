@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -IS
 """A stand-in for ``pppd`` with its PPPoE plugin, for kernels without PPP. For laboratories only.
 
 Where the kernel has no PPP, ``pppd`` stops before it sends anything. This program does on the wire what ``pppd`` does

@@ -23,7 +23,7 @@ _ADDRESS_AGREED = b"\x80\x21\x02"
 
 @dataclass
 class Engagement:
-    """A gateway's time with the provider: from the first sign of a discovery to its PADT, or else its last frame.
+    """A gateway's time with the provider: from the first frame of its discovery to its PADT, or else its last frame.
 
     :param mac: the gateway's.
     :param began: time.monotonic(), as all times here.
@@ -88,14 +88,16 @@ class PPPoEWatch:
         to, sender, code = frame[:6].hex(":"), frame[6:12].hex(":"), frame[15]
         mac = to if sender == self._provider else sender
         running = next((one for one in reversed(self.engagements) if one.mac == mac and not one.ended), None)
-        if kind == _DISCOVERY and code == _PADI:
+        if kind == _SESSION and sender == mac and all(one.mac != mac for one in self.engagements):
+            self.engagements.append(Engagement(mac, at, at, at))  # it was up before we looked
+        elif kind == _DISCOVERY and code == _PADI:
             if running is None or running.session_at is not None:
                 self.engagements.append(Engagement(mac, at, at))
             else:
                 running.last = at
         elif running is not None:
-            if sender == mac or (kind, code) == (_DISCOVERY, _PADT):
-                running.last = at  # what the provider still says to a gateway that is gone does not count
+            if sender == mac:  # what the provider still says to a gateway that is gone does not count
+                running.last = at
             if kind == _SESSION and running.session_at is None:
                 running.session_at = at
             if sender == self._provider and frame[20:23] == _ADDRESS_AGREED and running.up_at is None:

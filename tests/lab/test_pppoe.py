@@ -24,7 +24,6 @@ FIBRE = {"name": "fibre", "port": "lan1", "user": USER, "password": PASSWORD}
 @pytest.fixture(scope="module")
 def provider(lab: Lab) -> Iterator[Concentrator]:
     with Concentrator(lab, {USER: PASSWORD}).running() as provider:
-        propose(lab, [FIBRE])
         yield provider
 
 
@@ -38,9 +37,10 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture(autouse=True)
-def watch(provider: Concentrator) -> Iterator[PPPoEWatch]:
+@pytest.fixture(scope="module", autouse=True)
+def watch(lab: Lab, provider: Concentrator) -> Iterator[PPPoEWatch]:
     with PPPoEWatch.at(provider) as watch:
+        propose(lab, [FIBRE])
         yield watch
 
 
