@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RequestRefused,
     )
     from .extension import HSMXCluster
+    from .hooks import RoleChange
     from .replication.rules import Local, Shared
     from .signals import failover_requested, joined, left, settings_saved
 
@@ -43,6 +44,7 @@ __all__ = [
     "PairingFailed",
     "PeerUnavailable",
     "RequestRefused",
+    "RoleChange",
     "Shared",
     "__version__",
     "failover_requested",
@@ -51,7 +53,7 @@ __all__ = [
     "settings_saved",
 ]
 
-_HOME = {"HSMXCluster": ".extension"} | dict.fromkeys(
+_HOME = {"HSMXCluster": ".extension", "RoleChange": ".hooks"} | dict.fromkeys(
     ("failover_requested", "joined", "left", "settings_saved"), ".signals"
 ) | dict.fromkeys(("Local", "Shared"), ".replication.rules")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from .errors import ConfigError
+from .services.declare import Hook, Service, hook_from, service_from
 
+T = TypeVar("T")
 #: The firmware's version, or how to ask for it.
 FirmwareVersion = str | Callable[[], str]
 
@@ -44,6 +47,10 @@ class ConfigVars:
     DATABASE_URL = "HSMX_CLUSTER_DATABASE_URL"
     #: Commits wait until both gateways have them, while both follow. Default True; the same on both gateways.
     SYNCHRONOUS = "HSMX_CLUSTER_SYNCHRONOUS"
+    #: What runs on the active gateway only, or on both: see docs/services.md. A list, or its JSON. Default: nothing.
+    SERVICES = "HSMX_CLUSTER_SERVICES"
+    #: Commands that are called at a change of role: see docs/services.md. A list, or its JSON. Default: none.
+    HOOKS = "HSMX_CLUSTER_HOOKS"
     #: Where the pages are. Default ``/network/cluster``. The same on both gateways.
     URL_PREFIX = "HSMX_CLUSTER_URL_PREFIX"
     #: The host's template that the pages extend. Default: the extension's own.
@@ -69,6 +76,8 @@ class Config:
     allowed_uids: tuple[int, ...]
     database_url: str | None
     synchronous: bool
+    services: tuple[Service, ...]
+    hooks: tuple[Hook, ...]
     url_prefix: str
     base_template: str
     network_settings_url: str
@@ -101,6 +110,8 @@ class Config:
             allowed_uids=_uids(values),
             database_url=_database(values),
             synchronous=_yes_or_no(values, ConfigVars.SYNCHRONOUS, True),
+            services=tuple(_stated(values, ConfigVars.SERVICES, service_from)),
+            hooks=tuple(_stated(values, ConfigVars.HOOKS, hook_from)),
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
@@ -221,6 +232,21 @@ def _database(values: Mapping[str, Any]) -> str | None:
         raise _refuse(ConfigVars.DATABASE_URL, "is not an SQLAlchemy URL.",
                       "For example postgresql+psycopg://user:password@/name.") from None
     return url
+
+
+def _stated(values: Mapping[str, Any], key: str, read: Callable[[object], T]) -> Iterable[T]:
+    given = values.get(key) or ()
+    try:
+        stated = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        stated = None
+    if not isinstance(stated, list | tuple):
+        raise _refuse(key, f"must be a list, not {given!r:.60}.", "See docs/services.md.")
+    for one in stated:
+        try:
+            yield read(one)
+        except ConfigError as error:
+            raise _refuse(key, f"cannot be used: {error.message}", error.remedy) from None
 
 
 def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +15,11 @@ from . import signals
 from .config import Config, ConfigVars, FirmwareVersion
 from .control import ControlClient
 from .errors import ConfigError
+from .hooks import HookFunction, Registered, Step
 from .replication.coverage import Coverage, cover
 from .replication.declare import Declared, read
 from .replication.rules import Declaration
+from .services.declare import Hook, Statement
 
 if TYPE_CHECKING:
     from .agent.config import AgentConfig
@@ -26,6 +29,7 @@ Action = Literal["view", "administer"]
 #: The host's decision whether the present user may. Only ``True`` lets somebody in.
 Permission = Callable[[Action], bool]
 
+log = logging.getLogger(__name__)
 _EXTENSION = "hsmx_cluster"
 #: Events that are asked for at once.
 EVENTS_AT_ONCE = 100
@@ -51,6 +55,7 @@ class _State:
     :param database: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None.
     :param metadata: the host's tables, or None.
     :param declarations: what the host has declared by :meth:`HSMXCluster.scope`, by table.
+    :param hooks: what the host has registered by :meth:`HSMXCluster.hook`.
     """
 
     config: Config
@@ -59,6 +64,7 @@ class _State:
     database: Any
     metadata: MetaData | None
     declarations: Mapping[str, Declaration]
+    hooks: Sequence[Registered]
     blueprint: Blueprint
 
     def allows(self, action: Action) -> bool:
@@ -149,6 +155,7 @@ class HSMXCluster:
         self._register_blueprint = register_blueprint
         self._metadata = metadata
         self._declarations = dict(scope or {})
+        self._hooks: list[Registered] = []
         #: The pages, the REST API and the other gateway's endpoints.
         self.blueprint: Blueprint = create_blueprint()
         if app is not None:
@@ -181,7 +188,7 @@ class HSMXCluster:
         app.extensions[_EXTENSION] = _State(
             config, ControlClient(config.control_socket), permission, database,
             _checked_metadata(self._metadata if metadata is None else metadata, database), self._declarations,
-            self.blueprint,
+            self._hooks, self.blueprint,
         )
         app.cli.add_command(cluster)
         if self._register_blueprint:
@@ -198,6 +205,28 @@ class HSMXCluster:
         if table in self._declarations:
             raise ConfigError(f"Table {table!s:.80} is declared twice by scope().", "Declare it once.")
         self._declarations[table] = declaration
+
+    def hook(
+        self, step: Step, *, order: int = 0, limit_s: float = 1.0, name: str = ""
+    ) -> Callable[[HookFunction], HookFunction]:
+        """Let a function be called at each change of role; a decorator.
+
+        It is called in a process of its own, in an app context, with a :class:`.RoleChange`. Addresses wait for
+        ``before_active``, and a hand-over for ``before_passive``: a second at most.
+
+        :param step: ``before_active``, ``after_active``, ``before_passive`` or ``after_passive``.
+        :param order: lower ones are called first.
+        :param limit_s: it is ended after this time, s.
+        :param name: what people call it; the function's name if empty.
+        :raises ConfigError: step, limit or name cannot be used.
+        """
+
+        def register(function: HookFunction) -> HookFunction:
+            word = name or getattr(function, "__name__", "")
+            self._hooks.append(Registered(function, Hook(word, step, order, limit_s, number=len(self._hooks))))
+            return function
+
+        return register
 
     def status(self) -> dict[str, Any]:
         """Return the agent's status of this gateway, for example for a badge in the host's own pages.
@@ -243,8 +272,11 @@ def state() -> _State:
     return found
 
 
-def agent_config() -> AgentConfig:
-    """Return the agent's configuration for the current app."""
+def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
+    """Return the agent's configuration for the current app.
+
+    :param hook_runner: the command that loads this app and calls its hooks.
+    """
     from .agent.config import AgentConfig
 
     found = state()
@@ -263,8 +295,19 @@ def agent_config() -> AgentConfig:
         log_level=config.log_level,
         scope=_scope(found),
         synchronous=config.synchronous,
+        services=_services(found, hook_runner),
         pppd=str(config.pppd),
     )
+
+
+def _services(found: _State, hook_runner: Sequence[str]) -> str:
+    """Return what follows the role, as JSON; empty if nothing does."""
+    called = tuple(one.hook for one in found.hooks)
+    if called and not hook_runner:
+        log.warning("Hooks are not called: the agent was not started by `flask cluster agent`")
+        called = ()
+    stated = Statement(found.config.services, (*found.config.hooks, *called), tuple(hook_runner) if called else ())
+    return stated.to_json() if stated else ""
 
 
 def _scope(found: _State) -> str:

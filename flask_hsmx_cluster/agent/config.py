@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..replication.scope import Scope
+from ..services.declare import Statement
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class AgentConfig:
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
     :param synchronous: commits wait until both gateways have them, while both follow.
+    :param services: services and hooks that follow the role, in their JSON form; empty: there are none.
     :param pppd: path of the program that dials PPPoE connections.
     """
 
@@ -46,6 +48,7 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
+    services: str = ""
     pppd: str = "/usr/sbin/pppd"
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class AgentConfig:
             )
         if self.scope:
             Scope.from_json(self.scope)
+        if self.services:
+            Statement.from_json(self.services)
 
     def to_json(self) -> str:
         """Return the form in which the configuration is handed to the agent's process."""

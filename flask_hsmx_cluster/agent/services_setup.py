@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import pppoe
+from ..services.declare import Statement
 from .cluster import Cluster
 
 #: The agent may be silent for this part of a lease before what runs on one gateway only ends by itself.
@@ -42,6 +43,26 @@ def _pppoe(cluster: Cluster) -> Part | None:
     return Part(setup, before_passive=True)
 
 
+def _stated(cluster: Cluster) -> Statement:
+    text = cluster.config.services
+    return Statement.from_json(text) if text else Statement()
+
+
+def _services(cluster: Cluster) -> Part | None:
+    services = _stated(cluster).services
+    setup = {"owner": cluster.config.state_dir, "services": [asdict(one) for one in services]}
+    active = [one for one in services if one.runs_on == "active"]
+    return Part(setup, any(one.when == "before" for one in active), bool(active)) if services else None
+
+
+def _hooks(cluster: Cluster) -> Part | None:
+    stated = _stated(cluster)
+    hooks = [asdict(one) for one in stated.hooks]
+    setup = {"owner": cluster.config.state_dir, "hooks": hooks, "runner": list(stated.runner)}
+    steps = {one.step for one in stated.hooks}
+    return Part(setup, "before_active" in steps, "before_passive" in steps) if hooks else None
+
+
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
-PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"pppoe": _pppoe}
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"pppoe": _pppoe, "services": _services, "hooks": _hooks}

@@ -305,13 +305,13 @@ class Session:
                     if not self.database.set_synchronous(effect.on):
                         self.tell(events.SynchronousSet(None))
                 case events.PrepareServices():
-                    if not self.services.go(BEFORE_ACTIVE, effect.term):
+                    if not self.services.go(BEFORE_ACTIVE, self.core.why, effect.term):
                         self.tell(events.ServicesReady(effect.term, False))
                 case events.RetireServices():
-                    if not self.services.go(BEFORE_PASSIVE):
+                    if not self.services.go(BEFORE_PASSIVE, effect.why, self.core.term):
                         self.tell(events.ServicesReady(self.core.term, True))
                 case events.KeepServices():
-                    self.services.go(ACTIVE, released=True)
+                    self.services.go(ACTIVE, self.core.why, self.core.term, released=True)
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():
@@ -346,7 +346,7 @@ class Session:
             self.tell(events.ClaimFailed(error.message))
             return
         self._announce()
-        self.services.go(ACTIVE, effect.term, effect.released)
+        self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
         term = effect.term.counter
         self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
@@ -363,7 +363,7 @@ class Session:
                 f"The addresses could not be released: {error.message}",
                 ("the kernel drops them when their lease ends",),
             )
-        self.services.go(PASSIVE)
+        self.services.go(PASSIVE, self.core.why, self.core.term)
         self.clerk.do(self.clerk.ledger.forget_reign)
 
     def _renew(self) -> None:

@@ -19,13 +19,19 @@ def _agent() -> None:
     run_agent()
 
 
+def hook_runner() -> tuple[str, ...]:
+    """Return the command that loads this same app to call its hooks: this process's own, with another last word."""
+    *before, last = sys.orig_argv
+    return (*before, "hooks") if last == "agent" else ()
+
+
 def run_agent() -> NoReturn:
     """Replace this process by the agent, so that the firmware's web app is not in the agent's memory.
 
     The configuration may hold the database's password. It is handed over in an anonymous file that only the
     agent's process has, never in an argument or a variable that others could read.
     """
-    text = agent_config().to_json().encode()
+    text = agent_config(hook_runner()).to_json().encode()
     descriptor = os.memfd_create("hsmx-cluster-config", 0)
     with os.fdopen(descriptor, "wb", closefd=False) as config:
         config.write(text)

@@ -73,7 +73,7 @@ class Active:
             self._both_active(beat)
         elif handover and not handover.granted and not core.data.yielding and beat.kind is Kind.READY:
             if not handover.retired:
-                handover.retired = core.services.begin_retiring()
+                handover.retired = core.services.begin_retiring(GRANTED_WORDS[handover.motive])
             if not core.services.retiring:
                 self._yield_data(handover)
         elif handover and not handover.granted and beat.kind is Kind.NOT_READY:

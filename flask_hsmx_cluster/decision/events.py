@@ -260,7 +260,12 @@ class PrepareServices:
 
 @dataclass(frozen=True)
 class RetireServices:
-    """End what runs on the active gateway only, before a hand-over; answered by :class:`ServicesReady`."""
+    """End what runs on the active gateway only, before a hand-over; answered by :class:`ServicesReady`.
+
+    :param why: what the hand-over is for, in words.
+    """
+
+    why: str
 
 
 @dataclass(frozen=True)

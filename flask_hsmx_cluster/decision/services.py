@@ -48,12 +48,12 @@ class Services:
         self.preparing, self._due = term, self.core.now + self.most_s()
         self.core.do(PrepareServices(term))
 
-    def begin_retiring(self) -> bool:
+    def begin_retiring(self, why: str) -> bool:
         """A hand-over: end what runs on the active gateway only. False if there is nothing to end."""
         if not self.core.plan.services:
             return False
         self.retiring, self._due = True, self.core.now + self.most_s()
-        self.core.do(RetireServices())
+        self.core.do(RetireServices(why))
         return True
 
     def ready(self, event: ServicesReady) -> None:

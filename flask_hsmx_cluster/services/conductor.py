@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .participant import AwaitsRelease, Commanded, Participant, Stage
+from .participant import Commanded, Exclusive, Participant, Stage
 
 log = logging.getLogger(__name__)
 #: What comes before the addresses come, or go, may take this long for all participants together, s.
@@ -58,18 +58,17 @@ class Conductor:
         self._lanes = [_Lane(one) for one in participants]
         self._failed, self._reached = failed, reached
         self._changed = threading.Condition()
-        self._wanted, self._released = (Stage.PASSIVE, 0), False
+        self._wanted = (Stage.PASSIVE, 0)
         self._at: tuple[Stage, int] | None = None
         threading.Thread(target=self._run, name="conductor", daemon=True).start()
 
-    def want(self, stage: Stage, turn: int, released: bool = False) -> None:
+    def want(self, stage: Stage, turn: int) -> None:
         """Go to a stage; nothing, if it is the one that was wanted last.
 
         :param turn: another one for each change of the agent's mind.
-        :param released: no other gateway can still run what belongs to the active one only.
         """
         with self._changed:
-            self._wanted, self._released = (stage, turn), released
+            self._wanted = (stage, turn)
             self._changed.notify_all()
 
     def configure(self, setups: Mapping[str, Mapping[str, Any]]) -> None:
@@ -161,13 +160,17 @@ class Conductor:
         """Have all participants do a step, one after the other; those for whom no time is left are not waited for."""
         together = stage in (Stage.BEFORE_ACTIVE, Stage.BEFORE_PASSIVE)
         deadline = boot_time_s() + limit_s
-        for lane in self._lanes if stage.upwards else reversed(self._lanes):
+        for lane in self._lanes if stage.upwards else self._downwards():
             if not together:
                 deadline = boot_time_s() + limit_s
             future = self._begin(lane, stage, stage.value)
             if not self._wait(future, deadline):
                 why = f"{lane.participant.name}: {stage.value} took more than {limit_s:.0f} s; it was not waited for."
                 self._failed(lane.participant.name, stage.value, ClusterError(why))
+
+    def _downwards(self) -> list[_Lane]:
+        """Return the lanes in the order in which they become passive."""
+        return sorted(reversed(self._lanes), key=lambda lane: not isinstance(lane.participant, Exclusive))
 
     def _wait(self, future: Future[None], deadline: float) -> bool:
         """Wait for a step, unless the agent wants something else meanwhile; False: it was too slow."""
@@ -192,8 +195,6 @@ class Conductor:
             if stage.upwards != self._wanted[0].upwards:
                 return  # the participant was busy until the role went another way
             try:
-                if step == Stage.ACTIVE.value and self._released and isinstance(participant, AwaitsRelease):
-                    participant.other_has_released()
                 participant.tick(boot_time_s()) if step == "tick" else getattr(participant, step)()
             except Exception as error:
                 if not isinstance(error, ClusterError):

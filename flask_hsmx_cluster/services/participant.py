@@ -31,7 +31,7 @@ class Stage(StrEnum):
 
 
 class Participant(Protocol):
-    """One thing that follows the role. Plug it in at :data:`.participants.PARTICIPANTS`.
+    """One thing that follows the role. Plug it in at :func:`.participants.participants`.
 
     A step that fails raises ClusterError: it is shown with its remedy, and stops nothing. A step may come again
     (a hand-over that has failed is followed by before_active and after_active), and after_passive comes on a gateway
@@ -79,12 +79,10 @@ class Participant(Protocol):
 
 
 @runtime_checkable
-class AwaitsRelease(Protocol):
-    """A participant of which there must never be two: it waits until the other gateway's must have ended, unless it
-    hears that it has."""
+class Exclusive(Protocol):
+    """A participant of which there must never be two: it ends first, whatever time the others take."""
 
-    def other_has_released(self) -> None:
-        """Called before after_active where no other gateway can still run it; may come again."""
+    exclusive: bool
 
 
 @runtime_checkable

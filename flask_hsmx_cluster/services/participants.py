@@ -1,14 +1,18 @@
 """Which participants there are: the one place where they are plugged in.
 
-A participant gets its set-up from the agent: a function of the same name in :mod:`..agent.services_setup`.
+A participant gets its set-up from the agent: a function under the same name in ``PARTS`` of
+:mod:`..agent.services_setup`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from .firmware import FirmwareServices
+from .hooks import Hooks
 from .participant import Participant
 from .pppoe import PPPoE
+from .situation import Situation
 
-#: How to make each, in the order in which they become active; becoming passive is the other way round.
-PARTICIPANTS: tuple[Callable[[], Participant], ...] = (PPPoE,)
+
+def participants(situation: Situation) -> list[Participant]:
+    """Return all of them, in the order in which they become active; becoming passive is the other way round."""
+    return [PPPoE(situation), FirmwareServices(), Hooks(situation)]

@@ -21,6 +21,7 @@ from typing import Any
 from ..errors import ConfigError, RequestRefused
 from ..network.clock import boot_time_s
 from .pppd import Connection, Pppd, end_orphans, send_padt
+from .situation import Situation
 
 log = logging.getLogger(__name__)
 #: A session gets this long to end properly before it is ended the hard way, s.
@@ -119,17 +120,22 @@ class Line:
 
 
 class PPPoE:
-    """The participant."""
+    """The participant.
+
+    :param situation: knows whether the other gateway has passed the role on.
+    """
 
     name = "pppoe"
+    exclusive = True
 
-    def __init__(self) -> None:
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
         self._changed = threading.Condition()
         self._lines: dict[str, Line] = {}
         self._leaving: list[Line] = []  # of connections that were removed or changed
         self._program, self._directory, self._bound_s = "/usr/sbin/pppd", Path("/nonexistent"), 1.5
         self._others: list[Mapping[str, Any]] = []
-        self._serving, self._released, self._from = False, False, 0.0
+        self._serving, self._from = False, 0.0
         self._wakeup, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread: threading.Thread | None = None
 
@@ -163,14 +169,10 @@ class PPPoE:
     def before_active(self) -> None:
         """Nothing: it is not known yet that the addresses will come."""
 
-    def other_has_released(self) -> None:
-        with self._changed:
-            self._released = True
-
     def after_active(self) -> None:
         """Dial, as soon as the other gateway's sessions have ended."""
         with self._changed:
-            released, self._released = self._released, False
+            released = self._situation.released
             if self._serving:
                 return
             now = boot_time_s()

@@ -21,7 +21,8 @@ from ..errors import ClusterError
 from ..network.clock import boot_time_s
 from .conductor import Conductor
 from .participant import Stage
-from .participants import PARTICIPANTS
+from .participants import participants
+from .situation import Situation
 
 log = logging.getLogger(__name__)
 #: Without a set-up the agent may be silent this long, s.
@@ -33,9 +34,11 @@ class Process:
 
     def __init__(self, prompt: Line, patient: Line) -> None:
         self._prompt, self._patient = prompt, patient
-        self._conductor = Conductor([make() for make in PARTICIPANTS], self._failed, self._reached)
+        self._situation = Situation()
+        self._conductor = Conductor(participants(self._situation), self._failed, self._reached)
         self._bound_s = BOUND_S
         self._heard_at = boot_time_s()
+        self._ending = threading.RLock()
 
     def run(self) -> None:
         """Serve both lines. Ends the process when the agent has closed one of them."""
@@ -46,7 +49,9 @@ class Process:
             self._heard_at = max(self._heard_at, message["at"])
             if boot_time_s() - self._heard_at < self._bound_s:
                 told = message["arguments"]
-                self._conductor.want(Stage(told["stage"]), told["turn"], told.get("released", False))
+                self._situation.reason, self._situation.term = told["reason"], told["term"]
+                self._situation.released = told["released"]
+                self._conductor.want(Stage(told["stage"]), told["turn"])
         self.end()
 
     def _watch(self) -> None:
@@ -67,8 +72,9 @@ class Process:
 
     def end(self) -> None:
         """End what must run on one gateway only, and this process."""
-        self._conductor.stop_now()
-        os._exit(0)
+        with self._ending:  # both lines end, and each has its thread
+            self._conductor.stop_now()
+            os._exit(0)
 
     def _serve_patient(self) -> None:
         while (message := self._patient.read()) is not None:

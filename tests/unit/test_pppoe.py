@@ -13,6 +13,7 @@ import pytest
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 from flask_hsmx_cluster.services import pppd, pppoe
 from flask_hsmx_cluster.services.pppoe import PPPoE
+from flask_hsmx_cluster.services.situation import Situation
 
 UP = """echo "PPP session is 7"
 echo "Connected to 02:AA:BB:CC:DD:EE via interface wan0"
@@ -41,7 +42,7 @@ def make(tmp_path: Path, padts: list[tuple[Any, ...]]) -> Iterator[Make]:
         program = tmp_path / "fake-pppd"
         program.write_text(f"#!/bin/sh\ndate +%s.%N >>{tmp_path}/dialled\n{script}\n")
         program.chmod(0o755)
-        one = PPPoE()
+        one = PPPoE(Situation())
         made.append(one)
         one.configure({
             "connections": list(rows or (ROW,)), "program": str(program), "directory": str(tmp_path / "pppoe"),
@@ -74,7 +75,7 @@ def dialled(path: Path) -> int:
 
 def become_active(one: PPPoE) -> None:
     """... after the other gateway has passed the role on."""
-    one.other_has_released()
+    one._situation.released = True
     one.after_active()
 
 

@@ -1,0 +1,109 @@
+"""Hooks of the host's that are callables: how they are registered, and the process that calls them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from flask import Flask
+
+from .services.declare import Hook
+
+log = logging.getLogger(__name__)
+#: While calls are under way, their end is looked for this often, s.
+REAP_EVERY_S = 0.02
+
+Step = Literal["before_active", "after_active", "before_passive", "after_passive"]
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """What a hook is told.
+
+    :param step: when it is called.
+    :param role: the gateway's role once the change is complete.
+    :param reason: why the role changes, in words.
+    :param term: number of the reign that begins or ends.
+    """
+
+    step: Step
+    role: Literal["active", "passive"]
+    reason: str
+    term: int
+
+
+HookFunction = Callable[[RoleChange], object]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A callable and how it is to be called."""
+
+    function: HookFunction
+    hook: Hook
+
+
+class HookRunner:
+    """Calls callables in processes of their own, each ended by the kernel at its limit.
+
+    :param connection: where the calls come from, a message each; its end is the end of this process.
+    """
+
+    def __init__(self, app: Flask, registered: Sequence[Registered], connection: socket.socket) -> None:
+        self._app, self._registered, self._connection = app, registered, connection
+        self._under_way: dict[int, int] = {}  # by process: the call
+
+    def serve(self) -> None:
+        """Serve until the connection is closed. The first message says that the app is loaded."""
+        self._answer(0, "")
+        while True:
+            ready, _, _ = select.select([self._connection], [], [], REAP_EVERY_S if self._under_way else None)
+            self._reap()
+            if not ready:
+                continue
+            if not (data := self._connection.recv(65536)):
+                break
+            message = json.loads(data)
+            process = os.fork()
+            if process == 0:
+                self._call(message)
+            self._under_way[process] = message["id"]
+        for process in self._under_way:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _call(self, message: dict[str, Any]) -> NoReturn:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, message["limit_s"])
+        error = ""
+        try:
+            with self._app.app_context():
+                self._registered[message["number"]].function(RoleChange(**message["told"]))
+        except BaseException as problem:
+            log.exception("A hook failed")
+            error = f"{type(problem).__name__}: {problem}".splitlines()[0][:300].rstrip(".")
+        self._answer(message["id"], error)
+        os._exit(0)
+
+    def _reap(self) -> None:
+        """Answer for those that have ended without a word."""
+        for process, number in list(self._under_way.items()):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                del self._under_way[process]
+                code = os.waitstatus_to_exitcode(status)
+                if code == -signal.SIGALRM:
+                    self._answer(number, "it was not done within its limit, and was ended")
+                elif code:
+                    self._answer(number, f"its process ended with status {code}")
+
+    def _answer(self, number: int, error: str) -> None:
+        self._connection.send(json.dumps({"id": number, "error": error}).encode())

@@ -1,0 +1,127 @@
+"""Programs of the firmware: started without a shell, limited in time, and gone when the process that started them is.
+
+Each is in a session of its own. One that is *tied* dies with the thread that started it (``PR_SET_PDEATHSIG``). All
+carry a mark, by which what they have left behind is found, even if this process was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import ClusterError
+from ..network.clock import boot_time_s
+
+#: The mark: a variable that says for whom and what a program runs.
+MARK = "HSMX_CLUSTER_RUNS_FOR"
+#: Bytes of a program's last output that are shown.
+SAID_MOST = 200
+#: util-linux's: what must be set between fork and exec, where threads allow nothing of ours.
+_TIED = ("--pdeathsig", "KILL")
+_WITHOUT_PRIVILEGES = ("--inh-caps=-all", "--ambient-caps=-all")
+
+
+class CommandFailed(ClusterError):
+    """A program of the firmware failed, or was not done in time."""
+
+    code = "command"
+
+
+class Program:
+    """A program that was started.
+
+    :param argv: program and arguments.
+    :param mark: the value of its mark.
+    :param captured: its output is kept, to be shown if it fails; else it goes to the agent's log.
+    :param privileged: it keeps the agent's capabilities.
+    :param environment: more variables for it.
+    :param pass_fds: descriptors that it inherits.
+    :raises CommandFailed: it cannot be started.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], mark: str, *, captured: bool = True, tied: bool = True, privileged: bool = True,
+        environment: Mapping[str, str] | None = None, pass_fds: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        self.argv = argv
+        self._output = tempfile.TemporaryFile() if captured else None  # noqa: SIM115 - lives as long as the program
+        options = [*(_TIED if tied else ()), *(() if privileged else _WITHOUT_PRIVILEGES)]
+        try:
+            self._process = subprocess.Popen(
+                ["setpriv", *options, "--", *argv] if options else argv, stdin=subprocess.DEVNULL,
+                stdout=self._output, stderr=self._output, start_new_session=True,
+                env={**os.environ, MARK: mark, **(environment or {})}, pass_fds=pass_fds,
+            )  # fmt: skip
+        except OSError as error:
+            raise CommandFailed(f"{argv[0]} cannot be started: {error.strerror}.", "Is it installed?") from None
+
+    def code(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, limit_s: float) -> int:
+        """Wait for its end and return its exit code.
+
+        :raises CommandFailed: it was not done in time; it has been killed.
+        """
+        try:
+            return self._process.wait(max(0.0, limit_s))
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGKILL)
+            self._process.wait()
+            raise CommandFailed(
+                f"{self.argv[0]} was not done within {limit_s:.1f} s, and was ended.", "See what it waits for."
+            ) from None
+
+    def succeed(self, limit_s: float) -> None:
+        """Wait for its end.
+
+        :raises CommandFailed: it was not done in time, or said that it failed.
+        """
+        code = self.wait(limit_s)
+        if code:
+            said = self.said()
+            how = f"was ended by signal {-code}" if code < 0 else f"failed with status {code}"
+            raise CommandFailed(f"{self.argv[0]} {how}{': ' + said if said else ''}.", "Try it by hand.")
+
+    def said(self) -> str:
+        """Return the last line of its output, if that is kept."""
+        if self._output is None:
+            return ""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - SAID_MOST))
+        text = self._output.read().decode(errors="replace").strip()
+        return "".join(filter(str.isprintable, text.splitlines()[-1])).rstrip(".") if text else ""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and all in its session, while it runs itself."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, number)
+
+
+def end(programs: Sequence[Program], limit_s: float) -> None:
+    """End programs: all are asked at the same time, and those that are left after a while are killed."""
+    for one in programs:
+        one.send(signal.SIGTERM)
+    deadline = boot_time_s() + limit_s
+    for one in programs:
+        with contextlib.suppress(CommandFailed):
+            one.wait(deadline - boot_time_s())
+
+
+def end_left_behind(mark: str) -> int:
+    """Kill every process that carries a mark, and return how many there were."""
+    wanted = f"{MARK}={mark}".encode()
+    found = 0
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit() and wanted in (directory / "environ").read_bytes().split(b"\0"):
+                os.kill(int(directory.name), signal.SIGKILL)
+                found += 1
+    return found
