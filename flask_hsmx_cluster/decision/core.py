@@ -439,7 +439,8 @@ class Core:
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, f"This gateway became active again: {why}")
         self.active.out_of_hold = out_of_hold
-        self.services.released = released or not self.plan.peer
+        # A hold lasts a whole lease: longer than anything outlives its agent.
+        self.services.released = released or out_of_hold or not self.plan.peer
         self.served_since = self.now
         self.renewed_at = None
         self.data.begin(term)

@@ -77,7 +77,7 @@ def test_it_is_dialled_on_the_active_only(lab: Lab) -> None:
     active = wait_for_roles(lab)
     wait_for_session(lab, active)
     wait(lambda: shown(active)["state"] == "up", "it is not shown")
-    assert "not the active one" in shown(lab.other(active))["text"]
+    wait(lambda: "not the active one" in shown(lab.other(active))["text"], "it is not shown on the passive")
     for gateway in lab.gateways:
         told = json.dumps([gateway.call(verb) for verb in ("status", "settings", "events")])
         assert "secret" not in told + gateway.log("agent") and not list((gateway.state / "pppoe").glob("*"))

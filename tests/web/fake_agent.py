@@ -54,6 +54,7 @@ class FakeAgent:
         self.delivered = True
         self.paths_down: set[str] = set()
         self.data: Json | None = None
+        self.pppoe: list[Json] = []
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -95,6 +96,7 @@ class FakeAgent:
             "data": self.data and {**self.data, "quarantine": self._waiting()},
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
+            "services": {"participants": {"pppoe": {"connections": self.pppoe}}} if self.pppoe else None,
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
         }
 
@@ -225,6 +227,9 @@ class FakeAgent:
             raise RequestRefused("There is nobody to fail over to.", "Let another gateway join first.")
         self.role, self.peer["role"] = self.peer["role"], self.role
         return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
+
+    def verb_pppoe(self, name: str, connect: bool) -> Json:
+        return {"name": name, "connect": connect}
 
     def verb_maintenance(self, on: bool, duration_s: int = 3600) -> Json:
         self.maintenance_s = duration_s if on else None
