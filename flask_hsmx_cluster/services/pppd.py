@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import ConfigError
 
-#: Where pppd has no privilege it cannot load its plugin but by this file in /etc/ppp/peers, which root has written.
+#: Without privilege pppd cannot load its plugin but by this file in /etc/ppp/peers, which root has written.
 PEER_FILE = "hsmx-cluster"
 #: The provider's silence that ends a session: echoes of the link every so many seconds, so many unanswered.
 ECHO_EVERY_S, ECHOES_LOST = 2, 3
@@ -29,6 +29,8 @@ ECHO_EVERY_S, ECHOES_LOST = 2, 3
 DISCOVERY_S, DISCOVERIES = 1, 3
 #: A default route of the machine's own is better (metric 0) or worse (above) than that of a connection.
 ROUTE_METRIC = 5
+#: What only root may say: without privilege it has to stand in that file.
+PRIVILEGED = ("plugin pppoe.so", "noauth", f"defaultroute-metric {ROUTE_METRIC}")
 #: Longest user name, password or other text, bytes: what pppd keeps of one.
 LONGEST = 200
 LONGEST_LOG_LINE = 4096
@@ -97,7 +99,7 @@ def options(connection: Connection, privileged: bool) -> str:
     :param privileged: pppd runs as root; otherwise what only root may say is in the file :data:`PEER_FILE`.
     """
     size = min(connection.mtu, 1492)  # more needs RFC 4638, which the plugin negotiates where it can
-    lines = ["plugin pppoe.so", "noauth"] if privileged else []
+    lines = list(PRIVILEGED) if privileged else []
     lines += [
         f"nic-{connection.port}",
         "nodetach", "maxfail 1", "hide-password", "noipdefault", "noproxyarp",
@@ -113,7 +115,7 @@ def options(connection: Connection, privileged: bool) -> str:
         lines.append(f"rp_pppoe_service {quoted(connection.service)}")
     if connection.concentrator:
         lines.append(f"rp_pppoe_ac {quoted(connection.concentrator)}")
-    lines += ["defaultroute", f"defaultroute-metric {ROUTE_METRIC}"] if connection.default_route else ["nodefaultroute"]
+    lines.append("defaultroute" if connection.default_route else "nodefaultroute")
     return "\n".join(lines) + "\n"
 
 
