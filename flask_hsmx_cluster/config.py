@@ -61,6 +61,8 @@ class ConfigVars:
     BASE_TEMPLATE = "HSMX_CLUSTER_BASE_TEMPLATE"
     #: Where an operator gives a port its address. Default: no link.
     NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
+    #: The program that dials PPPoE connections. Default ``/usr/sbin/pppd``.
+    PPPD = "HSMX_CLUSTER_PPPD"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -85,6 +87,7 @@ class Config:
     url_prefix: str
     base_template: str
     network_settings_url: str
+    pppd: Path
     log_level: str
 
     @classmethod
@@ -120,6 +123,7 @@ class Config:
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
+            pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
             log_level=_level(values),
         )
 

@@ -69,6 +69,7 @@ VERBS: dict[str, Verb] = {
         Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=10),
         Verb("maintenance", changes=True, timeout_s=10),
+        Verb("pppoe", changes=True, timeout_s=10),
         Verb("verify", changes=True, timeout_s=30),
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),

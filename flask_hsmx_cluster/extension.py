@@ -298,6 +298,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         conntrack=config.conntrack,
         passive_internet=config.passive_internet,
         services=_services(found, hook_runner),
+        pppd=str(config.pppd),
     )
 
 

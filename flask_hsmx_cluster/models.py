@@ -10,7 +10,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
-SCHEMA_VERSION = 2
+#: 3: PPPoE connections.
+SCHEMA_VERSION = 3
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
@@ -94,6 +95,7 @@ class SettingsRevision(Base):
     )
     aliases: Mapped[list[RevisionAlias]] = relationship(cascade="all, delete-orphan", order_by="RevisionAlias.position")
     routes: Mapped[list[RevisionRoute]] = relationship(cascade="all, delete-orphan", order_by="RevisionRoute.position")
+    pppoe: Mapped[list[RevisionPPPoE]] = relationship(cascade="all, delete-orphan", order_by="RevisionPPPoE.position")
 
 
 def _of_revision() -> Mapped[str]:
@@ -195,6 +197,24 @@ class RevisionRoute(Base):
     destination: Mapped[str] = mapped_column(String(64))
     via: Mapped[str] = mapped_column(String(64))
     port: Mapped[str | None] = mapped_column(String(128))
+
+
+class RevisionPPPoE(Base):
+    """A PPPoE connection of a revision. The node store is readable by the agent's user only: the password is in it."""
+
+    __tablename__ = "revision_pppoe"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(32))
+    port: Mapped[str] = mapped_column(String(128))
+    user: Mapped[str] = mapped_column(String(200))
+    password: Mapped[str] = mapped_column(String(200))
+    service: Mapped[str] = mapped_column(String(200))
+    concentrator: Mapped[str] = mapped_column(String(200))
+    mtu: Mapped[int]
+    default_route: Mapped[bool]
+    enabled: Mapped[bool]
 
 
 class RevisionHead(_One, Base):

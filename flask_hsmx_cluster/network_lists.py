@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
-from . import fields, shared_networks
+from . import fields, pppoe, shared_networks
 from .errors import ChecksFailed, Finding, RequestRefused
 from .translate import gettext as _
 
@@ -60,8 +60,8 @@ def entries(settings: Json, text: str = "") -> list[Entry]:
 
 
 def kept(settings: Json) -> Json:
-    """Return those keys of settings that hold them: a form that does not show them must not lose them."""
-    return {key: settings[key] for key in shared_networks.KEYS if key in settings}
+    """Return what other pages have put into settings: a form that does not show it must not lose it."""
+    return {key: settings[key] for key in (*shared_networks.KEYS, pppoe.KEY) if key in settings}
 
 
 def network(address: str, port: str, name: str = "") -> Json:
@@ -151,7 +151,7 @@ def removed(settings: Json, names: Sequence[str]) -> Json:
         raise RequestRefused(
             _("There is no network, alias or route %(name)s.", name=min(unknown)[:60]), _("Look at the list again."))
     rest: Json = {**settings}
-    for key in kept(settings):
+    for key in (key for key in shared_networks.KEYS if key in settings):
         rest[key] = [
             one for one in settings[key]
             if (one["destination"] if key == "routes" else _host(one["address"])) not in wanted

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_interface
 from itertools import combinations
 
-from . import shared_network_rules
+from . import pppoe_rules, shared_network_rules
 from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .errors import Finding
 from .settings import (
@@ -57,6 +57,7 @@ def check(settings: Settings, ports_by_node: Mapping[str, Sequence[Port]] | None
         *_check_timing(settings),
         *_check_references(settings, known),
         *shared_network_rules.check(settings, known),
+        *pppoe_rules.check(settings, known),
     ]
 
 

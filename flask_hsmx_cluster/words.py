@@ -333,6 +333,9 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
         lines[_("IP aliases")] = str(len(aliases))
     for route in settings.get("routes", []):
         lines[_("Route to %(network)s", network=route["destination"])] = _("via %(router)s", router=route["via"])
+    for one in settings.get("pppoe", []):
+        text = _("%(user)s on %(port)s", user=one["user"], port=one["port"])
+        lines[_("PPPoE %(name)s", name=one["name"])] = text if one["enabled"] else f"{text}, {_('switched off')}"
     advanced = settings["advanced"]
     lines |= {
         _("Heartbeat interval"): f"{advanced['heartbeat_ms']} ms",

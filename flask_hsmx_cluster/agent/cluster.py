@@ -44,6 +44,8 @@ class Cluster:
         self._change_lock = threading.Lock()
         #: True on a machine that is not the one on which the store was written: it stays out of the cluster.
         self.foreign = False
+        #: The other gateway's last known PPPoE sessions, as it told them.
+        self.peer_sessions: list[dict[str, Any]] = []
 
     # -- identity ---------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class AgentConfig:
     :param passive_internet: what a passive gateway reaches through the active one, as ``HOST:PORT``; empty: nothing.
     :param synchronous: commits wait until both gateways have them, while both follow.
     :param services: services and hooks that follow the role, in their JSON form; empty: there are none.
+    :param pppd: path of the program that dials PPPoE connections.
     """
 
     state_dir: str
@@ -52,6 +53,7 @@ class AgentConfig:
     conntrack: str = "conntrackd"
     passive_internet: str = ""
     services: str = ""
+    pppd: str = "/usr/sbin/pppd"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))

@@ -50,7 +50,9 @@ BURST = 100.0
 _MODE = 0o660
 _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
-_PATIENT = ("peer_ports", "preflight", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply")
+_PATIENT = (
+    "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "on": Argument(_flag),
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
     },
+    "pppoe": {"name": Argument(_text(32)), "connect": Argument(_flag)},
     "verify": {},
     "verified": {},
     "quarantine": {

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from .. import rules
+from .. import pppoe, rules
 from ..control import result_from_dict
 from ..errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
 from ..settings import Node, Settings, from_dict, to_dict
@@ -107,7 +107,7 @@ class Joining:
             for finding in report.findings:  # warnings: what stops nothing is said all the same
                 cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
             warnings = [finding.as_dict() for finding in report.findings]
-            return {"settings": to_dict(settings), "peer": creator.name, "findings": warnings}
+            return {"settings": pppoe.masked(to_dict(settings)), "peer": creator.name, "findings": warnings}
 
     def finish(self) -> str:
         """Find out whether an agreed join is in force on the other gateway, and follow; a periodic job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .. import rules
+from .. import pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings
@@ -94,7 +94,7 @@ class RevisionExchange:
         other = cluster.store.peer()
         if settings.peer_of(cluster.node_id) and other is not None and other.protocol < settings.protocol:
             # It would not take them over: what it does not know it drops, and the signature fits no more.
-            text = f"{other.name} has a version that knows no shared networks and IP aliases yet."
+            text = f"{other.name} has a version that does not know all of these settings yet."
             raise ChecksFailed([Finding("protocol_incompatible", text, f"Update {other.name} first.")])
         ports = {cluster.node_id: cluster.hot.ports()}
         peer = settings.peer_of(cluster.node_id)
@@ -106,7 +106,7 @@ class RevisionExchange:
                 pass  # it checks for itself when the settings reach it
         known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
         new = [(at, vip) for at, vip in enumerate(settings.virtual_ips) if (vip.address.ip, vip.port) not in known]
-        findings = rules.check(settings, ports)
+        findings = rules.check(settings, ports) + pppoe_rules.check_passwords(settings)
         if not any(finding.blocking for finding in findings):
             findings += preflight.check_virtual_ips(new, cluster.hot.probe_address)
         if any(finding.blocking for finding in findings):

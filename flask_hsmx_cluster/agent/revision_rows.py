@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from .. import models as m
+from .. import pppoe
 from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from ..shared_networks import Alias, Network, Route
 from .revisions import Revision
@@ -69,6 +70,7 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
             m.RevisionRoute(position=at, destination=str(one.destination), via=str(one.via), port=one.port)
             for at, one in enumerate(settings.routes)
         ],
+        pppoe=[m.RevisionPPPoE(position=at, **vars(one)) for at, one in enumerate(settings.pppoe)],
     )
 
 
@@ -102,6 +104,13 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
         networks=tuple(Network(ip_interface(one.address), one.port, one.name) for one in row.networks),
         aliases=tuple(Alias(ip_interface(one.address), one.port, one.note) for one in row.aliases),
         routes=tuple(Route(ip_network(one.destination), ip_address(one.via), one.port) for one in row.routes),
+        pppoe=tuple(
+            pppoe.Connection(
+                one.name, one.port, one.user, one.password, one.service, one.concentrator, one.mtu, one.default_route,
+                one.enabled,
+            )
+            for one in row.pppoe
+        ),
     )
     return Revision(
         number=row.number,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from .. import rules
+from .. import pppoe, pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
@@ -28,6 +28,7 @@ from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
 from .node_store import NodeStore, wall_time
+from .pppoe_side import PPPoESide
 from .preflight import Report
 from .replicator import ReplicatorLink
 from .revision_exchange import RevisionExchange
@@ -76,6 +77,7 @@ class AgentService(DataVerbs):
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
+        self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -148,6 +150,7 @@ class AgentService(DataVerbs):
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
             **(self._services.periodic_jobs() if self._services else {}),
+            **(self._pppoe.periodic_jobs() if self._pppoe else {}),
         }
 
     def when_shared(self, call: Callable[[], None]) -> None:
@@ -276,7 +279,7 @@ class AgentService(DataVerbs):
         return {
             "formed": heads is not None,
             "node_id": self._cluster.node_id,
-            "settings": to_dict(applied.settings) if applied else None,
+            "settings": pppoe.masked(to_dict(applied.settings)) if applied else None,
             "revision": applied.number if applied else 0,
             "author": applied.author_name if applied else "",
             "changed_at": applied.changed_at if applied else "",
@@ -287,7 +290,7 @@ class AgentService(DataVerbs):
                 "revision": heads.conflict.number,
                 "author": heads.conflict.author_name,
                 "changed_at": heads.conflict.changed_at,
-                "settings": to_dict(heads.conflict.settings),
+                "settings": pppoe.masked(to_dict(heads.conflict.settings)),
             },
         }
 
@@ -326,7 +329,7 @@ class AgentService(DataVerbs):
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
         if settings is None:
             return report
-        report.add("settings", rules.check(settings, {node_id: ports}))
+        report.add("settings", rules.check(settings, {node_id: ports}) + pppoe_rules.check_passwords(settings))
         if report.blocking:
             return report  # the wire cannot tell anything about settings that make no sense
         report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
@@ -409,6 +412,12 @@ class AgentService(DataVerbs):
         self._store.set_maintenance_until(until.isoformat(timespec="seconds") if on else None)
         return result
 
+    def pppoe(self, name: str, connect: bool) -> dict[str, Any]:
+        self._cluster.require_heads()
+        if self._pppoe is None:
+            raise RequestRefused("Nothing follows the role on this gateway.")
+        return self._pppoe.command(name, connect)
+
     def resolve_conflict(self, keep: str) -> dict[str, Any]:
         return {"revision": self._revisions.resolve(keep)["revision"]}
 
@@ -425,7 +434,7 @@ class AgentService(DataVerbs):
     def _filled(self, data: dict[str, Any], present: Settings | None) -> dict[str, Any]:
         """Return settings with what the caller left to the agent filled in: ids, and this gateway's name."""
         own = {"": self._cluster.node_id, "self": self._cluster.node_id}
-        filled = copy.deepcopy(data)
+        filled = pppoe.filled(copy.deepcopy(data), present.pppoe if present else ())
         try:
             filled["cluster_id"] = filled.get("cluster_id") or (present.cluster_id if present else uuid4().hex)
             for node in filled["nodes"]:

@@ -37,7 +37,7 @@ class ServicesHand:
     def __init__(self, link: ServicesLink | None, record: Record) -> None:
         self._link = link
         self._record = record
-        self._stage, self._turn, self._reason = PASSIVE, 0, ""
+        self._stage, self._turn, self._reason, self._released = PASSIVE, 0, "", False
         self._term = Term(0, "")
         #: whether anything follows the role
         self.follow = False
@@ -47,12 +47,14 @@ class ServicesHand:
     def fileno(self) -> int | None:
         return self._link.fileno() if self._link else None
 
-    def go(self, stage: str, reason: str, term: Term) -> bool:
+    def go(self, stage: str, reason: str, term: Term, released: bool = False) -> bool:
         """Say that this gateway is at another stage; False if no answer is to be waited for.
 
         :param reason: why the role changes, in words.
+        :param released: no other gateway can still run what belongs to the active one only.
         """
         self._stage, self._turn, self._reason, self._term = stage, self._turn + 1, reason, term
+        self._released = released
         return self._tell(boot_time_s()) and stage in self.awaited
 
     def pet(self, at: float) -> None:
@@ -71,7 +73,8 @@ class ServicesHand:
 
     def _tell(self, at: float) -> bool:
         return self._link is not None and self._link.send(
-            "stage", at, stage=self._stage, turn=self._turn, reason=self._reason, term=self._term.counter
+            "stage", at, stage=self._stage, turn=self._turn, reason=self._reason, term=self._term.counter,
+            released=self._released,
         )
 
     def _events(self, message: dict[str, Any]) -> list[events.Event]:

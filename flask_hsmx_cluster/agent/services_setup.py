@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from .. import pppoe
 from ..services.declare import Statement
 from .cluster import Cluster
 from .guest_traffic import conntrack_setup, passive_internet_setup
+
+#: The agent may be silent for this part of a lease before what runs on one gateway only ends by itself.
+BOUND_LEASES = 0.75
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,20 @@ class Part:
     setup: Mapping[str, Any]
     before_active: bool = False
     before_passive: bool = False
+
+
+def _pppoe(cluster: Cluster) -> Part | None:
+    settings = cluster.require_heads().applied.settings
+    if not settings.pppoe:
+        return None
+    setup = {
+        "connections": pppoe.to_dict(settings.pppoe)[pppoe.KEY],
+        "program": cluster.config.pppd,
+        "directory": str(Path(cluster.config.state_dir) / "pppoe"),
+        "bound_s": BOUND_LEASES * settings.advanced.lease_s,
+        "others": cluster.peer_sessions,
+    }
+    return Part(setup, before_passive=True)
 
 
 def _stated(cluster: Cluster) -> Statement:
@@ -51,6 +70,7 @@ PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {
     # Addresses do not wait for a commit; a hand-over waits until the other gateway is told of no more ends.
     "conntrack": lambda cluster: Part(setup, before_passive=True) if (setup := conntrack_setup(cluster)) else None,
     "passive_internet": lambda cluster: Part(setup) if (setup := passive_internet_setup(cluster)) else None,
+    "pppoe": _pppoe,
     "services": _services,
     "hooks": _hooks,
 }

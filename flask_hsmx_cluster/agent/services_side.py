@@ -11,7 +11,7 @@ from ..errors import ClusterError
 from ..network.clock import boot_time_s
 from .cluster import Cluster
 from .services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
-from .services_setup import PARTS, Part
+from .services_setup import BOUND_LEASES, PARTS, Part
 from .status import Showing, brought_up_to_date
 
 log = logging.getLogger(__name__)
@@ -19,8 +19,6 @@ SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 3.0
 SET_UP_TIMEOUT_S = 10.0
-#: The agent may be silent for this part of a lease before what runs on one gateway only ends by itself.
-BOUND_LEASES = 0.75
 
 
 class ServicesSide:
@@ -120,6 +118,13 @@ class ServicesSide:
             self._update_alarms()
         return str(self._shown["stage"])
 
+    def command(self, participant: str, **wish: Any) -> None:
+        """Tell a participant what an operator wants of it.
+
+        :raises ClusterError: it cannot be.
+        """
+        self._link.ask("command", LOOK_TIMEOUT_S, participant=participant, **wish)
+
     # -- what is told -----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any] | None:
@@ -136,6 +141,7 @@ class ServicesSide:
             "services": firmware.get("services", []),
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
+            "pppoe": self.shown("pppoe").get("connections", []),
         }
 
     def shown(self, participant: str) -> dict[str, Any]:

@@ -311,7 +311,7 @@ class Session:
                     if not self.services.go(BEFORE_PASSIVE, effect.why, self.core.term):
                         self.tell(events.ServicesReady(self.core.term, True))
                 case events.KeepServices():
-                    self.services.go(ACTIVE, self.core.why, self.core.term)
+                    self.services.go(ACTIVE, self.core.why, self.core.term, released=True)
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():
@@ -346,7 +346,7 @@ class Session:
             self.tell(events.ClaimFailed(error.message))
             return
         self._announce()
-        self.services.go(ACTIVE, self.core.why, effect.term)
+        self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
         term = effect.term.counter
         self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))

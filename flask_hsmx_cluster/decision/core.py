@@ -422,7 +422,14 @@ class Core:
         for port in self.ports.values():
             port.unanswered = 0
 
-    def claim(self, why: str, evidence: tuple[str, ...], term: Term | None = None, out_of_hold: bool = False) -> None:
+    def claim(
+        self, why: str, evidence: tuple[str, ...], term: Term | None = None, out_of_hold: bool = False,
+        released: bool = False,
+    ) -> None:
+        """Become active.
+
+        :param released: the other gateway has passed the role on, after it had ended what belongs to it.
+        """
         seen = max(self.term.counter, self.peer.term.counter if self.peer else 0)
         if term is None:
             self._next_term = max(self._next_term, seen + 1)
@@ -432,6 +439,8 @@ class Core:
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, f"This gateway became active again: {why}")
         self.active.out_of_hold = out_of_hold
+        # A hold lasts a whole lease: longer than anything outlives its agent.
+        self.services.released = released or out_of_hold or not self.plan.peer
         self.served_since = self.now
         self.renewed_at = None
         self.data.begin(term)

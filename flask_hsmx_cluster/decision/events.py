@@ -190,9 +190,13 @@ class ProbeAddresses:
 
 @dataclass(frozen=True)
 class Claim:
-    """Take the addresses with a full lease, all in one batch, and announce them."""
+    """Take the addresses with a full lease, all in one batch, and announce them.
+
+    :param released: no other gateway can still run what belongs to the active one only.
+    """
 
     term: Term
+    released: bool = False
 
 
 @dataclass(frozen=True)

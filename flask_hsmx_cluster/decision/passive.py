@@ -162,6 +162,7 @@ class Passive:
                 f"{core.plan.peer_name} released the addresses and passed term {grant.term}",
                 *((f"its health: {judge.in_words(grant.causes, core.plan.ports)}",) if grant.causes else ()),
             ),
+            released=True,
         )
 
     def _answer_offer(self, beat: Beat) -> None:

@@ -28,6 +28,8 @@ class Services:
         self.core = core
         self.preparing: Term | None = None
         self.retiring = False
+        #: no other gateway can still run what belongs to the active one only
+        self.released = False
         self._due = NEVER
 
     def deadline(self) -> float:
@@ -82,4 +84,4 @@ class Services:
     def _claim(self, term: Term) -> None:
         self.preparing, self._due = None, NEVER
         self.core.active.claimed()
-        self.core.do(Claim(term))
+        self.core.do(Claim(term, self.released or term == self.core.start.adopt))

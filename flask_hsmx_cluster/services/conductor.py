@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .participant import Participant, Stage
+from .participant import Commanded, Exclusive, Participant, Stage
 
 log = logging.getLogger(__name__)
 #: What comes before the addresses come, or go, may take this long for all participants together, s.
@@ -109,6 +109,16 @@ class Conductor:
             thread.join(max(0.0, deadline - boot_time_s()))
         return True
 
+    def command(self, participant: str, **wish: Any) -> None:
+        """Tell a participant what an operator wants of it.
+
+        :raises ClusterError: it cannot be.
+        """
+        for lane in self._lanes:
+            if lane.participant.name == participant and isinstance(lane.participant, Commanded):
+                return lane.participant.command(**wish)
+        raise ClusterError(f"{participant} takes no commands.")
+
     def status(self) -> dict[str, Any]:
         """Return the stage and what each participant shows, by its name."""
         shown = {lane.participant.name: lane.participant.status() for lane in self._lanes}
@@ -150,13 +160,17 @@ class Conductor:
         """Have all participants do a step, one after the other; those for whom no time is left are not waited for."""
         together = stage in (Stage.BEFORE_ACTIVE, Stage.BEFORE_PASSIVE)
         deadline = boot_time_s() + limit_s
-        for lane in self._lanes if stage.upwards else reversed(self._lanes):
+        for lane in self._lanes if stage.upwards else self._downwards():
             if not together:
                 deadline = boot_time_s() + limit_s
             future = self._begin(lane, stage, stage.value)
             if not self._wait(future, deadline):
                 why = f"{lane.participant.name}: {stage.value} took more than {limit_s:.0f} s; it was not waited for."
                 self._failed(lane.participant.name, stage.value, ClusterError(why))
+
+    def _downwards(self) -> list[_Lane]:
+        """Return the lanes in the order in which they become passive."""
+        return sorted(reversed(self._lanes), key=lambda lane: not isinstance(lane.participant, Exclusive))
 
     def _wait(self, future: Future[None], deadline: float) -> bool:
         """Wait for a step, unless the agent wants something else meanwhile; False: it was too slow."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Stage(StrEnum):
@@ -75,4 +75,22 @@ class Participant(Protocol):
         """Return what people are shown. Must not wait.
 
         An entry ``alarms`` is a list of ``key``, ``severity`` (``warning`` or ``critical``), ``text``, ``remedy``.
+        """
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """A participant of which there must never be two: it ends first, whatever time the others take."""
+
+    exclusive: bool
+
+
+@runtime_checkable
+class Commanded(Protocol):
+    """A participant to which operators can say something."""
+
+    def command(self, **wish: Any) -> None:
+        """Do it, from any thread.
+
+        :raises ClusterError: it cannot be.
         """

@@ -11,9 +11,10 @@ from .firmware import FirmwareServices
 from .hooks import Hooks
 from .participant import Participant
 from .passive_internet import PassiveInternet
+from .pppoe import PPPoE
 from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
     """Return all of them, in the order in which they become active; becoming passive is the other way round."""
-    return [ConnectionTracking(), PassiveInternet(), FirmwareServices(), Hooks(situation)]
+    return [ConnectionTracking(), PassiveInternet(), PPPoE(situation), FirmwareServices(), Hooks(situation)]

@@ -51,6 +51,7 @@ class Process:
             if boot_time_s() - self._heard_at < self._bound_s:
                 told = message["arguments"]
                 self._situation.reason, self._situation.term = told["reason"], told["term"]
+                self._situation.released = told["released"]
                 self._conductor.want(Stage(told["stage"]), told["turn"])
         self.end()
 
@@ -93,6 +94,9 @@ class Process:
                     return {"ok": True, "result": {}}
                 case "look":
                     return {"ok": True, "result": self._conductor.status()}
+                case "command":
+                    self._conductor.command(**message["arguments"])
+                    return {"ok": True, "result": {}}
                 case verb:
                     raise ClusterError(f"There is no verb {verb}.")
         except ClusterError as error:

@@ -1,4 +1,4 @@
-"""What a hook is told of a change of role."""
+"""What participants are told of a change of role."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ class Situation:
 
     :param reason: why the role changes, in words.
     :param term: number of the reign that begins or ends.
+    :param released: no other gateway can still run what belongs to the active one only.
     """
 
     reason: str = ""
     term: int = 0
+    released: bool = False

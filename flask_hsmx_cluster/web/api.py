@@ -43,6 +43,7 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "data/quarantine/reapply": ("reapply", {"row_id": int, "overwrite": bool, "node": str, "seen": str}),
     "data/quarantine/discard": ("discard", {"ids": list, "node": str}),
     "failover": ("failover", {}),
+    "pppoe": ("pppoe", {"name": str, "connect": bool}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),
     "resolve-conflict": ("resolve_conflict", {"keep": str}),
 }

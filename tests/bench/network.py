@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sample_app.lab import Gateway, Lab, Sweeper
 
-from . import connections
+from . import connections, pppoe
 from .failover import Figures, Scenario, agent_load, measure_each, ready_pair, units_of
 from .pairs import Keepalived, Ours, OursWithData, Pair
 from .results import Results
@@ -116,10 +116,11 @@ SCENARIOS = (
     Scenario({"last_direct": "ms"}, _outages(_power_off, last_direct=max), sync="direct"),
 )
 CONTENDERS = (WithAliasesAndData, WithAliases, KeepalivedWithAliases)
-UNITS = {**units_of(CONTENDERS, SCENARIOS), **connections.UNITS}
+UNITS = {**units_of(CONTENDERS, SCENARIOS), **connections.UNITS, **pppoe.UNITS}
 
 
 def measure(results: Results, cases: Sequence[str], runs: int, long_runs: int) -> None:
     """Run what is missing of the wanted cases, the contenders in turn."""
     measure_each(CONTENDERS, SCENARIOS, results, cases, runs, long_runs)
     connections.measure(results, cases, runs)
+    pppoe.measure(results, cases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,21 @@ def test_a_lapsed_lease_is_never_renewed() -> None:
     core = active_core()
     effects = core.wake(NOW + 2.2)
     assert events.Renew not in kinds(effects) and events.Release in kinds(effects)
+
+
+def released(effects: list[events.Effect]) -> bool:
+    return next(effect.released for effect in effects if isinstance(effect, events.Claim))
+
+
+def test_a_claim_says_whether_the_other_gateway_can_still_run_what_is_the_actives() -> None:
+    plan = Plan("a" * 32, "b" * 32, "gw-b", (Path("sync", "sync", "sync0"),), ("lan0",), ("10.0.0.100",), Timing())
+    for options, expected in (({}, False), ({"released": True}, True), ({"out_of_hold": True}, True)):
+        core = Core(plan, Start(hold_s=3), NOW)
+        core.claim("test", (), **options)
+        assert released(core.wake(NOW)) is expected
+    core = Core(replace(plan, peer="", peer_name=""), Start(hold_s=3), NOW)
+    core.claim("test", ())
+    assert released(core.wake(NOW)), "there is no other one"
 
 
 def test_time_never_goes_back() -> None:

@@ -55,6 +55,7 @@ class FakeAgent:
         self.paths_down: set[str] = set()
         self.data: Json | None = None
         self.services: Json | None = None
+        self.pppoe: list[Json] = []
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -94,9 +95,9 @@ class FakeAgent:
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
             "data": self.data and {**self.data, "quarantine": self._waiting()},
-            "services": self.services,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
+            "services": {**(self.services or NO_SERVICES), "pppoe": self.pppoe} if self.pppoe else self.services,
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
         }
 
@@ -228,6 +229,9 @@ class FakeAgent:
         self.role, self.peer["role"] = self.peer["role"], self.role
         return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
 
+    def verb_pppoe(self, name: str, connect: bool) -> Json:
+        return {"name": name, "connect": connect}
+
     def verb_maintenance(self, on: bool, duration_s: int = 3600) -> Json:
         self.maintenance_s = duration_s if on else None
         return {"on": on, "left_s": self.maintenance_s or 0}
@@ -287,6 +291,8 @@ class FakeAgent:
                 thread.join()
                 path.unlink(missing_ok=True)
 
+
+NO_SERVICES: Json = {"problem": "", "remedy": "", "stage": "after_active", "services": [], "hooks": [], "hooks_ready": True}
 
 NOT_COMPARED: Json = {
     "under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None,
