@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Literal
 
-from . import shared_networks
+from . import interfaces, shared_networks
 from .errors import ChecksFailed, Finding
+from .interfaces import NetworkInterface
 from .shared_networks import Alias, Network, Route
 
 Interface = IPv4Interface | IPv6Interface
@@ -114,10 +115,13 @@ class Settings:
     networks: tuple[Network, ...] = ()
     aliases: tuple[Alias, ...] = ()
     routes: tuple[Route, ...] = ()
+    interfaces: tuple[NetworkInterface, ...] = ()
 
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
+        if self.interfaces:
+            return 3
         waits_otherwise = self.advanced.stale_wait_s != STALE_WAIT_S[1]
         return 2 if self.networks or self.aliases or self.routes or waits_otherwise else 1
 
@@ -157,6 +161,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
                else {"stale_wait_s": settings.advanced.stale_wait_s}),
         },
         **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
+        **interfaces.to_dict(settings.interfaces),
     }
 
 
@@ -182,6 +187,7 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
             ),
             advanced=_advanced(data.get("advanced", {})),
             **shared_networks.from_dict(data),
+            interfaces=interfaces.from_dict(data),
         )
     except ChecksFailed:
         raise

@@ -94,7 +94,7 @@ class RevisionExchange:
         other = cluster.store.peer()
         if settings.peer_of(cluster.node_id) and other is not None and other.protocol < settings.protocol:
             # It would not take them over: what it does not know it drops, and the signature fits no more.
-            text = f"{other.name} has a version that knows no shared networks and IP aliases yet."
+            text = f"{other.name} has an older version that does not know all of these settings."
             raise ChecksFailed([Finding("protocol_incompatible", text, f"Update {other.name} first.")])
         ports = {cluster.node_id: cluster.hot.ports()}
         peer = settings.peer_of(cluster.node_id)

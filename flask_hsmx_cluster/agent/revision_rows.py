@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from .. import models as m
+from ..interfaces import Interface, NetworkInterface
 from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from ..shared_networks import Alias, Network, Route
 from .revisions import Revision
@@ -69,6 +70,13 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
             m.RevisionRoute(position=at, destination=str(one.destination), via=str(one.via), port=one.port)
             for at, one in enumerate(settings.routes)
         ],
+        interfaces=[
+            m.RevisionInterface(position=at, port=one.port, apart=one.apart, node_id=node, address=str(address))
+            for at, (one, node, address) in enumerate(
+                (one, node, address) for one in settings.interfaces
+                for node, addresses in one.addresses.items() for address in addresses
+            )
+        ],
     )
 
 
@@ -102,6 +110,7 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
         networks=tuple(Network(ip_interface(one.address), one.port, one.name) for one in row.networks),
         aliases=tuple(Alias(ip_interface(one.address), one.port, one.note) for one in row.aliases),
         routes=tuple(Route(ip_network(one.destination), ip_address(one.via), one.port) for one in row.routes),
+        interfaces=_interfaces(row.interfaces),
     )
     return Revision(
         number=row.number,
@@ -114,3 +123,12 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
         key_id=row.key_id,
         signature=row.signature,
     )
+
+
+def _interfaces(rows: list[m.RevisionInterface]) -> tuple[NetworkInterface, ...]:
+    found: dict[str, dict[str, tuple[Interface, ...]]] = {}
+    apart = {row.port: row.apart for row in rows}
+    for row in rows:
+        ends = found.setdefault(row.port, {})
+        ends[row.node_id] = (*ends.get(row.node_id, ()), ip_interface(row.address))
+    return tuple(NetworkInterface(port, ends, apart[port]) for port, ends in found.items())

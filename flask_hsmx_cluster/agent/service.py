@@ -413,6 +413,8 @@ class AgentService(DataVerbs):
                     node["name"] = node.get("name") or self._config.node_name
             for link in filled["links"]:
                 link["ends"] = {own.get(node_id, node_id): end for node_id, end in link["ends"].items()}
+            for one in filled.get("interfaces", []):
+                one["addresses"] = {own.get(node_id, node_id): each for node_id, each in one["addresses"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
         return filled

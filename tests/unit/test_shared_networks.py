@@ -266,7 +266,7 @@ def test_a_gateway_of_a_former_version_is_to_be_updated_first(world: World) -> N
     facts = world.a.store.peer()
     assert facts is not None
     world.a.store.set_peer(replace(facts, protocol=1))
-    with pytest.raises(ChecksFailed, match="knows no shared networks"):
+    with pytest.raises(ChecksFailed, match="does not know all"):
         world.a.service.propose(*edited(world))
     assert "aliases" not in world.a.service.settings()["settings"]
     settings, revision = edited(world)
