@@ -50,6 +50,8 @@ class ConfigVars:
     BASE_TEMPLATE = "HSMX_CLUSTER_BASE_TEMPLATE"
     #: Where an operator gives a port its address. Default: no link.
     NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
+    #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
+    OWN_ADDRESSES = "HSMX_CLUSTER_OWN_ADDRESSES"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -70,6 +72,7 @@ class Config:
     url_prefix: str
     base_template: str
     network_settings_url: str
+    own_addresses: str
     log_level: str
 
     @classmethod
@@ -101,6 +104,7 @@ class Config:
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
+            own_addresses=_own_addresses(values),
             log_level=_level(values),
         )
 
@@ -237,6 +241,13 @@ def _link(values: Mapping[str, Any]) -> str:
     if url and not (url.startswith(("/", "http://", "https://")) and url.isprintable()):
         raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")
     return url
+
+
+def _own_addresses(values: Mapping[str, Any]) -> str:
+    who = _text(values, ConfigVars.OWN_ADDRESSES, "agent")
+    if who not in ("agent", "host"):
+        raise _refuse(ConfigVars.OWN_ADDRESSES, f"must not be {who!r:.60}.", "Use agent or host.")
+    return who
 
 
 def _level(values: Mapping[str, Any]) -> str:

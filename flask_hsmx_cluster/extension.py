@@ -263,6 +263,7 @@ def agent_config() -> AgentConfig:
         log_level=config.log_level,
         scope=_scope(found),
         synchronous=config.synchronous,
+        own_addresses=config.own_addresses,
     )
 
 

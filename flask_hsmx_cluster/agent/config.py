@@ -30,6 +30,8 @@ class AgentConfig:
     :param log_level: name of a :mod:`logging` level.
     :param scope: what of the database is shared, in its JSON form; empty: nothing is replicated.
     :param synchronous: commits wait until both gateways have them, while both follow.
+    :param own_addresses: who sets own addresses of the section *Network interface*: ``agent``, or ``host``: the
+        firmware, which follows the file ``own-addresses.json``.
     """
 
     state_dir: str
@@ -45,6 +47,7 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
+    own_addresses: str = "agent"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -61,6 +64,8 @@ class AgentConfig:
                 f"{self.log_level!r} is not a log level.",
                 "Set HSMX_CLUSTER_LOG_LEVEL to INFO or another level.",
             )
+        if self.own_addresses not in ("agent", "host"):
+            raise ConfigError("Own addresses are set by the agent or by the host.", "See HSMX_CLUSTER_OWN_ADDRESSES.")
         if self.scope:
             Scope.from_json(self.scope)
 

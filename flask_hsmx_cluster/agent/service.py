@@ -24,6 +24,7 @@ from .data_verbs import DataVerbs
 from .exchange import Exchange
 from .forming import Creator, ends_from
 from .hot import HotSide
+from .interfaces import Hand
 from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
@@ -42,6 +43,7 @@ MAX_EVENTS_SIZE = 200_000
 DELIVER_EVERY_S = 5.0
 FINISH_EVERY_S = 10.0
 IN_FORCE_EVERY_S = 5.0
+OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
@@ -51,6 +53,7 @@ class AgentService(DataVerbs):
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
     :param link: the replicator, which also knows whether the database is shared; None: it never is.
+    :param hand: sets own addresses; replaced in tests.
     """
 
     def __init__(
@@ -61,12 +64,13 @@ class AgentService(DataVerbs):
         job_report: Callable[[], list[dict[str, Any]]] = list,
         post: peer_client.Post = peer_client.post,
         link: ReplicatorLink | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._hot = hot
         self._job_report = job_report
-        self._cluster = Cluster(config, store, hot)
+        self._cluster = Cluster(config, store, hot, hand)
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
@@ -87,6 +91,7 @@ class AgentService(DataVerbs):
         """Come up as what this gateway was: find out who it is, go on with its maintenance and its membership."""
         self._cluster.identify()
         self._cluster.resume()
+        self._cluster.restore_own_addresses()  # before what binds to them
         self._restore_maintenance()
         if self._data is not None:
             self._data.begin()
@@ -131,6 +136,7 @@ class AgentService(DataVerbs):
             "deliver settings": (DELIVER_EVERY_S, self._revisions.deliver),
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
+            "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
