@@ -7,11 +7,12 @@ the other gateway tells of its ports is taken for hostile: any name, any number 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import fields, interfaces
 from .addressing import PORT_NAME, Port
+from .errors import ClusterError, RequestRefused
 from .translate import gettext as _
 
 Json = dict[str, Any]
@@ -142,6 +143,20 @@ def entries(settings: Json, node_id: str, peer_id: str, typed: Iterable[Row], po
     return [found[port] for port in sorted(found)]
 
 
+def with_addresses(settings: Json, port: str, sides: Mapping[str, Sequence[str]], apart: bool) -> Json:
+    """Return settings with own addresses of gateways on a port; an empty list leaves that gateway to itself.
+
+    :param sides: by node id; the others keep what they have.
+    """
+    before = settings.get(interfaces.KEY, [])
+    entry: Json = next((one for one in before if one["port"] == port), {"addresses": {}})
+    both = {node: list(each) for node, each in {**entry["addresses"], **sides}.items() if each}
+    rest = [one for one in before if one["port"] != port]
+    if both:
+        rest.append({"port": port, "addresses": dict(sorted(both.items())), "apart": apart})
+    return {**settings, interfaces.KEY: sorted(rest, key=lambda one: str(one["port"]))}
+
+
 def fetched(settings: Json, node_id: str, peer_id: str, names: Sequence[str], ports: Iterable[Port]) -> Fetched:
     """Match the other gateway's ports with those of the section, by identical names only.
 
@@ -223,3 +238,27 @@ def _compared(port: str, gateway: str, wanted: tuple[str, ...], ports: Sequence[
     if besides:
         words.append(_("%(addresses)s is not of these settings", addresses=", ".join(besides)))
     return ReadBack(port, gateway, wanted, present, not missing and not besides, "; ".join(words))
+
+
+def report(
+    held: Json, ports: Sequence[Port], peer_ports: Sequence[Port] | None, unanswered: ClusterError | None = None
+) -> Json:
+    """Return the section as data: rows, what both kernels have, and what fetching would fill in.
+
+    :param held: the agent's answer to ``settings``.
+    :param unanswered: why the other gateway's ports are not known.
+    :raises RequestRefused: this gateway is in no cluster.
+    """
+    if not held["formed"]:
+        raise RequestRefused(_("This gateway is not in a cluster."), _("Create one, or join one."))
+    settings, node_id = held["settings"], held["node_id"]
+    peer_id = next((node["node_id"] for node in settings["nodes"] if node["node_id"] != node_id), "")
+    shown = rows(settings, node_id, ports)
+    told = fetched(settings, node_id, peer_id, [row.port for row in shown], peer_ports or [])
+    return {
+        "interfaces": [asdict(row) for row in shown],
+        "read_back": [asdict(one) for one in read_back(settings, node_id, ports, peer_ports)],
+        "fetched": {port: list(found) for port, found in told.found.items()} if peer_ports is not None else {},
+        "unmatched": list(told.unmatched) if peer_ports is not None else [],
+        "unanswered": unanswered.as_dict() if unanswered else None,
+    }

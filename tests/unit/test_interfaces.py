@@ -21,7 +21,7 @@ from flask_hsmx_cluster.agent.interfaces import FILE, OwnAddresses
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
 from flask_hsmx_cluster.agent.revisions import Heads
-from flask_hsmx_cluster.errors import NetworkError
+from flask_hsmx_cluster.errors import NetworkError, PeerUnavailable
 from flask_hsmx_cluster.interface_table import Row
 from flask_hsmx_cluster.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
 from flask_hsmx_cluster.settings import Settings, from_dict, to_dict
@@ -442,6 +442,15 @@ def test_a_gateway_that_was_away_gets_its_own_later(world: World) -> None:
     world.cut = False
     world.a.service.periodic_jobs()["deliver settings"][1]()
     assert both(world)[1] == ["203.0.113.4/29"]
+
+
+@pytest.mark.parametrize("names", [
+    [f"port{at}" for at in range(10_000)], ["wan0\x1b[2J"], ["x" * 200], ["\u202ewan0"], ["\ud800"],
+])
+def test_names_that_no_gateway_of_ours_tells_are_not_passed_on(world: World, names: list[str]) -> None:
+    world.b.hot.own_ports[:] = [port(name, "02:00:00:00:09:02", "203.0.113.2/29") for name in names]
+    with pytest.raises(PeerUnavailable, match="cannot be read|not the other gateway"):
+        world.a.service.peer_ports()
 
 
 def test_the_one_that_leaves_keeps_them_and_the_other_forgets_them(world: World) -> None:

@@ -20,7 +20,7 @@ ALLOWED = {
               "addressing", "shared_networks", "shared_network_rules", "interfaces"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
             "quarantine_words", "fields", "translate", "extension", "replication", "addressing", "shared_networks",
-            "network_lists", "interface_table"},
+            "network_lists", "interface_table", "interfaces"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
