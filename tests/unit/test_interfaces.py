@@ -449,7 +449,7 @@ def test_a_gateway_that_was_away_gets_its_own_later(world: World) -> None:
 ])
 def test_names_that_no_gateway_of_ours_tells_are_not_passed_on(world: World, names: list[str]) -> None:
     world.b.hot.own_ports[:] = [port(name, "02:00:00:00:09:02", "203.0.113.2/29") for name in names]
-    with pytest.raises(PeerUnavailable, match="cannot be read|not the other gateway"):
+    with pytest.raises(PeerUnavailable, match=r"cannot be read|not the other gateway"):
         world.a.service.peer_ports()
 
 
