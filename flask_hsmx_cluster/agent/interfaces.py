@@ -16,16 +16,17 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ClusterError, ConfigError, NetworkError
-from ..interfaces import Interface
+from ..errors import ClusterError, ConfigError, Finding, NetworkError
+from ..interfaces import Interface, stated
 from ..network.own_addresses import OwnAddressHand
+from ..settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,14 @@ MAX_FILE = 256 * 1024
 MOST_REPLACED = 64
 #: A firmware that sets the addresses itself is waited for at most this long, s: what comes next binds to them.
 HOST_TIMEOUT_S = 2.0
+#: New addresses that the wire is asked for, at most, and how long for each, s: the operator waits.
+MOST_PROBED, PROBE_TIMEOUT_S = 8, 0.6
 #: How often it is looked at meanwhile, s.
 LOOK_EVERY_S = 0.05
 
 Addresses = Mapping[str, tuple[Interface, ...]]
+#: Takes port, address and a time in s; returns the MACs that answer.
+Probe = Callable[[str, str, float], list[str]]
 #: Takes kind, severity, text and evidence of an event.
 Record = Callable[[str, str, str, list[str]], None]
 
@@ -206,6 +211,49 @@ class OwnAddresses:
     def _keep(self, statement: Statement) -> None:
         _write(self._path, statement)
         self._statement = statement
+
+
+def check_new(
+    settings: Settings, present: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]], probe: Probe
+) -> Iterator[Finding]:
+    """Is an address that a gateway is to get somebody's already?
+
+    :param present: the settings in force.
+    :param ports: network ports by node id, of this gateway and, if it answers, of the other one.
+    :param probe: asks the wire on this gateway's ports.
+    """
+    held = {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+            for address in port["addresses"]}
+    macs = {str(port["mac"]) for each in ports.values() for port in each}
+    names = {node.node_id: node.name for node in settings.nodes}
+    left = MOST_PROBED
+    for one in settings.interfaces:
+        for node, addresses in one.addresses.items():
+            former = stated(present.interfaces, node).get(one.port, ())
+            for ip in (str(address.ip) for address in addresses if address not in former):
+                where = f"interfaces.{one.port}.{node}"
+                owner, port = held.get(ip, (node, one.port))
+                if owner != node:
+                    yield Finding(
+                        "address_in_use", f"{names.get(owner, 'The other gateway')} still has {ip} on {port}.",
+                        "Give that gateway another address first, save, and then enter this one.", where,
+                    )
+                elif ip not in held and left > 0:
+                    left -= 1
+                    strangers = [mac for mac in _asked(probe, one.port, ip) if mac not in macs]
+                    if strangers:
+                        yield Finding(
+                            "address_in_use",
+                            f"Another machine ({', '.join(strangers[:3])}) answers for {ip} on {one.port}.",
+                            "Choose a free address, or take it away from that machine.", where,
+                        )
+
+
+def _asked(probe: Probe, port: str, address: str) -> list[str]:
+    try:
+        return probe(port, address, PROBE_TIMEOUT_S)
+    except NetworkError:  # a port without a cable, or one that only the other gateway has
+        return []
 
 
 def _missing(statement: Statement, present: Addresses) -> list[tuple[str, Interface]]:

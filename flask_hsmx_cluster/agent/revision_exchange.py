@@ -9,7 +9,7 @@ from .. import rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings
-from . import preflight, revisions
+from . import interfaces, preflight, revisions
 from .cluster import Cluster
 from .exchange import Exchange
 from .node_store import wall_time
@@ -109,6 +109,7 @@ class RevisionExchange:
         findings = rules.check(settings, ports)
         if not any(finding.blocking for finding in findings):
             findings += preflight.check_virtual_ips(new, cluster.hot.probe_address)
+            findings += interfaces.check_new(settings, present, ports, cluster.hot.probe_address)
         if any(finding.blocking for finding in findings):
             raise ChecksFailed(findings)
 

@@ -428,6 +428,20 @@ def test_what_one_gateway_cannot_do_is_done_on_neither(world: World) -> None:
     assert both(world) == [["203.0.113.5/29"], ["203.0.113.4/29"]]
 
 
+def test_an_address_that_somebody_has_is_refused(world: World) -> None:
+    before = both(world)
+    world.a.hot.stranger = "02:00:00:00:66:66"
+    with pytest.raises(ChecksFailed, match="02:00:00:00:66:66") as refused:
+        propose(world, "A", wan(world, b="203.0.113.4/29"))
+    assert refused.value.findings[0].field.startswith("interfaces.wan0.")
+    world.a.hot.stranger = world.b.hot.own_ports[-1]["mac"]
+    with pytest.raises(ChecksFailed, match=r"B still has 203\.0\.113\.2 on wan0"):
+        propose(world, "A", wan(world, a="203.0.113.2/29", b="203.0.113.4/29"))
+    assert both(world) == before
+    assert propose(world, "A", wan(world, b="203.0.113.4/29"))["delivered"], "the other gateway is no stranger"
+    assert propose(world, "A", wan(world, a="203.0.113.2/29", b="203.0.113.4/29"))["delivered"], "free by now"
+
+
 def test_nonsense_is_refused_and_changes_nothing(world: World) -> None:
     before = both(world)
     with pytest.raises(ChecksFailed):
