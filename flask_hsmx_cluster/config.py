@@ -63,6 +63,8 @@ class ConfigVars:
     NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
     #: The program that dials PPPoE connections. Default ``/usr/sbin/pppd``.
     PPPD = "HSMX_CLUSTER_PPPD"
+    #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
+    OWN_ADDRESSES = "HSMX_CLUSTER_OWN_ADDRESSES"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -88,6 +90,7 @@ class Config:
     base_template: str
     network_settings_url: str
     pppd: Path
+    own_addresses: str
     log_level: str
 
     @classmethod
@@ -124,6 +127,7 @@ class Config:
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
+            own_addresses=_own_addresses(values),
             log_level=_level(values),
         )
 
@@ -294,6 +298,13 @@ def _link(values: Mapping[str, Any]) -> str:
     if url and not (url.startswith(("/", "http://", "https://")) and url.isprintable()):
         raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")
     return url
+
+
+def _own_addresses(values: Mapping[str, Any]) -> str:
+    who = _text(values, ConfigVars.OWN_ADDRESSES, "agent")
+    if who not in ("agent", "host"):
+        raise _refuse(ConfigVars.OWN_ADDRESSES, f"must not be {who!r:.60}.", "Use agent or host.")
+    return who
 
 
 def _level(values: Mapping[str, Any]) -> str:

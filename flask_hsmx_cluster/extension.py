@@ -299,6 +299,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         passive_internet=config.passive_internet,
         services=_services(found, hook_runner),
         pppd=str(config.pppd),
+        own_addresses=config.own_addresses,
     )
 
 

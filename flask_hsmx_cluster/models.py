@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
-#: 3: PPPoE connections.
+#: 3: PPPoE connections, and own addresses of the gateways.
 SCHEMA_VERSION = 3
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
@@ -96,6 +96,9 @@ class SettingsRevision(Base):
     aliases: Mapped[list[RevisionAlias]] = relationship(cascade="all, delete-orphan", order_by="RevisionAlias.position")
     routes: Mapped[list[RevisionRoute]] = relationship(cascade="all, delete-orphan", order_by="RevisionRoute.position")
     pppoe: Mapped[list[RevisionPPPoE]] = relationship(cascade="all, delete-orphan", order_by="RevisionPPPoE.position")
+    interfaces: Mapped[list[RevisionInterface]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionInterface.position"
+    )
 
 
 def _of_revision() -> Mapped[str]:
@@ -215,6 +218,19 @@ class RevisionPPPoE(Base):
     mtu: Mapped[int]
     default_route: Mapped[bool]
     enabled: Mapped[bool]
+
+
+class RevisionInterface(Base):
+    """An own address of a gateway, of a revision."""
+
+    __tablename__ = "revision_interface"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    port: Mapped[str] = mapped_column(String(128))
+    apart: Mapped[bool]
+    node_id: Mapped[str] = mapped_column(String(128))
+    address: Mapped[str] = mapped_column(String(64))
 
 
 class RevisionHead(_One, Base):

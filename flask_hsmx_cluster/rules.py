@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_interface
 from itertools import combinations
 
-from . import pppoe_rules, shared_network_rules
+from . import interface_rules, pppoe_rules, shared_network_rules
 from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .errors import Finding
 from .settings import (
@@ -45,7 +45,8 @@ def check(settings: Settings, ports_by_node: Mapping[str, Sequence[Port]] | None
     :param ports_by_node: the network ports of each gateway whose ports are known, by node id; what concerns the
         ports of another one is not checked.
     """
-    known = {node: {str(port["name"]): port for port in ports} for node, ports in (ports_by_node or {}).items()}
+    now = {node: {str(port["name"]): port for port in ports} for node, ports in (ports_by_node or {}).items()}
+    known = interface_rules.overlaid(settings, now)
     return [
         *_check_nodes(settings),
         *_check_virtual_ips(settings),
@@ -58,6 +59,7 @@ def check(settings: Settings, ports_by_node: Mapping[str, Sequence[Port]] | None
         *_check_references(settings, known),
         *shared_network_rules.check(settings, known),
         *pppoe_rules.check(settings, known),
+        *interface_rules.check(settings, known),
     ]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Literal
 
-from . import pppoe, shared_networks
+from . import interfaces, pppoe, shared_networks
 from .errors import ChecksFailed, Finding
+from .interfaces import NetworkInterface
 from .shared_networks import Alias, Network, Route
 
 Interface = IPv4Interface | IPv6Interface
@@ -115,11 +116,12 @@ class Settings:
     aliases: tuple[Alias, ...] = ()
     routes: tuple[Route, ...] = ()
     pppoe: tuple[pppoe.Connection, ...] = ()
+    interfaces: tuple[NetworkInterface, ...] = ()
 
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
-        if self.pppoe:
+        if self.pppoe or self.interfaces:
             return 3
         waits_otherwise = self.advanced.stale_wait_s != STALE_WAIT_S[1]
         return 2 if self.networks or self.aliases or self.routes or waits_otherwise else 1
@@ -161,6 +163,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
         },
         **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
         **pppoe.to_dict(settings.pppoe),
+        **interfaces.to_dict(settings.interfaces),
     }
 
 
@@ -187,6 +190,7 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
             advanced=_advanced(data.get("advanced", {})),
             **shared_networks.from_dict(data),
             **pppoe.from_dict(data),
+            interfaces=interfaces.from_dict(data),
         )
     except ChecksFailed:
         raise

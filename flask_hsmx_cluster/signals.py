@@ -69,6 +69,9 @@ quarantined = _signals.signal("quarantined")
 verified = _signals.signal("verified")
 verify_differs = _signals.signal("verify-differs")
 
+#: This gateway's own addresses were changed in the section *Network interface*; ``evidence`` names them by port.
+own_addresses_changed = _signals.signal("own-addresses-changed")
+
 #: By kind of event: the signal of its own.
 BY_KIND = {
     "active": became_active,
@@ -76,6 +79,7 @@ BY_KIND = {
     "degraded": data_degraded,
     "synchronous": data_synchronous,
     "data_stale": data_stale,
+    "own_addresses": own_addresses_changed,
     "copy_begun": copy_begun,
     "copy_done": copy_done,
     "rejoined": rejoined,

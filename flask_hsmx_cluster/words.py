@@ -211,6 +211,8 @@ def event_kind(kind: str) -> str:
         "settings_refused": _("Settings"), "settings_conflict": _("Conflict of settings"),
         "applied": _("Settings in force"), "apply_failed": _("Settings not in force"),
         "restore_failed": _("Settings not in force"), "mended": _("Address mended"),
+        "own_addresses": _("Own addresses changed"), "own_addresses_restored": _("Own addresses set again"),
+        "own_addresses_failed": _("Own addresses not set"),
         "mend_failed": _("Address not mended"), "release_failed": _("Address not released"),
         "renew_failed": _("Lease not renewed"), "clock_step": _("Clock set"), "term_not_on_disk": _("Disk"),
         "terms_not_reserved": _("Disk"),
@@ -336,6 +338,11 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
     for one in settings.get("pppoe", []):
         text = _("%(user)s on %(port)s", user=one["user"], port=one["port"])
         lines[_("PPPoE %(name)s", name=one["name"])] = text if one["enabled"] else f"{text}, {_('switched off')}"
+    for one in settings.get("interfaces", []):
+        for node_id, addresses in one["addresses"].items():
+            name = names.get(node_id) or _("this gateway")
+            words = [*addresses, *([_("the networks may differ")] if one.get("apart") else [])]
+            lines[_("Own addresses on %(port)s, %(name)s", port=one["port"], name=name)] = ", ".join(words)
     advanced = settings["advanced"]
     lines |= {
         _("Heartbeat interval"): f"{advanced['heartbeat_ms']} ms",

@@ -33,6 +33,7 @@ class Machines:
                 "HSMX_CLUSTER_NODE_NAME": f"Gateway {gateway.name.upper()}",
                 "FIRMWARE_STATE_DIR": str(gateway.directory / "home" / "firmware"),
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
+                "HSMX_CLUSTER_STATE_DIR": str(gateway.state),
             }
             folder = self._report(gateway).parent
             folder.mkdir(mode=0o750)

@@ -12,10 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from .. import interfaces
 from ..errors import ClusterError, RequestRefused
 from ..version import PROTOCOL, __version__
 from .config import AgentConfig
 from .hot import HotSide
+from .interfaces import Hand, OwnAddresses
 from .membership import Key, Membership
 from .node_store import NodeStore, PeerFacts, machine_id
 from .preflight import PROTOCOL_LEAST, Facts
@@ -34,14 +36,16 @@ class Cluster:
     """Who this gateway is and what it is a member of.
 
     :param state_lock: held while heads are read, changed and stored; never while the other gateway is asked.
+    :param hand: sets own addresses; replaced in tests.
     """
 
-    def __init__(self, config: AgentConfig, store: NodeStore, hot: HotSide) -> None:
+    def __init__(self, config: AgentConfig, store: NodeStore, hot: HotSide, hand: Hand | None = None) -> None:
         self.config = config
         self.store = store
         self.hot = hot
         self.state_lock = threading.RLock()
         self._change_lock = threading.Lock()
+        self._own = OwnAddresses(config.state_dir, store.record, config.own_addresses == "host", hand)
         #: True on a machine that is not the one on which the store was written: it stays out of the cluster.
         self.foreign = False
         #: The other gateway's last known PPPoE sessions, as it told them.
@@ -173,15 +177,18 @@ class Cluster:
     def put_in_force(self, heads: Heads, keys: Sequence[Key] | None = None, claim: bool = False) -> None:
         """Bring settings into force: the kernel first, then the disk. If either refuses, all is as before.
 
+        New own addresses come before what binds to them, old ones go when nothing does any more.
+
         :raises ClusterError: why it was refused.
         """
         former = self.membership()
-        try:
-            self.hot.apply(self.membership(heads, keys or (), claim))
-            self.store.save_heads(heads, keys)
-        except BaseException:
-            self._restore(former)
-            raise
+        with self._own.change(interfaces.stated(heads.applied.settings.interfaces, self.node_id)):
+            try:
+                self.hot.apply(self.membership(heads, keys or (), claim))
+                self.store.save_heads(heads, keys)
+            except BaseException:
+                self._restore(former)
+                raise
 
     def _restore(self, former: Membership | None) -> None:
         try:
@@ -196,6 +203,15 @@ class Cluster:
         """Release everything and forget the cluster."""
         self.hot.apply(None)
         self.store.forget_cluster()
+        self._own.leave()
+
+    def restore_own_addresses(self) -> str:
+        """Bring this gateway's own addresses in line with the settings in force; return what was done, in words."""
+        with self.state_lock:
+            heads = self.heads()
+            if heads is None:
+                return "not in a cluster"
+            return self._own.restore(interfaces.stated(heads.applied.settings.interfaces, self.node_id))
 
     def resume(self) -> None:
         """Drop what an interrupted change left prepared: its author applies first, so it is in force nowhere, or

@@ -35,6 +35,8 @@ class AgentConfig:
     :param synchronous: commits wait until both gateways have them, while both follow.
     :param services: services and hooks that follow the role, in their JSON form; empty: there are none.
     :param pppd: path of the program that dials PPPoE connections.
+    :param own_addresses: who sets own addresses of the section *Network interface*: ``agent``, or ``host``: the
+        firmware, which follows the file ``own-addresses.json``.
     """
 
     state_dir: str
@@ -54,6 +56,7 @@ class AgentConfig:
     passive_internet: str = ""
     services: str = ""
     pppd: str = "/usr/sbin/pppd"
+    own_addresses: str = "agent"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -70,6 +73,8 @@ class AgentConfig:
                 f"{self.log_level!r} is not a log level.",
                 "Set HSMX_CLUSTER_LOG_LEVEL to INFO or another level.",
             )
+        if self.own_addresses not in ("agent", "host"):
+            raise ConfigError("Own addresses are set by the agent or by the host.", "See HSMX_CLUSTER_OWN_ADDRESSES.")
         if self.scope:
             Scope.from_json(self.scope)
         if self.services:

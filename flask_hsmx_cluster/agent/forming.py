@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import Any
 
+from .. import interfaces
 from ..errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Link, LinkEnd, LinkKind, Node, Settings, to_dict
@@ -94,13 +95,14 @@ def with_joiner(settings: Settings, node: Node, ends: Ends) -> Settings:
 
 
 def without(settings: Settings, node_id: str) -> Settings:
-    """Return settings with a gateway and its ends of the links taken out."""
+    """Return settings with a gateway, its ends of the links and its own addresses taken out."""
     return replace(
         settings,
         nodes=tuple(node for node in settings.nodes if node.node_id != node_id),
         links=tuple(
             Link(link.kind, {key: end for key, end in link.ends.items() if key != node_id}) for link in settings.links
         ),
+        interfaces=interfaces.without(settings.interfaces, node_id),
     )
 
 

@@ -143,6 +143,7 @@ def ports_from(data: Any) -> tuple[Port, ...]:
                 "mac": _text(port.get("mac")).lower(),
                 "carrier": port.get("carrier") is True,
                 "addresses": [_text(address) for address in port["addresses"][:256]],
+                "leased": [_text(address) for address in _list(port.get("leased", []))[:256]],
                 "kind": _text(port.get("kind", "")),
                 "mtu": _number(port.get("mtu", 0), 0, 1 << 20),
             }
@@ -456,6 +457,12 @@ def _local(mac: str) -> bool:
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
         raise ValueError("not a short text")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
     return value
 
 

@@ -9,7 +9,7 @@ from .. import pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings
-from . import preflight, revisions
+from . import interfaces, preflight, revisions
 from .cluster import Cluster
 from .exchange import Exchange
 from .node_store import wall_time
@@ -94,7 +94,7 @@ class RevisionExchange:
         other = cluster.store.peer()
         if settings.peer_of(cluster.node_id) and other is not None and other.protocol < settings.protocol:
             # It would not take them over: what it does not know it drops, and the signature fits no more.
-            text = f"{other.name} has a version that does not know all of these settings yet."
+            text = f"{other.name} has an older version that does not know all of these settings."
             raise ChecksFailed([Finding("protocol_incompatible", text, f"Update {other.name} first.")])
         ports = {cluster.node_id: cluster.hot.ports()}
         peer = settings.peer_of(cluster.node_id)
@@ -109,6 +109,7 @@ class RevisionExchange:
         findings = rules.check(settings, ports) + pppoe_rules.check_passwords(settings)
         if not any(finding.blocking for finding in findings):
             findings += preflight.check_virtual_ips(new, cluster.hot.probe_address)
+            findings += interfaces.check_new(settings, present, ports, cluster.hot.probe_address)
         if any(finding.blocking for finding in findings):
             raise ChecksFailed(findings)
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from .. import models as m
 from .. import pppoe
+from ..interfaces import Interface, NetworkInterface
 from ..settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from ..shared_networks import Alias, Network, Route
 from .revisions import Revision
@@ -71,6 +72,13 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
             for at, one in enumerate(settings.routes)
         ],
         pppoe=[m.RevisionPPPoE(position=at, **vars(one)) for at, one in enumerate(settings.pppoe)],
+        interfaces=[
+            m.RevisionInterface(position=at, port=one.port, apart=one.apart, node_id=node, address=str(address))
+            for at, (one, node, address) in enumerate(
+                (one, node, address) for one in settings.interfaces
+                for node, addresses in one.addresses.items() for address in addresses
+            )
+        ],
     )
 
 
@@ -111,6 +119,7 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             )
             for one in row.pppoe
         ),
+        interfaces=_interfaces(row.interfaces),
     )
     return Revision(
         number=row.number,
@@ -123,3 +132,12 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
         key_id=row.key_id,
         signature=row.signature,
     )
+
+
+def _interfaces(rows: list[m.RevisionInterface]) -> tuple[NetworkInterface, ...]:
+    found: dict[str, dict[str, tuple[Interface, ...]]] = {}
+    apart = {row.port: row.apart for row in rows}
+    for row in rows:
+        ends = found.setdefault(row.port, {})
+        ends[row.node_id] = (*ends.get(row.node_id, ()), ip_interface(row.address))
+    return tuple(NetworkInterface(port, ends, apart[port]) for port, ends in found.items())

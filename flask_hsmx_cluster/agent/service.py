@@ -24,6 +24,7 @@ from .data_verbs import DataVerbs
 from .exchange import Exchange
 from .forming import Creator, ends_from
 from .hot import HotSide
+from .interfaces import Hand
 from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
@@ -45,6 +46,7 @@ MAX_EVENTS_SIZE = 200_000
 DELIVER_EVERY_S = 5.0
 FINISH_EVERY_S = 10.0
 IN_FORCE_EVERY_S = 5.0
+OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
@@ -55,6 +57,7 @@ class AgentService(DataVerbs):
     :param post: sends bytes to the other gateway; replaced in tests.
     :param link: the replicator, which also knows whether the database is shared; None: it never is.
     :param services: the process of services and hooks and the loop's hand on it; None: nothing follows the role.
+    :param hand: sets own addresses; replaced in tests.
     """
 
     def __init__(
@@ -66,12 +69,13 @@ class AgentService(DataVerbs):
         post: peer_client.Post = peer_client.post,
         link: ReplicatorLink | None = None,
         services: tuple[ServicesLink, ServicesHand] | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._hot = hot
         self._job_report = job_report
-        self._cluster = Cluster(config, store, hot)
+        self._cluster = Cluster(config, store, hot, hand)
         self._exchange = Exchange(self._cluster, post)
         self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
@@ -94,6 +98,7 @@ class AgentService(DataVerbs):
         """Come up as what this gateway was: find out who it is, go on with its maintenance and its membership."""
         self._cluster.identify()
         self._cluster.resume()
+        self._cluster.restore_own_addresses()  # before what binds to them
         self._restore_maintenance()
         if self._data is not None:
             self._data.begin()
@@ -140,8 +145,11 @@ class AgentService(DataVerbs):
             "deliver settings": (DELIVER_EVERY_S, self._revisions.deliver),
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
+            "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.first_job() if self._data else {}),
+            **(self._services.periodic_jobs() if self._services else {}),
+            **(self._pppoe.periodic_jobs() if self._pppoe else {}),
         }
 
     def data_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
@@ -149,8 +157,6 @@ class AgentService(DataVerbs):
         return {
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
-            **(self._services.periodic_jobs() if self._services else {}),
-            **(self._pppoe.periodic_jobs() if self._pppoe else {}),
         }
 
     def when_shared(self, call: Callable[[], None]) -> None:
@@ -443,6 +449,8 @@ class AgentService(DataVerbs):
                     node["name"] = node.get("name") or self._config.node_name
             for link in filled["links"]:
                 link["ends"] = {own.get(node_id, node_id): end for node_id, end in link["ends"].items()}
+            for one in filled.get("interfaces", []):
+                one["addresses"] = {own.get(node_id, node_id): each for node_id, each in one["addresses"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
         return filled

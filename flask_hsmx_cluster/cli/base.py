@@ -105,14 +105,19 @@ def save(held: Json, wanted: Json, as_json: bool) -> None:
 
     :param held: the agent's answer to ``settings``, on which they are based.
     """
-    checked(wanted, held["node_id"])
-    answer = call("propose", settings=wanted, base_revision=held["revision"])
+    answer = propose(held, wanted)
     if as_json:
         return print_json(answer)
     say(_("Saved as revision %(n)s.", n=answer["revision"]))
     if not answer["delivered"] and len(wanted["nodes"]) > 1:
         say(_("The other gateway is not reachable: it gets this as soon as it is."))
     return None
+
+
+def propose(held: Json, wanted: Json) -> Json:
+    """Check settings in dict form, propose them to the agent, and return its answer."""
+    checked(wanted, held["node_id"])
+    return call("propose", settings=wanted, base_revision=held["revision"])
 
 
 def checked(wanted: Json, node_id: str) -> None:

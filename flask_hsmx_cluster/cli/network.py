@@ -1,4 +1,4 @@
-"""``flask cluster network ...``: subscriber networks, IP aliases and routes that live on the active gateway only."""
+"""``flask cluster network ...``: what lives on the active gateway only, and the gateways' own addresses."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import IO
 
 import click
 
-from .. import network_lists
-from ..errors import ChecksFailed, Finding, RequestRefused
+from .. import interface_table, network_lists
+from ..errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ..translate import gettext as _
-from .base import Json, call, cluster, command, print_json, save, say
+from .base import Json, call, cluster, command, print_json, propose, save, say
 
 
 @cluster.group("network")
 def network() -> None:
-    """Subscriber networks, IP aliases and routes: they live on the active gateway only."""
+    """Subscriber networks, IP aliases and routes, live on the active gateway only; and own addresses of both."""
 
 
 _network_command = partial(command, group=network)
@@ -82,6 +82,72 @@ def add_route(destination: str, via: str, port: str, as_json: bool) -> None:
 def remove(names: tuple[str, ...], as_json: bool) -> None:
     """Remove networks and aliases by their addresses, routes by their networks."""
     _save(lambda settings: network_lists.removed(settings, names), as_json)
+
+
+@_network_command
+def interfaces(as_json: bool) -> None:
+    """Show the own addresses of both gateways: as they are to be, and as both kernels have them."""
+    told = interface_table.report(_held(), call("ports")["ports"], *_peer_ports())
+    if as_json:
+        return print_json(told)
+    for row in told["interfaces"]:
+        say(f"{row['port']:15} {', '.join(row['mine']) or '–':40} {', '.join(row['other']) or '–'}")
+    for one in told["read_back"]:
+        say(f"{'✓' if one['ok'] else '✕'} {one['port']}: {one['gateway']} {one['text']}.")
+    for text in told["unmatched"]:
+        say(f"! {text}")
+    if error := told["unanswered"]:
+        say(f"! {error['message']} {error['remedy']}")
+    return None
+
+
+@_network_command
+@click.argument("port")
+@click.argument("gateway")
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS/PREFIX...]")
+@click.option("--apart", is_flag=True, help="The two gateways need not be in one subnet on this port.")
+def set_interface(port: str, gateway: str, addresses: tuple[str, ...], apart: bool, as_json: bool) -> None:
+    """Set the own ADDRESSES of a GATEWAY on PORT; without any they are left to its own network settings."""
+    read = _typed(f"interfaces.{port}", lambda: {"addresses": interface_table.addresses(" ".join(addresses))})
+    held = _held()
+    node_id = next((one["node_id"] for one in held["settings"]["nodes"] if one["name"] == gateway), None)
+    if node_id is None:
+        raise ChecksFailed([Finding("malformed", _("No gateway is called %(name)s.", name=gateway))])
+    wanted = interface_table.with_addresses(held["settings"], port, {node_id: read["addresses"]}, apart)
+    save(held, wanted, as_json)
+
+
+@_network_command
+def fetch_interfaces(as_json: bool) -> None:
+    """Take the other gateway's present addresses over into the settings, for ports of identical names."""
+    held, (peer_ports, error) = _held(), _peer_ports()
+    if error is not None:
+        raise error
+    told = interface_table.report(held, call("ports")["ports"], peer_ports)
+    peer_id = next(node["node_id"] for node in held["settings"]["nodes"] if node["node_id"] != held["node_id"])
+    wanted, filled = held["settings"], {}
+    for row in told["interfaces"]:
+        if not row["other"] and (found := told["fetched"].get(row["port"])):
+            filled[row["port"]] = found
+            both = {held["node_id"]: list(row["mine"]), peer_id: found}
+            wanted = interface_table.with_addresses(wanted, row["port"], both, row["apart"])
+    if not as_json:
+        for text in told["unmatched"]:
+            say(f"! {text}")
+    if not filled:
+        return print_json({"filled": {}, "unmatched": told["unmatched"]}) if as_json else say(_("Nothing to fill in."))
+    if as_json:
+        answer = propose(held, wanted)
+        return print_json({**answer, "filled": filled, "unmatched": told["unmatched"]})
+    return save(held, wanted, as_json)
+
+
+def _peer_ports() -> tuple[list[Json] | None, ClusterError | None]:
+    """Ask the other gateway for its ports; return why not, where it does not answer."""
+    try:
+        return call("peer_ports")["ports"], None
+    except ClusterError as error:
+        return None, error
 
 
 def _held() -> Json:

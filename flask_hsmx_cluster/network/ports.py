@@ -46,17 +46,22 @@ class Port:
         return frozenset(held.interface.network for held in self.addresses if held.valid_s is None)
 
     def as_dict(self, shared: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the form of the control verb ``ports``; ``shared`` addresses are left out."""
+        """Return the form of the control verb ``ports``; ``shared`` addresses are left out.
+
+        Those of ``addresses`` that are in ``leased``, too, come from DHCP or from a router and may end.
+        """
         own = [
             str(held.interface)
             for held in self.addresses
             if str(held.interface.ip) not in shared and not held.interface.is_link_local
         ]
+        ends = {str(held.interface) for held in self.addresses if held.valid_s is not None}
         return {
             "name": self.name,
             "mac": self.mac,
             "carrier": self.carrier,
             "addresses": own,
+            "leased": [address for address in own if address in ends],
             "kind": self.kind,
             "mtu": self.mtu,
         }

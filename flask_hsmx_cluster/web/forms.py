@@ -12,6 +12,7 @@ from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
     Field,
+    FieldList,
     Form,
     FormField,
     HiddenField,
@@ -20,9 +21,10 @@ from wtforms import (
 )
 from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation
 
-from .. import fields, settings
+from .. import fields, interfaces, settings
 from ..errors import Finding
 from ..translate import gettext as _
+from . import interface_forms
 from .form_fields import (
     AddressText,
     ChoiceField,
@@ -138,6 +140,7 @@ class SettingsForm(ClusterForm):
     sync = FormField(LinkForm)
     backup = FormField(LinkForm)
     service = FormField(LinkForm)
+    interfaces = FieldList(FormField(interface_forms.InterfaceForm), max_entries=interfaces.MAX_INTERFACES)
     heartbeat_ms = number(settings.HEARTBEAT_MS)
     ping_pongs = number(settings.PING_PONGS)
     lease_s = number(settings.LEASE_S)
@@ -180,6 +183,7 @@ class SettingsForm(ClusterForm):
             mine, other = link.mine.form, link.other.form
             for name in ("port", "address"):
                 mine[name].data, other[name].data = other[name].data, mine[name].data
+        interface_forms.turn(self.interfaces)
         return True
 
     def validate(self, extra_validators: Any = None) -> bool:
@@ -253,6 +257,8 @@ class SettingsForm(ClusterForm):
             case ["links", kind, *rest] if kind in LINK_KINDS:
                 column = "mine" if not rest or rest[0] in ("", "self", self.own_id) else "other"
                 return _part(self[kind][column].form, rest[1:])
+            case ["interfaces", _, *_rest]:
+                return interface_forms.field_of(self.interfaces, path[1:], self.own_id)
             case ["advanced", "stale_wait_s"]:
                 return self.stale_wait
             case ["advanced", name, *_rest] if name in NUMBERS or name == "references":

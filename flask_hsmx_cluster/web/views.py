@@ -10,7 +10,7 @@ from .. import fields, network_lists, rules, settings, words
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed
 from ..extension import state
 from ..translate import gettext as _
-from . import forms, pages
+from . import forms, interface_views, pages
 from .access import needs
 from .answers import http_status, json_error, wants_json
 from .form_fields import Ports
@@ -70,10 +70,10 @@ def index() -> Answer:
     status = call("status")
     if status["cluster"] is None:
         return page("unformed", status=status)
-    held = call("settings")
-    form = forms.SettingsForm(
-        formdata=None, data=forms.form_data(held["settings"], held["node_id"], held["revision"]))
-    return _settings_page(form, status, held)
+    held, ports = call("settings"), pages.ports()
+    data = forms.form_data(held["settings"], held["node_id"], held["revision"])
+    form = forms.SettingsForm(formdata=None, data={**data, **interface_views.rows(held, ports)})
+    return _settings_page(form, status, held, look="read_back" in request.args)
 
 
 @needs("administer")
@@ -95,13 +95,17 @@ def save() -> Answer:
         return _settings_page(form, status, held, code=409)
     if request.form.get("action") == "fetch":
         return _settings_page(form, status, held, unmatched=_fetch_into(form, ports))
+    if request.form.get("action") == "fetch_interfaces":
+        return _settings_page(form, status, held, interface_notes=interface_views.fetch_into(form, held))
+    if request.form.get("action") == "read_back":
+        return _settings_page(form, status, held, look=True)
     if not form.validate_on_submit():
         return _settings_page(form, status, held, code=422)
     if not form.enabled.data:
         return redirect(url_for(".leave_page"))
     if form.base_revision.data != str(held["revision"]):
         return _settings_page(form, status, held, code=409, overtaken=_overtaken(form, held))
-    wanted = _typed_settings(form, held)
+    wanted = _typed_settings(form, held, ports)
     try:
         if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: ports})):
             return _settings_page(form, status, held, code=422)
@@ -117,15 +121,19 @@ def save() -> Answer:
         form.attach([Finding(error.code, error.message, error.remedy)])
         return _settings_page(form, status, held, code=http_status(error))
     say_saved(answer, bool(form.peer_id))
+    if wanted.get("interfaces") != held["settings"].get("interfaces"):  # then say what the kernels have of it
+        return redirect(url_for(".index", read_back=1, _anchor="hsmx-interfaces"), 303)
     return redirect(url_for(".index"), 303)
 
 
 def _settings_page(
-    form: forms.SettingsForm, status: dict[str, Any], held: dict[str, Any], code: int = 200, **extra: Any
+    form: forms.SettingsForm, status: dict[str, Any], held: dict[str, Any], code: int = 200, look: bool = False,
+    **extra: Any,
 ) -> tuple[str, int]:
     ports = pages.ports()
     if not form.own_id:
         form.offer(ports, own_id=held["node_id"], peer_id=_peer_id(held))
+    extra |= interface_views.around(held, ports, look=look)
     return page("settings", form=form, status=status, held=held, ports=ports, proposal=None, **extra), code
 
 
@@ -135,14 +143,17 @@ def _overtaken(form: forms.SettingsForm, held: dict[str, Any]) -> list[tuple[str
     The form is then based on the present revision: saving again is a decision made with open eyes.
     """
     form.base_revision.data = str(held["revision"])
-    typed = _typed_settings(form, held)
+    typed = _typed_settings(form, held, pages.ports())
     return words.compare(typed, held["settings"])
 
 
-def _typed_settings(form: forms.SettingsForm, held: dict[str, Any]) -> dict[str, Any]:
+def _typed_settings(form: forms.SettingsForm, held: dict[str, Any], ports: Ports) -> dict[str, Any]:
     """Return what was typed, with what stands on another page."""
     present = held["settings"]
-    return {**form.to_settings(present["cluster_id"], present["nodes"]), **network_lists.kept(present)}
+    return {
+        **form.to_settings(present["cluster_id"], present["nodes"]), **network_lists.kept(present),
+        **interface_views.stated(form, held, ports),
+    }
 
 
 def _fetch_into(form: forms.SettingsForm, ports: Ports) -> list[Finding]:

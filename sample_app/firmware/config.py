@@ -47,6 +47,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "HSMX_CLUSTER_FIRMWARE_VERSION": version,
         "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",
         "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/base.html",
+        "HSMX_CLUSTER_OWN_ADDRESSES": "host",  # the network daemon sets them
+        "HSMX_CLUSTER_STATE_DIR": "/var/lib/hsmx-cluster",
         "SESSION_COOKIE_NAME": _cookie_name(name, shared=bool(environ.get("FIRMWARE_SECRET_KEY"))),
         "SESSION_COOKIE_SAMESITE": "Lax",
         "MAX_CONTENT_LENGTH": 1024 * 1024,

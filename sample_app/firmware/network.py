@@ -5,6 +5,10 @@ that right and nothing else, applies it and answers with ``network-result.json``
 
     {"revision": 3, "ports": {"lan0": ["10.0.0.2/24"], "sync0": ["192.0.2.1/30"]}}
     {"revision": 3, "errors": [], "managed": [["lan0", "10.0.0.2/24"]]}
+
+Ports that the section *Network interface* of the cluster settings names are set as that says: the cluster's agent
+writes it down in ``own-addresses.json`` (``HSMX_CLUSTER_OWN_ADDRESSES = "host"``). Once the gateway has left its
+cluster, the later of the two statements counts.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any
 
 SETTINGS_FILE = "network.json"
 RESULT_FILE = "network-result.json"
+STATED_FILE = "own-addresses.json"
 MAX_FILE = 64 * 1024
 MAX_PORTS = 32
 MAX_ADDRESSES = 8
@@ -67,6 +72,17 @@ class Settings:
 
     revision: int
     ports: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the cluster settings say of this gateway's own addresses.
+
+    :param in_cluster: False once this gateway has left.
+    """
+
+    in_cluster: bool = False
+    ports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,6 +214,18 @@ def load_settings(state: Path) -> Settings | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise NetworkSettingsError("", f"{SETTINGS_FILE} is damaged; save the network settings again.") from None
     return Settings(revision, check(ports))
+
+
+def load_stated(path: Path) -> Stated:
+    """Return what the cluster settings state; nothing where the agent has written nothing that can be read."""
+    try:
+        data = _load(path)
+        if data is None:
+            return Stated()
+        ports = {str(name): tuple(each) for name, each in data["ports"].items()}
+        return Stated(data["in_cluster"] is True, check(ports))
+    except (NetworkSettingsError, KeyError, TypeError, ValueError, AttributeError):
+        return Stated()
 
 
 def save_settings(state: Path, ports: Mapping[str, tuple[str, ...]], result: Result | None = None) -> Settings:

@@ -1,8 +1,8 @@
 """The part of the firmware that may touch the network: ``python -m sample_app.firmware.network_daemon``.
 
 Needs CAP_NET_ADMIN and nothing else. It follows the network settings file, sets this gateway's *own* addresses,
-and removes only addresses that it set before. An address with a lifetime is somebody's lease, the cluster
-agent's, and is never touched.
+and removes only addresses that it set before. What the cluster settings state of a port comes first. An address with
+a lifetime is somebody's lease, the cluster agent's, and is never touched.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def plan(
     ]
 
 
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells one version of a file from another; the time of writing comes first."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 def _keep_secondaries(port: str) -> None:
     """Let a new address outlive the removal of an older one of its subnet: by default the kernel removes both."""
     with contextlib.suppress(OSError):
@@ -57,12 +66,14 @@ class Daemon:
 
     :param state: the directory with the settings file.
     :param result: the file to report in.
+    :param stated: the file in which the cluster's agent states own addresses.
     """
 
-    def __init__(self, state: Path, result: Path) -> None:
+    def __init__(self, state: Path, result: Path, stated: Path | None = None) -> None:
         self.state = state
         self.result = result
-        self._seen: tuple[int, int, int] | None = None
+        self.stated = stated or state / network.STATED_FILE
+        self._seen: list[tuple[int, int, int] | None] = [None, None]
         known = network.load_result(result)
         self.revision = known.revision if known else 0
         # At the very first start the permanent addresses that are there are the firmware's: the factory settings.
@@ -70,12 +81,8 @@ class Daemon:
         self.managed: list[Address] = list(known.managed) if known else factory
 
     def turn(self) -> bool:
-        """Apply the settings if the file has changed since the last turn; tell whether it had."""
-        try:
-            found = os.stat(self.state / network.SETTINGS_FILE, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        """Apply the settings if one of the two files has changed since the last turn; tell whether it had."""
+        seen = [_stamp(path) for path in (self.state / network.SETTINGS_FILE, self.stated)]
         if seen == self._seen:
             return False
         self._seen = seen
@@ -86,8 +93,22 @@ class Daemon:
             return True
         if settings is not None:
             self.revision = settings.revision
-            self._report(self.apply(settings))
+        ports = self._ports(settings)
+        if ports is not None:
+            self._report(self.apply(network.Settings(self.revision, ports)))
         return True
+
+    def _ports(self, settings: network.Settings | None) -> dict[str, tuple[str, ...]] | None:
+        """Return the addresses of all ports, of the two statements; None if there is none."""
+        saved, written = self._seen
+        stated = network.load_stated(self.stated)
+        counts = written is not None and (stated.in_cluster or saved is None or written[0] > saved[0])
+        first = stated.ports if counts else {}
+        if settings is None and not first:
+            return None
+        # Where nobody has saved network settings, each other port keeps what it has.
+        others = settings.ports if settings else {port.name: port.own for port in network.read_ports()}
+        return {**others, **first}
 
     def apply(self, settings: network.Settings) -> list[str]:
         """Bring the kernel's own addresses in line with the settings; return what could not be done."""
@@ -146,7 +167,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="network_daemon", description="Apply the firmware's network settings.")
     parser.add_argument("--once", action="store_true", help="apply what is saved and end")
     once: bool = parser.parse_args().once
-    daemon = Daemon(state, Path(config["FIRMWARE_NETWORK_RESULT"] or state / network.RESULT_FILE))
+    daemon = Daemon(
+        state, Path(config["FIRMWARE_NETWORK_RESULT"] or state / network.RESULT_FILE),
+        Path(config["HSMX_CLUSTER_STATE_DIR"]) / network.STATED_FILE,
+    )
     stopping: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -48,7 +48,7 @@ def demo() -> Iterator[SimpleNamespace]:
         stack.callback(forwarder.close)
         links = {name: f"http://127.0.0.1:{port + at}" for at, name in enumerate(hosts, 1)}
         stack.enter_context(contextlib.closing(LabPage(lab, machines, links, port)))
-        yield SimpleNamespace(lab=f"http://127.0.0.1:{port}", **links)
+        yield SimpleNamespace(lab=f"http://127.0.0.1:{port}", machines=machines, **links)
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_formed_changed_and_failed_over_by_the_pages(context: Any, demo: SimpleN
     for cable in ("sync", "backup", "service", "lan0 (Ethernet)"):
         assert "works" in a.inner_text(f"tr:has(th:has-text('{cable}'))")
     change(a, b)
+    set_own_addresses(a, b, demo)
     virtual = context.new_page()  # signed in already: a browser's cookies do not tell ports apart
     virtual.goto(demo.virtual + CLUSTER)
     fail_over(a, virtual)
@@ -141,6 +142,30 @@ def change(a: Any, b: Any) -> None:
     b.reload()
     assert b.input_value("#ping_pongs") == "7"
     assert [b.input_value(f"#{kind}-mine-address") for kind in ENDS] == theirs
+
+
+def set_own_addresses(a: Any, b: Any, demo: SimpleNamespace) -> None:
+    """Give the other gateway one more own address, with the keyboard: fetch what it has, add to it, save."""
+    a.goto(demo.a + CLUSTER)
+    own = ["10.0.0.2/24", "fd00:0:0:1::2/64"]
+    assert a.input_value("#interfaces-0-port") == "lan0" and a.input_value("#interfaces-0-other") == ""
+    a.focus("button:text('Fetch own addresses of Gateway B')")
+    a.keyboard.press("Enter")
+    a.get_by_text("Filled in: lan0. Nothing is saved yet.").wait_for()
+    assert a.input_value("#interfaces-0-other").split() == own
+    for typed, words in (("10.0.0.1/24", "Gateway A has it on lan0"), ("10.0.0.22/16", "in different networks")):
+        a.fill("#interfaces-0-other", "\n".join([*own, typed]))
+        a.click("button:text-is('Save')")
+        a.wait_for_selector(f"#interfaces-0-other-messages:has-text('{words}')")
+        assert a.input_value("#interfaces-0-other").split() == [*own, typed]
+    a.fill("#interfaces-0-other", "\n".join([*own, "10.0.0.22/24"]))
+    a.click("button:text-is('Save')")
+    a.get_by_text("lan0: Gateway B has 10.0.0.2/24, 10.0.0.22/24, fd00:0:0:1::2/64.").wait_for()
+    assert demo.machines.lab.b.holds("10.0.0.22"), "read back from its kernel"
+    b.goto(demo.b + "/network/settings")
+    assert b.is_disabled("#addresses-lan0") and "10.0.0.22/24" in b.input_value("#addresses-lan0")
+    b.goto(demo.b + CLUSTER)
+    assert b.input_value("#interfaces-0-mine").split() == [*own, "10.0.0.22/24"]
 
 
 def fail_over(a: Any, virtual: Any) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sample_app.firmware.network import Port, ports_from_ip, save_settings
+from sample_app.firmware.network import STATED_FILE, Port, ports_from_ip, save_settings
 from sample_app.forward import Forwarder, Target
 from sample_app.lab import Gateway, Lab
-from sample_app.lab.privileges import GROUP, WEB_UID
+from sample_app.lab.privileges import AGENT_UID, GROUP, WEB_UID
 from sample_app.machines import APP, NETWORK_UID, Machines
 
 
@@ -74,6 +74,19 @@ def test_saved_addresses_survive_a_loss_of_power(machines: Machines) -> None:
     wait_until(lambda: own(gateway, "sync0") == {"10.99.0.8/24"} and own(gateway, "lan0") == {"10.0.0.7/24"})
     assert "default via" in gateway.namespace.run("ip", "route", "show")
     gateway.wait_until_ready()
+
+
+def test_what_the_agent_states_is_set_by_the_firmware(machines: Machines) -> None:
+    gateway = machines.lab.b
+    save(gateway, backup0=("10.98.0.2/24",))
+    stated = gateway.state / STATED_FILE
+    stated.write_text(json.dumps({"in_cluster": True, "ports": {"backup0": ["10.98.0.9/24"]}, "replaced": {}}))
+    os.chown(stated, AGENT_UID, GROUP)
+    stated.chmod(0o640)
+    wait_until(lambda: own(gateway, "backup0") == {"10.98.0.9/24"})
+    assert own(gateway, "sync0"), "other ports keep theirs"
+    stated.unlink()
+    wait_until(lambda: own(gateway, "backup0") == {"10.98.0.2/24"})
 
 
 def test_a_port_that_is_not_there_is_reported(machines: Machines) -> None:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def port(name: str, mac: str, *addresses: str, carrier: bool = True) -> dict[str
         "mac": mac,
         "carrier": carrier,
         "addresses": list(addresses),
+        "leased": [],
         "kind": "ethernet",
         "mtu": 1500,
     }
@@ -137,11 +139,37 @@ class FakeHot:
         self.maintenance_left_s = left_s
 
 
+class FakeHand:
+    """Sets own addresses on the ports of a fake hot side."""
+
+    def __init__(self, hot: FakeHot) -> None:
+        self.ports = hot.own_ports
+        self.acts: list[str] = []
+        self.refuse = ""
+
+    def present(self) -> dict[str, tuple[Any, ...]]:
+        return {port["name"]: tuple(map(ip_interface, port["addresses"])) for port in self.ports}
+
+    def add(self, port: str, address: Any) -> None:
+        if str(address) == self.refuse:
+            raise NetworkError("The kernel refused an address", "Mend it.")
+        self._addresses(port).append(str(address))
+        self.acts.append(f"+{address}@{port}")
+
+    def remove(self, port: str, address: Any) -> None:
+        self._addresses(port).remove(str(address))
+        self.acts.append(f"-{address}@{port}")
+
+    def _addresses(self, port: str) -> list[str]:
+        return next(one["addresses"] for one in self.ports if one["name"] == port)  # type: ignore[no-any-return]
+
+
 @dataclass
 class Gateway:
     config: AgentConfig
     store: NodeStore
     hot: FakeHot
+    hand: FakeHand
     service: AgentService
 
     def event_kinds(self) -> list[str]:
@@ -180,8 +208,9 @@ class World:
         scope = getattr(self.links.get(name), "scope", "")
         config = AgentConfig(str(state_dir), str(state_dir / "agent.sock"), "5.3", node_name=name, scope=scope)
         store, hot = NodeStore.open(config), hot or FakeHot(number)
-        service = AgentService(config, store, hot, post=self._post, link=self.links.get(name))
-        gateway = Gateway(config, store, hot, service)
+        hand = FakeHand(hot)
+        service = AgentService(config, store, hot, post=self._post, link=self.links.get(name), hand=hand)
+        gateway = Gateway(config, store, hot, hand, service)
         self.gateways[name] = gateway
         self.a, self.b = self.gateways.get("A", gateway), self.gateways.get("B", gateway)
         self.a.hot.other, self.b.hot.other = self.b.hot, self.a.hot

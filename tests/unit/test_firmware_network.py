@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,37 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
         network.load_settings(tmp_path)
     network.write_whole(tmp_path / network.SETTINGS_FILE, {"revision": 2, "ports": {}})
     assert json.loads(secret.read_text())["revision"] == 1
+
+
+def state(path: Path, written_s: float, **data: object) -> None:
+    """Write a file as if at a time."""
+    path.write_text(json.dumps(data))
+    os.utime(path, (written_s, written_s))
+
+
+def applied(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]] | None:
+    """Return the addresses that a turn of the daemon sets, by port."""
+    seen: list[network.Settings] = []
+    monkeypatch.setattr(daemon, "apply", lambda settings: seen.append(settings) or [])
+    daemon.turn()
+    return dict(seen[0].ports) if seen else None
+
+
+def test_what_the_cluster_settings_state_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "read_ports", lambda: [LAN])
+    daemon, stated = Daemon(tmp_path, tmp_path / "result.json"), tmp_path / network.STATED_FILE
+    wan = {"wan0": ["203.0.113.3/29"]}
+    assert applied(daemon, monkeypatch) is None
+    state(stated, 100, in_cluster=True, ports=wan, replaced={})
+    assert applied(daemon, monkeypatch) == {"lan0": LAN.own, "wan0": ("203.0.113.3/29",)}, "the others keep theirs"
+    assert applied(daemon, monkeypatch) is None, "once"
+    own = {"lan0": ["10.0.0.2/24"], "wan0": ["198.51.100.1/24"]}
+    state(tmp_path / network.SETTINGS_FILE, 200, revision=1, ports=own)
+    assert applied(daemon, monkeypatch) == {"lan0": ("10.0.0.2/24",), "wan0": ("203.0.113.3/29",)}
+    state(stated, 300, in_cluster=False, ports=wan, replaced={})
+    assert (applied(daemon, monkeypatch) or {})["wan0"] == ("203.0.113.3/29",), "who leaves keeps them"
+    state(tmp_path / network.SETTINGS_FILE, 400, revision=2, ports=own)
+    assert (applied(daemon, monkeypatch) or {})["wan0"] == ("198.51.100.1/24",), "until somebody saves others"
+    for damage in ("", "[]", '{"in_cluster": true}', '{"in_cluster": true, "ports": {"wan0": ["junk"]}}'):
+        stated.write_text(damage)
+        assert (applied(daemon, monkeypatch) or {})["wan0"] == ("198.51.100.1/24",)

@@ -292,7 +292,9 @@ class FakeAgent:
                 path.unlink(missing_ok=True)
 
 
-NO_SERVICES: Json = {"problem": "", "remedy": "", "stage": "after_active", "services": [], "hooks": [], "hooks_ready": True}
+NO_SERVICES: Json = {
+    "problem": "", "remedy": "", "stage": "after_active", "services": [], "hooks": [], "hooks_ready": True,
+}
 
 NOT_COMPARED: Json = {
     "under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None,

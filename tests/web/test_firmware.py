@@ -209,6 +209,21 @@ def test_network_settings_show_own_and_shared_addresses_apart(admin: FlaskClient
     assert "shared, held now" in text
 
 
+def test_what_the_cluster_settings_state_is_changed_there_only(admin: FlaskClient, tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    stated = {"in_cluster": True, "ports": {"lan0": ["10.0.0.3/24"]}, "replaced": {}}
+    network.write_whole(tmp_path / "cluster" / network.STATED_FILE, stated)
+    text = admin.get("/network/settings").text
+    assert "Set on <a href=\"/network/cluster/#hsmx-interfaces\">" in text and ">10.0.0.3/24</textarea>" in text
+    admin.post("/network/settings", data={"addresses-lan0": "10.66.0.5/24", "addresses-sync0": "10.99.0.2/24"})
+    assert json.loads((tmp_path / "network.json").read_text())["ports"] == {
+        "lan0": ["10.0.0.3/24"], "sync0": ["10.99.0.2/24"]
+    }
+    network.write_whole(tmp_path / "cluster" / network.STATED_FILE, {**stated, "in_cluster": False})
+    admin.post("/network/settings", data={"addresses-lan0": "10.66.0.5/24", "addresses-sync0": "10.99.0.2/24"})
+    assert json.loads((tmp_path / "network.json").read_text())["ports"]["lan0"] == ["10.66.0.5/24"]
+
+
 def test_saving_writes_the_file_for_the_daemon(
     admin: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

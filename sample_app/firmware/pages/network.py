@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from flask import current_app, flash, redirect, render_template, request, url_for
@@ -19,8 +20,9 @@ PATIENCE_S = 1.5
 @blueprint.route("/network/settings", methods=["GET", "POST"])
 def network_settings() -> ResponseReturnValue:
     form = FlaskForm()  # only for its protection against forged requests: the fields depend on the ports
-    ports = network.read_ports()
+    ports, stated = network.read_ports(), _stated()
     typed = {port.name: request.form.get(f"addresses-{port.name}", "") for port in ports}
+    typed |= {name: "\n".join(addresses) for name, addresses in stated.items() if name in typed}
     problem = None
     if form.validate_on_submit():
         try:
@@ -34,12 +36,12 @@ def network_settings() -> ResponseReturnValue:
             return redirect(url_for("firmware.network_settings"))
     saved, damage = _saved()
     if request.method == "GET":
-        typed = {port.name: "\n".join(_shown(port, saved)) for port in ports}
+        typed = {port.name: "\n".join(stated.get(port.name) or _shown(port, saved)) for port in ports}
     result = _result()
     return render_template(
         "firmware/network.html", form=form, ports=ports, typed=typed, problem=problem or damage, result=result,
         pending=saved is not None and (result is None or result.revision < saved.revision),
-        reached=_reached(ports),
+        reached=_reached(ports), stated=stated,
     ), 422 if problem else 200
 
 
@@ -57,6 +59,12 @@ def _state() -> Path:
 def _result() -> network.Result | None:
     configured = current_app.config["FIRMWARE_NETWORK_RESULT"]
     return network.load_result(Path(configured) if configured else _state() / network.RESULT_FILE)
+
+
+def _stated() -> Mapping[str, tuple[str, ...]]:
+    """Return what the cluster settings say of ports while this gateway is in a cluster: that is changed there only."""
+    stated = network.load_stated(Path(current_app.config["HSMX_CLUSTER_STATE_DIR"]) / network.STATED_FILE)
+    return stated.ports if stated.in_cluster else {}
 
 
 def _saved() -> tuple[network.Settings | None, network.NetworkSettingsError | None]:
