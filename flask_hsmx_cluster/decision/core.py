@@ -312,6 +312,8 @@ class Core:
 
     def _heard_on_port(self, name: str, beat: Beat) -> None:
         port = self.ports.get(name)
+        elif beat.listening or self.phase is Phase.LISTENING:
+            self.passive.peer_passive_since = None  # neither may go first yet, so neither waits for the other
         if port is not None:
             port.ethernet_at = self.now
             index = self.plan.ports.index(name)

@@ -84,6 +84,7 @@ class Passive:
         self.hold: Hold | None = None
         self.next_probe = core.began
         self.peer_lease_until = core.began
+        #: since when both are passive and past their boot hold, boot time in s
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
         #: the longest time for which the peer's whole machine stood still and then went on, s
