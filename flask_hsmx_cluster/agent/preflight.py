@@ -48,6 +48,7 @@ CHECKS = {
     "http": "Both web apps reach each other",
     "heartbeats": "Heartbeats pass in both directions",
     "database": "Both databases can be kept as one",
+    "managers": "Nothing else configures the shared ports",
 }
 
 

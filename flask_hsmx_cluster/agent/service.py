@@ -27,6 +27,7 @@ from .hot import HotSide
 from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
+from .network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
 from .node_store import NodeStore, wall_time
 from .preflight import Report
 from .replicator import ReplicatorLink
@@ -75,6 +76,7 @@ class AgentService(DataVerbs):
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
         self._rehearse: Callable[[], None] = self._data.rehearse_handover if self._data else lambda: None
+        self._managers = ManagersWatch()
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
@@ -132,6 +134,7 @@ class AgentService(DataVerbs):
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
+            "network managers": (WATCH_EVERY_S, self._look_at_managers),
             **(self._data.periodic_jobs() if self._data else {}),
             **(self._desk.periodic_jobs() if self._desk else {}),
         }
@@ -142,6 +145,10 @@ class AgentService(DataVerbs):
         if until is not None and _seconds_until(until) <= 0:
             self._store.set_maintenance_until(None)
         return f"{self._store.event_count()} events kept"
+
+    def _look_at_managers(self) -> str:
+        heads = self._cluster.heads()
+        return self._managers.look(heads.applied.settings if heads else None)
 
     def _restore_maintenance(self) -> None:
         until = self._store.maintenance_until()
@@ -247,7 +254,12 @@ class AgentService(DataVerbs):
         found += self._desk.alarms() if self._desk else []
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
-        return [{**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found]
+        managed = [
+            {"key": one.key, "severity": "warning", "text": one.text, "remedy": one.remedy,
+             "since_s": round(boot_time_s() - since, 1)}
+            for one, since in self._managers.alarms()
+        ]  # fmt: skip
+        return [*({**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found), *managed]
 
     def settings(self) -> dict[str, Any]:
         heads = self._cluster.heads()
@@ -309,6 +321,7 @@ class AgentService(DataVerbs):
         if report.blocking:
             return report  # the wire cannot tell anything about settings that make no sense
         report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
+        report.add("managers", list(check_managers(managers_of(settings), bool(settings.routes))))
         if heads is None:
             own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
