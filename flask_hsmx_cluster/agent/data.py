@@ -44,6 +44,12 @@ REHEARSE_EVERY_S = 0.1
 LINK_EVERY_S = 0.5
 
 
+def _addresses(settings: Settings, node_id: str) -> list[str]:
+    """Return a gateway's addresses on the links that carry data, sync first."""
+    links = [link for kind in ("sync", "backup") for link in settings.links if link.kind == kind]
+    return [str(link.ends[node_id].address.ip) for link in links if node_id in link.ends]
+
+
 def database_is_prepared(state_dir: str) -> bool:
     """Return whether the database has been made ready, and so is to be shared."""
     return (Path(state_dir) / CREDENTIALS).exists()
@@ -183,19 +189,20 @@ class DataSide:
     def _peer(self) -> dict[str, Any] | None:
         """Return what is known of the other gateway's database."""
         cluster = self._cluster
-        settings = cluster.require_heads().applied.settings
+        heads = cluster.require_heads()
+        settings = heads.applied.settings
         peer = settings.peer_of(cluster.node_id)
         if peer is None:
             self._peer_facts = None
             return None
         facts = self._ask_facts(peer.node_id)
-        order = {"sync": 0, "backup": 1}
-        links = sorted((one for one in settings.links if one.kind in order), key=lambda one: order[one.kind])
-        ends = [one.ends[peer.node_id] for one in links if peer.node_id in one.ends]
+        addresses = _addresses(settings, peer.node_id)
+        former = _addresses(heads.there.settings, peer.node_id) if heads.there else []
         return {
             "node_id": peer.node_id,
             "name": peer.name,
-            "addresses": [str(end.address.ip) for end in ends],
+            "addresses": addresses,
+            "former": self._links.former(peer.node_id, addresses, former, boot_time_s()),
             "port": facts["port"] if facts else 5432,
             "database": facts["database"] if facts else "",
             "certificate": facts["certificate"] if facts else "",

@@ -31,6 +31,7 @@ class Membership:
     :param peer_version: the same, of the extension.
     :param claim: True only where a cluster has just been created: become active at once.
     :param digest: digest of the settings revision, hex; tells two revisions of one number apart.
+    :param there: the settings that the other gateway has in force still, where these are others.
     """
 
     node_id: str
@@ -41,3 +42,4 @@ class Membership:
     peer_version: str = ""
     claim: bool = False
     digest: str = ""
+    there: Settings | None = None

@@ -15,7 +15,7 @@ from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, Reque
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, revisions
+from . import peer_client, preflight, probing, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
@@ -327,7 +327,7 @@ class AgentService(DataVerbs):
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
             if self._data is not None:
                 report.add("database", self._data.preflight(settings))
-        report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
+        report.add("virtual_ip", list(probing.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
 
     def _probe_strangers(self, port: str, address: str, timeout_s: float) -> list[str]:

@@ -27,7 +27,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
@@ -56,6 +56,7 @@ class Lab:
         lan0 only, the client has one in 10.<4 + number>.0.0/16 on each.
     :param postgres: give each gateway a PostgreSQL of its own, prepared; the app has to use it.
     :param database_disk_mb: size of each database's own disk, which can be filled; None: it has none.
+    :param more: more own addresses of the gateways by port, as ``10.97.0.{}/24``; the databases listen on them.
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
 
@@ -75,6 +76,7 @@ class Lab:
         postgres: bool = False,
         lans: int = 1,
         database_disk_mb: int | None = None,
+        more: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
@@ -93,6 +95,7 @@ class Lab:
         if backup:
             ports["backup0"] = ("10.98.0.{}/24",)
         ports |= {port: () for port in self.lans.values() if port not in ports}
+        ports |= {port: (*ports[port], *addresses) for port, addresses in (more or {}).items()}
         self.a, self.b = (
             Gateway(
                 side, Namespace(f"{self.name}-{side}"), self.directory / side, app,
