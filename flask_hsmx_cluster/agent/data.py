@@ -7,7 +7,7 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from ..settings import Settings
 from . import preflight_data
 from .cluster import Cluster
 from .data_checks import DataChecks
-from .data_links import DataLinks
+from .data_links import DataLinks, link_addresses
 from .exchange import Exchange
+from .peer_client import Route
 from .preflight_data import DatabaseFacts
 from .replicator import ReplicatorLink
 
@@ -42,12 +43,6 @@ REHEARSED_S = 0.1
 REHEARSE_MOST_S, REHEARSAL_MOST_S = 5.0, 1.0
 REHEARSE_EVERY_S = 0.1
 LINK_EVERY_S = 0.5
-
-
-def _addresses(settings: Settings, node_id: str) -> list[str]:
-    """Return a gateway's addresses on the links that carry data, sync first."""
-    links = [link for kind in ("sync", "backup") for link in settings.links if link.kind == kind]
-    return [str(link.ends[node_id].address.ip) for link in links if node_id in link.ends]
 
 
 def database_is_prepared(state_dir: str) -> bool:
@@ -196,8 +191,8 @@ class DataSide:
             self._peer_facts = None
             return None
         facts = self._ask_facts(peer.node_id)
-        addresses = _addresses(settings, peer.node_id)
-        former = _addresses(heads.there.settings, peer.node_id) if heads.there else []
+        addresses = link_addresses(settings, peer.node_id)
+        former = link_addresses(heads.there.settings, peer.node_id) if heads.there else []
         return {
             "node_id": peer.node_id,
             "name": peer.name,
@@ -408,6 +403,18 @@ class DataSide:
     def directory(self) -> str:
         """Return the directory of the database's files, as it was told last; "" if it never was."""
         return str(self._shown.get("directory", ""))
+
+    def check_links(self, routes: Mapping[str, Route], peer: str) -> Iterator[Finding]:
+        """Can both databases be reached over links that are to change?
+
+        :param routes: by kind of link, with the new addresses.
+        :param peer: name of the other gateway.
+        """
+        if not routes or self._in_force is None or self._peer_facts is None:
+            return
+        yield from preflight_data.check_port(routes, self._peer_facts["port"], peer)
+        own = {kind: Route(route.local, route.local) for kind, route in routes.items()}
+        yield from preflight_data.check_port(own, self._facts()["port"], self._cluster.config.node_name)
 
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()

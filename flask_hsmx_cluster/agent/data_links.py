@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..settings import Settings
+
 #: A link must have worked this long before the data goes back to it, s.
 SOUND_AFTER_S = 10.0
 #: The other gateway's former addresses are let in this long after it has others, s: its database follows in its own
 #: time, and a session that is cut off is begun anew only 5 s later.
 FORMER_S = 30.0
+
+
+def link_addresses(settings: Settings, node_id: str) -> list[str]:
+    """Return a gateway's addresses on the links that carry data, sync first."""
+    links = [link for kind in ("sync", "backup") for link in settings.links if link.kind == kind]
+    return [str(link.ends[node_id].address.ip) for link in links if node_id in link.ends]
 
 
 class DataLinks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import rules
@@ -16,6 +16,7 @@ from . import plan, preflight, probing, revisions
 from .cluster import Cluster
 from .exchange import Exchange
 from .node_store import PeerFacts, wall_time
+from .peer_client import Route
 from .revisions import Heads, Offer, Revision, RevisionRefused, Verdict
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,21 @@ SYNC_EVERY_S = 30.0
 
 
 class RevisionExchange:
-    """Changes settings on both gateways, and brings them together after an absence."""
+    """Changes settings on both gateways, and brings them together after an absence.
 
-    def __init__(self, cluster: Cluster, exchange: Exchange) -> None:
+    :param check_data: finds out whether both databases can be reached over links that are to change, by kind of link;
+        it is told the other gateway's name, too.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        exchange: Exchange,
+        check_data: Callable[[Mapping[str, Route], str], Iterator[Finding]] = lambda _routes, _peer: iter(()),
+    ) -> None:
         self._cluster = cluster
         self._exchange = exchange
+        self._check_data = check_data
         self._prepared_at = float("-inf")
         self._synced_at = float("-inf")
         self._peer_differs = False
@@ -134,6 +145,7 @@ class RevisionExchange:
             routes = preflight.routes_between(settings, own, peer.node_id)
             changed = {kind: route for kind, route in routes.items() if former.get(kind) != route}
             yield from preflight.check_http(changed, peer)
+            yield from self._check_data(changed, peer.name)
         known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
         new = [(at, vip) for at, vip in enumerate(settings.virtual_ips) if (vip.address.ip, vip.port) not in known]
         macs = {str(port["mac"]) for found in ports.values() for port in found}

@@ -69,8 +69,9 @@ class AgentService(DataVerbs):
         self._job_report = job_report
         self._cluster = Cluster(config, store, hot)
         self._exchange = Exchange(self._cluster, post)
-        self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_replicator) if link else None
+        check_data = self._data.check_links if self._data else lambda _routes, _peer: iter(())
+        self._revisions = RevisionExchange(self._cluster, self._exchange, check_data)
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
