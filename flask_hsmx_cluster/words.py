@@ -249,6 +249,12 @@ def _alarm_subject(key: str) -> str:
     }.get(key, key.replace("_", " "))
 
 
+def unprobed(count: int) -> str:
+    """Return what to know of new addresses that were saved without a look at the network."""
+    return _("%(n)s of the new addresses were not looked for on the network: there are too many at once. If another "
+             "machine has one of them, an alarm will say so.", n=count)
+
+
 def failover_plan(status: dict[str, Any]) -> list[str]:
     """Return what a fail-over will do, step by step, before it is done."""
     peer, shared = status["peer"], addresses(status)

@@ -111,7 +111,8 @@ class Cluster:
 
     def is_peer_address(self, address: str) -> bool:
         """Return whether requests of the other gateway may come from here: its link addresses in the settings in
-        force, or in those that are being agreed. A web server on this machine that hands requests on counts too.
+        force, here or there, or in those that are being agreed. A web server on this machine that hands requests on
+        counts too.
         """
         try:
             asker = ip_address(address)
@@ -121,7 +122,7 @@ class Cluster:
         if asker.is_loopback:
             return True
         heads, joining = self.heads(), self.store.joining()
-        revisions = [heads.applied, heads.prepared] if heads else []
+        revisions = [heads.applied, heads.prepared, heads.there] if heads else []
         revisions += [joining[0]] if joining else []
         return any(
             end.address.ip == asker
@@ -157,6 +158,7 @@ class Cluster:
             keys=tuple(keys) or self.store.keys(),
             claim=claim,
             digest=heads.applied.digest,
+            there=heads.there.settings if heads.there else None,
         )
 
     # -- changes ----------------------------------------------------------------------------------------------

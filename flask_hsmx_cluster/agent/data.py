@@ -7,7 +7,7 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from ..settings import Settings
 from . import preflight_data
 from .cluster import Cluster
 from .data_checks import DataChecks
-from .data_links import DataLinks
+from .data_links import DataLinks, link_addresses
 from .exchange import Exchange
+from .peer_client import Route
 from .preflight_data import DatabaseFacts
 from .replicator import ReplicatorLink
 
@@ -195,19 +196,20 @@ class DataSide:
     def _peer(self) -> dict[str, Any] | None:
         """Return what is known of the other gateway's database."""
         cluster = self._cluster
-        settings = cluster.require_heads().applied.settings
+        heads = cluster.require_heads()
+        settings = heads.applied.settings
         peer = settings.peer_of(cluster.node_id)
         if peer is None:
             self._peer_facts = None
             return None
         facts = self._ask_facts(peer.node_id)
-        order = {"sync": 0, "backup": 1}
-        links = sorted((one for one in settings.links if one.kind in order), key=lambda one: order[one.kind])
-        ends = [one.ends[peer.node_id] for one in links if peer.node_id in one.ends]
+        addresses = link_addresses(settings, peer.node_id)
+        former = link_addresses(heads.there.settings, peer.node_id) if heads.there else []
         return {
             "node_id": peer.node_id,
             "name": peer.name,
-            "addresses": [str(end.address.ip) for end in ends],
+            "addresses": addresses,
+            "former": self._links.former(peer.node_id, addresses, former, boot_time_s()),
             "port": facts["port"] if facts else 5432,
             "database": facts["database"] if facts else "",
             "certificate": facts["certificate"] if facts else "",
@@ -413,6 +415,18 @@ class DataSide:
     def directory(self) -> str:
         """Return the directory of the database's files, as it was told last; "" if it never was."""
         return str(self._shown.get("directory", ""))
+
+    def check_links(self, routes: Mapping[str, Route], peer: str) -> Iterator[Finding]:
+        """Can both databases be reached over links that are to change?
+
+        :param routes: by kind of link, with the new addresses.
+        :param peer: name of the other gateway.
+        """
+        if not routes or self._in_force is None or self._peer_facts is None:
+            return
+        yield from preflight_data.check_port(routes, self._peer_facts["port"], peer)
+        own = {kind: Route(route.local, route.local) for kind, route in routes.items()}
+        yield from preflight_data.check_port(own, self._facts()["port"], self._cluster.config.node_name)
 
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()

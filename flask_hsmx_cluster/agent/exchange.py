@@ -12,6 +12,7 @@ from typing import Any
 
 from ..control import result_from_dict
 from ..errors import ClusterError, PeerUnavailable, RequestRefused
+from ..settings import Settings
 from . import peer_client
 from .cluster import Cluster
 from .membership import Key
@@ -79,17 +80,27 @@ class Exchange:
         :raises RequestRefused: there is none.
         """
         cluster = self._cluster
-        settings = cluster.require_heads().applied.settings
+        heads = cluster.require_heads()
+        settings = heads.applied.settings
         node_id = cluster.node_id
         peer = settings.peer_of(node_id)
         if peer is None:
             raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
         facts = cluster.store.peer()
         http_port = facts.http_port if facts and facts.node_id == peer.node_id else cluster.config.http_port
-        by_kind = routes_between(settings, node_id, peer.node_id)
-        living = {path["kind"] for path in cluster.hot.snapshot()["paths"] if path["state"] == "up"}
-        routes = sorted(by_kind, key=lambda kind: kind not in living)
-        return Target(peer.node_id, http_port, tuple(by_kind[kind] for kind in routes), cluster.store.keys())
+        seen = cluster.hot.snapshot()
+        living = {path["kind"] for path in seen["paths"] if path["state"] == "up"}
+
+        def routes(of: Settings) -> list[Route]:
+            by_kind = routes_between(of, node_id, peer.node_id)
+            return [by_kind[kind] for kind in sorted(by_kind, key=lambda kind: kind not in living)]
+
+        ways = routes(settings)
+        if heads.there is not None:  # it takes requests from the link addresses of its own settings
+            theirs = routes(heads.there.settings)
+            switched = seen["peer"] and seen["peer"]["revision"] == heads.applied.number
+            ways = [*ways, *theirs] if switched else [*theirs, *ways]
+        return Target(peer.node_id, http_port, tuple(dict.fromkeys(ways)), cluster.store.keys())
 
     def ask(
         self, verb: str, timeout_s: float = 5.0, repeatable: bool = True, target: Target | None = None, **arguments: Any

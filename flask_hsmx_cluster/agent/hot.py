@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .membership import Membership
@@ -32,6 +33,13 @@ class HotSide(Protocol):
         """Return the MACs (lower case, colons) that answer for an address on a port, this gateway's excluded.
 
         :raises NetworkError: the port cannot be probed.
+        """
+
+    def probe_addresses(self, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
+        """Return the MACs that answer for addresses, by port and address: :data:`.devices.PROBES_PER_S` a second.
+
+        :param wanted: the addresses by port; a port that is not there is left out.
+        :raises NetworkError: a port cannot be probed.
         """
 
     def peer_macs(self) -> dict[str, str]:

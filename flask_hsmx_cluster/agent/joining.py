@@ -20,6 +20,7 @@ from .data import DataSide
 from .exchange import Exchange, Target, peer_facts
 from .forming import Ends, with_joiner
 from .membership import Key
+from .network_managers import check_managers, managers_of
 from .peer_client import Post, Route, parse_address
 from .preflight import EchoWindow, Facts, Report, routes_between
 from .preflight_data import DatabaseFacts, Side
@@ -145,6 +146,7 @@ class Joining:
         report.add("port_names", list(preflight.check_port_names(settings, own, creator)))
         report.add("settings", preflight.check_settings(settings, own, creator))
         report.add("carrier", list(preflight.check_carrier(settings, own.node_id, own.ports, joining=True)))
+        report.add("managers", list(check_managers(managers_of(settings), bool(settings.routes))))
         if report.blocking:
             return report  # what follows would only repeat it in other words
         report.add("same_network", list(preflight.check_same_network(settings, creator, probe)))

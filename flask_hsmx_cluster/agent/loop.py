@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -33,15 +33,23 @@ from . import plan
 from .announcer import Announcer
 from .clerk import Clerk
 from .database_hand import DatabaseHand
-from .devices import lease_of, mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
+from .devices import (
+    lease_of,
+    look_for,
+    mac_of,
+    ports_now,
+    remove_virtual_devices,
+    virtual_devices,
+    who_answers,
+)
 from .frames import FrameBook, PortFrames
 from .membership import Membership
 from .replicator import ReplicatorLink
 from .services_hand import ServicesHand, ServicesLink
-from .session import Session, WatchedPort
+from .session import Session, WatchedPort, udp_paths
 from .standing import StandingKeeper, seconds_ago
 from .status import Showing, alarms, degraded_since, snapshot
-from .transport import EthernetPath, UdpPath
+from .transport import EthernetPath
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -146,6 +154,10 @@ class HeartbeatLoop:
             return sorted(who_answers(wire, frames.probe, address, timeout_s))
         finally:
             wire.close()
+
+    def probe_addresses(self, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
+        """Return the MACs that answer for many addresses, over sockets of its own, not the loop's."""
+        return look_for(self._book, wanted)
 
     def apply(self, membership: Membership | None) -> None:
         """Take over a membership: release what is no longer shared, keep what stays, without a gap.
@@ -338,7 +350,7 @@ class HeartbeatLoop:
             for name, shared in plan.watched_of(membership.settings).items()
             if name in found
         }
-        udp = {one.name: UdpPath(one.name, one.tag, one.ends) for one in plan.udp_paths(membership, self._udp_port)}
+        udp, former = udp_paths(plan.udp_paths(membership, self._udp_port), old)
         ethernet: dict[str, EthernetPath] = {}
         for one in (path for path in plan.ethernet_paths(membership) if path.port in watched):
             ethernet[one.port] = EthernetPath(one.name, one.tag, one.port)
@@ -371,6 +383,7 @@ class HeartbeatLoop:
             Announcer(FrameSender()),
             self._monitor.hear_additions,
             tuple(sorted(by_port.keys() - found.keys())),
+            former=former,
         )
         self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
@@ -459,7 +472,7 @@ class HeartbeatLoop:
         session.close()
 
     def _register_session(self, session: Session) -> None:
-        for path in session.udp.values():
+        for path in (*session.udp.values(), *session.former.values()):
             descriptor = path.fileno()
             if descriptor is not None and descriptor not in self._readers:
                 self._register(descriptor, lambda path=path: session.receive_udp(path))  # type: ignore[misc]

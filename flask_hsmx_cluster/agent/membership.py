@@ -29,6 +29,7 @@ class Membership:
     :param keys: the first signs, all verify.
     :param claim: True only where a cluster has just been created: become active at once.
     :param digest: digest of the settings revision, hex; tells two revisions of one number apart.
+    :param there: the settings that the other gateway has in force still, where these are others.
     """
 
     node_id: str
@@ -37,3 +38,4 @@ class Membership:
     keys: tuple[Key, ...]
     claim: bool = False
     digest: str = ""
+    there: Settings | None = None

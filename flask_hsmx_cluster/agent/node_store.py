@@ -296,6 +296,7 @@ class NodeStore:
                 self._revision(session, head.prepared) if head.prepared else None,
                 self._revision(session, head.conflict) if head.conflict else None,
                 head.peer_digest,
+                self._there(session, head),
             )
 
         return self._remember("heads", read)
@@ -310,7 +311,7 @@ class NodeStore:
 
     @staticmethod
     def _write_heads(session: Session, heads: Heads) -> None:
-        for revision in (heads.applied, heads.prepared, heads.conflict):
+        for revision in (heads.applied, heads.prepared, heads.conflict, heads.there):
             if revision is not None and session.get(m.SettingsRevision, revision.digest) is None:
                 session.add(revision_row(revision))
         session.flush()
@@ -407,10 +408,16 @@ class NodeStore:
             raise _damaged(self.path, "a settings revision does not match its digest")
         return revision
 
+    def _there(self, session: Session, head: m.RevisionHead) -> Revision | None:
+        """Return what the other gateway has in force, where it is known and not the same as here."""
+        if head.peer_digest == head.applied or session.get(m.SettingsRevision, head.peer_digest) is None:
+            return None
+        return self._revision(session, head.peer_digest)
+
     @staticmethod
     def _forget_old_revisions(session: Session) -> None:
         head = session.get_one(m.RevisionHead, 1)
-        used = [digest for digest in (head.applied, head.prepared, head.conflict) if digest]
+        used = [digest for digest in (head.applied, head.prepared, head.conflict, head.peer_digest) if digest]
         newest = select(m.SettingsRevision.digest).order_by(m.SettingsRevision.number.desc()).limit(MAX_REVISIONS)
         session.execute(
             delete(m.SettingsRevision).where(

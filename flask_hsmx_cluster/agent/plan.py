@@ -16,11 +16,15 @@ from .transport import UdpEnds
 
 @dataclass(frozen=True)
 class UdpPlan:
-    """A UDP path to be opened."""
+    """A UDP path to be opened.
+
+    :param former: the ends that the other gateway may have still, where they are being changed.
+    """
 
     name: str
     tag: int
     ends: UdpEnds
+    former: UdpEnds | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,22 @@ def virtual_mac_of(settings: Settings, port: str) -> str:
 
 def udp_paths(membership: Membership, udp_port: int) -> list[UdpPlan]:
     """Return the UDP paths: each link whose both ends are known."""
+    former = _ends(membership, membership.there, udp_port) if membership.there else {}
+    return [
+        UdpPlan(kind, path_tag(kind), ends, former[kind] if former.get(kind, ends) != ends else None)
+        for kind, ends in _ends(membership, membership.settings, udp_port).items()
+    ]
+
+
+def _ends(membership: Membership, settings: Settings, udp_port: int) -> dict[str, UdpEnds]:
+    """Return own and other end of each link whose both ends are known, by its kind."""
     peer = membership.settings.peer_of(membership.node_id)
-    found = []
-    for link in membership.settings.links:
+    found = {}
+    for link in settings.links:
         mine = link.ends.get(membership.node_id)
         theirs = link.ends.get(peer.node_id) if peer else None
         if mine and theirs:
-            ends = UdpEnds(mine.port, str(mine.address.ip), str(theirs.address.ip), udp_port)
-            found.append(UdpPlan(link.kind, path_tag(link.kind), ends))
+            found[str(link.kind)] = UdpEnds(mine.port, str(mine.address.ip), str(theirs.address.ip), udp_port)
     return found
 
 

@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,14 +20,15 @@ from typing import Any
 from .. import rules
 from ..addressing import Port
 from ..errors import Finding, NetworkError
-from ..settings import Settings, VirtualIP
+from ..settings import Settings
+from .node_store import PeerFacts
 from .peer_client import Route, reachable
+from .probing import PROBE_TIMEOUT_S, Probe, in_use
 
 #: Oldest protocol that this version still understands.
 PROTOCOL_LEAST = 1
 CLOCK_DIFFERENCE_S = 5.0
 DISK_FREE_LEAST = 50 * 1024 * 1024
-PROBE_TIMEOUT_S = 0.6
 
 #: How long an :class:`EchoWindow` sends and listens, s, and how often it sends.
 ECHO_WINDOW_S = 0.6
@@ -47,6 +48,7 @@ CHECKS = {
     "same_network": "Both gateways are on the virtual IP's network",
     "http": "Both web apps reach each other",
     "heartbeats": "Heartbeats pass in both directions",
+    "managers": "Nothing else configures the shared ports",
     "database": "Both databases can be kept as one",
 }
 
@@ -197,36 +199,6 @@ def check_carrier(settings: Settings, node_id: str, ports: Sequence[Port], joini
             )
 
 
-#: Asks who answers for an address on a port, see :meth:`HotSide.probe_address`.
-Probe = Callable[[str, str, float], list[str]]
-
-
-def check_virtual_ips(virtual_ips: Sequence[tuple[int, VirtualIP]], probe: Probe) -> Iterator[Finding]:
-    """Does anybody answer for a virtual IP that shall be ours?
-
-    :param virtual_ips: each with its place in the settings.
-    """
-    for at, vip in virtual_ips:
-        try:
-            strangers = probe(vip.port, str(vip.address.ip), PROBE_TIMEOUT_S)
-        except NetworkError as error:
-            yield Finding(
-                "probe_failed", f"{vip.port} cannot be probed: {error.message}", error.remedy, f"virtual_ips.{at}.port"
-            )
-            continue
-        if strangers:
-            yield _in_use(at, vip, strangers)
-
-
-def _in_use(at: int, vip: VirtualIP, macs: Sequence[str]) -> Finding:
-    return Finding(
-        "virtual_ip_in_use",
-        f"Another machine ({', '.join(macs[:3])}) answers for the virtual IP {vip.address.ip} on {vip.port}.",
-        "Choose a free address, or take it away from that machine.",
-        f"virtual_ips.{at}.address",
-    )
-
-
 # -- the pair -------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +287,7 @@ def check_same_network(settings: Settings, creator: Facts, probe: Probe) -> Iter
             continue
         strangers = [mac for mac in answered if mac != macs.get(vip.port) and not (vip.virtual_mac and _local(mac))]
         if strangers:
-            yield _in_use(at, vip, strangers)
+            yield in_use(at, vip, strangers)
         elif not answered:
             yield Finding(
                 "not_same_network",
@@ -336,7 +308,7 @@ def routes_between(settings: Settings, own_id: str, peer_id: str) -> dict[str, R
     }
 
 
-def check_http(routes: Mapping[str, Route], peer: Facts) -> Iterator[Finding]:
+def check_http(routes: Mapping[str, Route], peer: Facts | PeerFacts) -> Iterator[Finding]:
     """Can the other gateway's web app be reached over each link?"""
     for kind, route in routes.items():
         if why := reachable(route, peer.http_port):

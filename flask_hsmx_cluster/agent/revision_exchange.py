@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import Settings
-from . import interfaces, preflight, revisions
+from ..shared_network_rules import entries
+from ..shared_networks import Alias, Network
+from . import interfaces, plan, preflight, probing, revisions
 from .cluster import Cluster
 from .exchange import Exchange
-from .node_store import wall_time
+from .node_store import PeerFacts, wall_time
+from .peer_client import Route
 from .revisions import Heads, Offer, Revision, RevisionRefused, Verdict
 
 log = logging.getLogger(__name__)
@@ -26,11 +30,21 @@ SYNC_EVERY_S = 30.0
 
 
 class RevisionExchange:
-    """Changes settings on both gateways, and brings them together after an absence."""
+    """Changes settings on both gateways, and brings them together after an absence.
 
-    def __init__(self, cluster: Cluster, exchange: Exchange) -> None:
+    :param check_data: finds out whether both databases can be reached over links that are to change, by kind of link;
+        it is told the other gateway's name, too.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        exchange: Exchange,
+        check_data: Callable[[Mapping[str, Route], str], Iterator[Finding]] = lambda _routes, _peer: iter(()),
+    ) -> None:
         self._cluster = cluster
         self._exchange = exchange
+        self._check_data = check_data
         self._prepared_at = float("-inf")
         self._synced_at = float("-inf")
         self._peer_differs = False
@@ -60,13 +74,14 @@ class RevisionExchange:
                     "Both gateways were edited while they could not reach each other.", "Choose one of the two first."
                 )
             if settings == present:
-                return {"revision": heads.applied.number, "delivered": not self.pending(heads)}
+                return {"revision": heads.applied.number, "delivered": not self.pending(heads), "unprobed": 0}
             if settings.cluster_id != present.cluster_id or _ids(settings) != _ids(present):
                 raise ChecksFailed(
                     [Finding("membership", "Gateways join and leave by pairing, not by editing the settings.")]
                 )
             self._check(settings, present)
-            return self._change_to(self._draft(heads, settings))
+            left = probing.unprobed(_new_entries(settings, present))
+            return {**self._change_to(self._draft(heads, settings)), "unprobed": left}
 
     def resolve(self, keep: str) -> dict[str, Any]:
         """End a conflict.
@@ -98,20 +113,55 @@ class RevisionExchange:
             raise ChecksFailed([Finding("protocol_incompatible", text, f"Update {other.name} first.")])
         ports = {cluster.node_id: cluster.hot.ports()}
         peer = settings.peer_of(cluster.node_id)
+        there = False
         if peer is not None:
             try:
                 told = self._exchange.ask("ports", timeout_s=3.0)
                 ports[peer.node_id] = [dict(port) for port in preflight.ports_from(told["ports"])]
+                there = True
             except (PeerUnavailable, ValueError, KeyError):
                 pass  # it checks for itself when the settings reach it
-        known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
-        new = [(at, vip) for at, vip in enumerate(settings.virtual_ips) if (vip.address.ip, vip.port) not in known]
         findings = rules.check(settings, ports) + pppoe_rules.check_passwords(settings)
         if not any(finding.blocking for finding in findings):
-            findings += preflight.check_virtual_ips(new, cluster.hot.probe_address)
-            findings += interfaces.check_new(settings, present, ports, cluster.hot.probe_address)
+            findings += self._try_out(settings, present, ports, other if there else None)
         if any(finding.blocking for finding in findings):
             raise ChecksFailed(findings)
+
+    def _try_out(
+        self,
+        settings: Settings,
+        present: Settings,
+        ports: Mapping[str, Sequence[Mapping[str, Any]]],
+        peer: PeerFacts | None,
+    ) -> Iterator[Finding]:
+        """Try what is new on the wire.
+
+        :param ports: the gateways' ports as far as they are known, by node id.
+        :param peer: the other gateway, if it answers now.
+        """
+        own = self._cluster.node_id
+        if peer is not None:
+            former = preflight.routes_between(present, own, peer.node_id)
+            routes = preflight.routes_between(settings, own, peer.node_id)
+            changed = {kind: route for kind, route in routes.items() if former.get(kind) != route}
+            yield from preflight.check_http(changed, peer)
+            yield from self._check_data(changed, peer.name)
+        known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
+        new = [(at, vip) for at, vip in enumerate(settings.virtual_ips) if (vip.address.ip, vip.port) not in known]
+        macs = {str(port["mac"]) for found in ports.values() for port in found}
+        macs |= {plan.virtual_mac_of(present, port) for port in plan.ports_of(present)}
+
+        def probe(port: str, address: str, timeout_s: float) -> list[str]:
+            """An address that moves from one port to another is answered by the gateway that has it still."""
+            return [mac for mac in self._cluster.hot.probe_address(port, address, timeout_s) if mac not in macs]
+
+        def probe_many(wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
+            found = self._cluster.hot.probe_addresses(wanted)
+            return {place: [mac for mac in answered if mac not in macs] for place, answered in found.items()}
+
+        yield from probing.check_virtual_ips(new, probe)
+        yield from interfaces.check_new(settings, present, ports, probe)
+        yield from probing.check_shared(_new_entries(settings, present), probe_many)
 
     def _change_to(self, revision: Revision) -> dict[str, Any]:
         cluster, digest = self._cluster, revision.digest
@@ -298,6 +348,12 @@ class RevisionExchange:
                 f"kept beside it: revision {other.number} of {other.author_name}",
             ],
         )
+
+
+def _new_entries(settings: Settings, present: Settings) -> list[tuple[str, Network | Alias]]:
+    """Return networks and aliases whose address is not shared yet on their port, each with its place."""
+    known = {(one.address.ip, one.port) for one in plan.shared_of(present)}
+    return [(where, one) for where, one in entries(settings) if (one.address.ip, one.port) not in known]
 
 
 def _ids(settings: Settings) -> set[str]:

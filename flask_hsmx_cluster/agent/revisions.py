@@ -129,6 +129,7 @@ class Heads:
     :param prepared: accepted, to be applied when its author says so.
     :param conflict: the revision that contradicts the one in force; shown until an operator chooses.
     :param peer_digest: what the other gateway confirmed to have in force; empty when unknown.
+    :param there: that revision, where it is another one than here: the other gateway can be reached by its links.
     """
 
     applied: Revision
@@ -136,6 +137,7 @@ class Heads:
     prepared: Revision | None = None
     conflict: Revision | None = None
     peer_digest: str = ""
+    there: Revision | None = None
 
     @property
     def pending(self) -> bool:
@@ -268,7 +270,8 @@ def apply(heads: Heads, digest: str) -> Heads:
         raise RevisionRefused("unknown", "The other gateway has not prepared this settings revision.")
     parents = [parent for parent in (revision.parent, revision.merged) if parent]
     lineage = (*parents, *(older for older in heads.lineage if older not in parents))
-    return Heads(revision, lineage[:MAX_LINEAGE], peer_digest=heads.peer_digest)
+    there = _one_of(heads.peer_digest, heads.applied, heads.there)
+    return Heads(revision, lineage[:MAX_LINEAGE], peer_digest=heads.peer_digest, there=there)
 
 
 def abort(heads: Heads, digest: str) -> Heads:
@@ -290,7 +293,9 @@ def drop_prepared(heads: Heads, author: str = "") -> Heads:
 
 def confirmed(heads: Heads, digest: str) -> Heads:
     """Note what the other gateway has in force."""
-    return heads if heads.peer_digest == digest else replace(heads, peer_digest=digest)
+    if heads.peer_digest == digest:
+        return heads
+    return replace(heads, peer_digest=digest, there=_one_of(digest, heads.there, heads.conflict))
 
 
 def merge(heads: Heads, theirs: Offer, leading: bool | None) -> tuple[Heads, Verdict]:
@@ -299,8 +304,9 @@ def merge(heads: Heads, theirs: Offer, leading: bool | None) -> tuple[Heads, Ver
     :param leading: True if this gateway is the active one, False if the other is, None if that is not clear: then
         each keeps its own in force and both show the conflict.
     """
-    heads = confirmed(heads, theirs.applied.digest)
-    if theirs.applied.digest == heads.applied.digest:
+    same = theirs.applied.digest == heads.applied.digest
+    heads = replace(heads, peer_digest=theirs.applied.digest, there=None if same else theirs.applied)
+    if same:
         return replace(heads, conflict=_open_conflict(heads, theirs)), Verdict.SAME
     if heads.applied.digest in theirs.lineage:
         adopted = replace(_adopt(heads, theirs), conflict=heads.conflict)
@@ -314,6 +320,10 @@ def merge(heads: Heads, theirs: Offer, leading: bool | None) -> tuple[Heads, Ver
 
 def _adopt(heads: Heads, theirs: Offer) -> Heads:
     return Heads(theirs.applied, theirs.lineage, peer_digest=heads.peer_digest)
+
+
+def _one_of(digest: str, *known: Revision | None) -> Revision | None:
+    return next((revision for revision in known if revision is not None and revision.digest == digest), None)
 
 
 def _open_conflict(heads: Heads, theirs: Offer) -> Revision | None:

@@ -15,7 +15,7 @@ from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, Reque
 from ..network.clock import boot_time_s
 from ..settings import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, revisions
+from . import peer_client, preflight, probing, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data import DataSide
@@ -28,6 +28,7 @@ from .interfaces import Hand
 from .joining import Joining
 from .leaving import Leaving
 from .membership import Membership
+from .network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
 from .node_store import NodeStore, wall_time
 from .pppoe_side import PPPoESide
 from .preflight import Report
@@ -77,8 +78,9 @@ class AgentService(DataVerbs):
         self._job_report = job_report
         self._cluster = Cluster(config, store, hot, hand)
         self._exchange = Exchange(self._cluster, post)
-        self._revisions = RevisionExchange(self._cluster, self._exchange)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
+        check_data = self._data.check_links if self._data else lambda _routes, _peer: iter(())
+        self._revisions = RevisionExchange(self._cluster, self._exchange, check_data)
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
@@ -86,6 +88,7 @@ class AgentService(DataVerbs):
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
         self._rehearse: Callable[[], None] = self._data.rehearse_handover if self._data else lambda: None
+        self._managers = ManagersWatch()
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
         self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
@@ -146,6 +149,7 @@ class AgentService(DataVerbs):
             "finish joining": (FINISH_EVERY_S, self._joining.finish),
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
+            "network managers": (WATCH_EVERY_S, self._look_at_managers),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.first_job() if self._data else {}),
             **(self._services.periodic_jobs() if self._services else {}),
@@ -170,6 +174,10 @@ class AgentService(DataVerbs):
         if until is not None and _seconds_until(until) <= 0:
             self._store.set_maintenance_until(None)
         return f"{self._store.event_count()} events kept"
+
+    def _look_at_managers(self) -> str:
+        heads = self._cluster.heads()
+        return self._managers.look(heads.applied.settings if heads else None)
 
     def _restore_maintenance(self) -> None:
         until = self._store.maintenance_until()
@@ -277,7 +285,12 @@ class AgentService(DataVerbs):
         found += self._desk.alarms() if self._desk else []
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
-        return [{**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found]
+        managed = [
+            {"key": one.key, "severity": "warning", "text": one.text, "remedy": one.remedy,
+             "since_s": round(boot_time_s() - since, 1)}
+            for one, since in self._managers.alarms()
+        ]  # fmt: skip
+        return [*({**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found), *managed]
 
     def settings(self) -> dict[str, Any]:
         heads = self._cluster.heads()
@@ -339,12 +352,13 @@ class AgentService(DataVerbs):
         if report.blocking:
             return report  # the wire cannot tell anything about settings that make no sense
         report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
+        report.add("managers", list(check_managers(managers_of(settings), bool(settings.routes))))
         if heads is None:
             own = [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
             if self._data is not None:
                 report.add("database", self._data.preflight(settings))
-        report.add("virtual_ip", list(preflight.check_virtual_ips(_numbered(settings), self._probe_strangers)))
+        report.add("virtual_ip", list(probing.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
 
     def _probe_strangers(self, port: str, address: str, timeout_s: float) -> list[str]:

@@ -25,8 +25,9 @@ from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
 from .frames import PortFrames
 from .membership import Membership
+from .plan import UdpPlan
 from .services_hand import ACTIVE, BEFORE_ACTIVE, BEFORE_PASSIVE, PASSIVE, ServicesHand
-from .transport import EthernetPath, UdpPath
+from .transport import EthernetPath, UdpEnds, UdpPath
 
 _LINK = struct.Struct("=BxHiII")
 _IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
@@ -75,6 +76,20 @@ class WatchedPort:
                 self.neighbours.popitem(last=False)
 
 
+def udp_paths(plans: list[UdpPlan], old: Session | None) -> tuple[dict[str, UdpPath], dict[str, UdpPath]]:
+    """Return the UDP paths by name, and those on their former ends where these are being changed.
+
+    What the other gateway is known to have says which these are; after its last word it may still be a moment behind.
+    """
+    paths, former = {}, {}
+    for one in plans:
+        paths[one.name] = UdpPath(one.name, one.tag, one.ends)
+        before = one.former or (old.ends_before(one.name, one.ends) if old else None)
+        if before is not None:
+            former[one.name] = UdpPath(one.name, one.tag, before)
+    return paths, former
+
+
 @dataclass
 class Session:
     """Everything of one membership that the loop works with.
@@ -84,6 +99,8 @@ class Session:
     :param ended: takes the result of a hand-over.
     :param hear_additions: hear from the kernel of added addresses, or not.
     :param missing: ports with networks or aliases that this machine does not have.
+    :param former: the paths of links whose ends are being changed, on the ends that they had: the other gateway may
+        have these still. Heartbeats go over both until it is heard over the new ones.
     """
 
     membership: Membership
@@ -106,6 +123,7 @@ class Session:
     frames: Mapping[str, PortFrames] = field(default_factory=dict)
     announce_waits: bool = False
     stale: bool = False
+    former: Mapping[str, UdpPath] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._proof_sent: dict[str, float] = {}
@@ -119,12 +137,21 @@ class Session:
         self.reserved = 0
         self.renewal_slowest_s = 0.0
 
+    def ends_before(self, name: str, ends: UdpEnds) -> UdpEnds | None:
+        """Return the ends of a path over which the other gateway is heard, if they are not these."""
+        found = self.udp.get(name)
+        former = self.former.get(name)
+        if former is not None and not former.quiet:
+            found = former
+        return found.ends if found is not None and found.ends != ends else None
+
     # Input ----------------------------------------------------------------------------------------------
 
     def receive_udp(self, path: UdpPath) -> None:
         """Take what has arrived on a UDP path."""
         for data in path.receive():
-            self._message(path.name, path.tag, data)
+            if self._message(path.name, path.tag, data) and path.name in self.former:
+                self.former[path.name].quiet |= path is self.udp[path.name]
 
     def receive_frames(self, port: WatchedPort) -> None:
         """Take what the wire of a virtual-IP port says."""
@@ -320,7 +347,7 @@ class Session:
     def _send(self, kind: Kind, motive: Motive = Motive.REQUEST, only: tuple[str, ...] = ()) -> None:
         beat = self._beat(kind, motive)
         now = boot_time_s()
-        paths: list[UdpPath | EthernetPath] = [*self.udp.values(), *self.ethernet.values()]
+        paths: list[UdpPath | EthernetPath] = [*self.udp.values(), *self.former.values(), *self.ethernet.values()]
         for path in paths:
             if not only or path.name in only:
                 path.send(self.codec.encode(beat, path.tag, now))
@@ -411,7 +438,7 @@ class Session:
             self.clerk.do(lambda: self.clerk.ledger.remember_peer_macs(macs))
         if self.core.role is Role.PASSIVE:
             self.services.pet(now)  # an active gateway's is with its renewals
-        for path in self.udp.values():
+        for path in (*self.udp.values(), *self.former.values()):
             path.open()
         if self.reserved:
             upto, self.reserved = self.reserved, 0
@@ -430,7 +457,7 @@ class Session:
 
     def close(self) -> None:
         """Close every socket. Addresses are not touched."""
-        for path in self.udp.values():
+        for path in (*self.udp.values(), *self.former.values()):
             path.close()
         for port in self.watched.values():
             port.wire.close()

@@ -37,6 +37,8 @@ class UdpPath:
         self.name, self.tag, self.ends = name, tag, ends
         self._socket: socket.socket | None = None
         self.problem = "not opened yet"
+        #: Its ends are being changed, and the other gateway was heard over the new ones: nothing is sent here any more.
+        self.quiet = False
 
     def fileno(self) -> int | None:
         return None if self._socket is None else self._socket.fileno()
@@ -71,7 +73,7 @@ class UdpPath:
             self.problem = "closed"
 
     def send(self, data: bytes) -> None:
-        if self._socket is not None:
+        if self._socket is not None and not self.quiet:
             try:
                 self._socket.send(data)
             except OSError as error:  # no carrier, refused by the peer's kernel: silence will tell

@@ -111,6 +111,8 @@ def save(held: Json, wanted: Json, as_json: bool) -> None:
     say(_("Saved as revision %(n)s.", n=answer["revision"]))
     if not answer["delivered"] and len(wanted["nodes"]) > 1:
         say(_("The other gateway is not reachable: it gets this as soon as it is."))
+    if answer["unprobed"]:
+        say(words.unprobed(answer["unprobed"]))
     return None
 
 

@@ -120,6 +120,8 @@ class Core:
         self.beats_now = False  #: a heartbeat is sent in this very call of :meth:`wake`
         self._peer_asked_at = self._clone_at = -NEVER
         self._out: list[Effect] = []
+        #: revisions of the settings with the same ports and addresses as those in force
+        self.alike = {self.plan.revision}
         self.replan(self.plan, self.began)
         if self.start.claim:
             self.claim("this gateway has just created the cluster", ())
@@ -139,6 +141,11 @@ class Core:
         self.ports = {name: self.ports.get(name) or PortEvidence(name, carrier_since=now) for name in plan.ports}
         if former.ports != plan.ports:  # causes name ports by their index
             self.health.forget((CauseKind.NO_CARRIER, CauseKind.UNSEEN))
+        if (former.ports, former.addresses) == (plan.ports, plan.addresses):
+            self.alike.add(plan.revision)
+        else:
+            self.alike = {plan.revision}
+            self.count_probes_anew()
         self.active.next_renew = min(self.active.next_renew, now + plan.timing.renew_s)
         self._next_beat = min(self._next_beat, now + plan.timing.interval_s)
 
@@ -295,6 +302,8 @@ class Core:
         if beat.kind is Kind.BEAT:
             self._keep_step()
         before, self.peer = self.peer, beat
+        if beat.revision not in self.alike:  # it has other addresses, or they are being changed: it may not answer ours
+            self.count_probes_anew()
         if self.peer_lost:
             self.peer_lost = False
             self.note("peer_back", "info", f"{self.plan.peer_name} is heard again on {event.path}")
@@ -310,6 +319,8 @@ class Core:
                 self.data.degraded_since = None
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
+        elif beat.listening or self.phase is Phase.LISTENING:
+            self.passive.peer_passive_since = None  # neither may go first yet, so neither waits for the other
         elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
             self.passive.peer_passive_since = self.now
         if self.role is Role.ACTIVE:
@@ -322,7 +333,7 @@ class Core:
         if port is not None:
             port.ethernet_at = self.now
             index = self.plan.ports.index(name)
-            if index < len(beat.ports) and beat.ports[index].peer_seen:
+            if beat.revision in self.alike and index < len(beat.ports) and beat.ports[index].peer_seen:
                 port.both_ways_at = self.now
 
     def _carrier(self, event: Carrier) -> None:
@@ -469,8 +480,8 @@ class Core:
                 and self.renewed_at is not None  # the addresses may still wait for data and services
                 and self.peer is not None
                 and self.peer_fresh()
-                and index < len(self.peer.ports)
-                and self.peer.ports[index].unseen
+                and index < len(self.peer_ports())
+                and self.peer_ports()[index].unseen
             )
             self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
         gone = self.brake.useless - frozenset(self.health.causes)
@@ -530,9 +541,13 @@ class Core:
     def peer_mac(self, name: str) -> bytes:
         """Return the other gateway's MAC on a port: as it signed it, or as it was last known; b"" if never."""
         index = self.plan.ports.index(name)
-        if self.peer and index < len(self.peer.ports):
-            return self.peer.ports[index].mac
+        if index < len(reports := self.peer_ports()):
+            return reports[index].mac
         return self.plan.peer_macs[index] if index < len(self.plan.peer_macs) else b""
+
+    def peer_ports(self) -> tuple[PortReport, ...]:
+        """Return what the peer last said of the ports, by their index; nothing if it has other ports or addresses."""
+        return self.peer.ports if self.peer and self.peer.revision in self.alike else ()
 
     def probe_addresses(self) -> None:
         for port in self.ports.values():

@@ -84,6 +84,7 @@ class Passive:
         self.hold: Hold | None = None
         self.next_probe = core.began
         self.peer_lease_until = core.began
+        #: since when both are passive and past their boot hold, boot time in s
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
         #: the longest time for which the peer's whole machine stood still and then went on, s
@@ -276,10 +277,16 @@ class Passive:
             self._judge(burst)
 
     def dead_time_s(self) -> float:
-        """Return how long the peer must be silent at least: longer than any stall of its machine seen (rule 11)."""
-        if self.core.now - self._stall_at > STALL_REMEMBERED_S:
+        """Return how long the peer must be silent at least: longer than any stall of its machine seen (rule 11).
+
+        A lease where it has other addresses than those that are asked for: then their silence proves nothing.
+        """
+        core = self.core
+        if core.now - self._stall_at > STALL_REMEMBERED_S:
             self.stall_s = 0.0
-        return min(self.stall_s * STALL_MARGIN, self.core.plan.timing.lease_s)
+        if core.peer is not None and core.peer.revision not in core.alike:
+            return core.plan.timing.lease_s
+        return min(self.stall_s * STALL_MARGIN, core.plan.timing.lease_s)
 
     def watch_stall(self, silent_s: float) -> None:
         """The peer goes on with the same reign after a silence: if its kernel was silent too, its machine stood still.

@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -65,10 +65,10 @@ class SharedAddress:
     """
 
     interface: Interface
-    port: str
+    port: str = field(compare=False)  # one that was renamed is the same, and so is an alias that became a virtual IP
     index: int
     switched: bool = False
-    alias: bool = False
+    alias: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

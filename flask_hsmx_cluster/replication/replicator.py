@@ -121,7 +121,7 @@ class Replicator:
 
     def _admit(self, connection: Connection, peer: Peer) -> None:
         """Let the other gateway's database in, and know it by its certificate."""
-        access.set_access(connection, peer.addresses, password=peer.own_password)
+        access.set_access(connection, [*peer.addresses, *peer.former], password=peer.own_password)
         access.grant_shared(connection)
         if peer.certificate:
             self._pinned = (access.pin_certificate(connection, peer.certificate), _pinned_here(peer.certificate))

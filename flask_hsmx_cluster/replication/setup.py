@@ -13,6 +13,7 @@ class Peer:
     """The other gateway's database.
 
     :param addresses: its link addresses, the sync link's first.
+    :param former: addresses that it had a moment ago: it is let in from these, too.
     :param own_password: with which it logs in here; ``password``: with which we log in there.
     :param certificate: its server's certificate, PEM; "" as long as it has not told.
     :param system: its server's system identifier; "" as long as it has not told.
@@ -27,6 +28,7 @@ class Peer:
     password: str = field(repr=False)
     own_password: str = field(repr=False)
     name: str = "the other gateway"
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,17 @@ class Setup:
         return self.peer.node_id if self.peer else ""
 
 
+def _peer_from(told: dict[str, Any]) -> Peer:
+    return Peer(**{**told, "addresses": tuple(told["addresses"]), "former": tuple(told.get("former", ()))})
+
+
 def setup_from(arguments: dict[str, Any]) -> Setup:
     """Return a set-up from what the agent sends."""
     peer = arguments["peer"]
     return Setup(
         dsn=arguments["dsn"],
         node_id=arguments["node_id"],
-        peer=None if peer is None else Peer(**{**peer, "addresses": tuple(peer["addresses"])}),
+        peer=None if peer is None else _peer_from(peer),
         scope=Scope.from_json(arguments["scope"]),
         name=arguments["name"],
     )

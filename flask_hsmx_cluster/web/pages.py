@@ -7,7 +7,7 @@ from typing import Any
 from flask import flash, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_words, services_words
+from .. import data_words, services_words, words
 from ..errors import RequestRefused
 from ..extension import state
 from ..translate import gettext as _
@@ -68,6 +68,8 @@ def say_saved(answer: dict[str, Any], paired: bool) -> None:
         text = _("Saved as revision %(n)s. The other gateway is not reachable: it gets this as soon as it is.",
                  n=answer["revision"])
     flash(text, FLASH)
+    if answer["unprobed"]:
+        flash(words.unprobed(answer["unprobed"]), FLASH)
 
 
 def ports() -> list[dict[str, Any]]:

@@ -106,7 +106,8 @@ class Gateway:
         :param settings: more lines of ``postgresql.conf``; none: as Debian's package leaves it, but for the addresses.
         :param disk_mb: see :class:`.postgres.PostgresServer`.
         """
-        links = [self.address(port).partition("/")[0] for port in self.addresses if port in ("sync0", "backup0")]
+        links = [address.partition("/")[0] for port, addresses in self.addresses.items() if port != "lan0"
+                 for address in addresses if ":" not in address]
         self.postgres = PostgresServer(
             self.directory / "postgres", addresses=["127.0.0.1", *links], settings=settings, disk_mb=disk_mb,
             command=lambda *argv: self._command(POSTGRES_UID, NO_CAPABILITIES, *argv),

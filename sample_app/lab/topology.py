@@ -30,7 +30,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
@@ -68,6 +68,7 @@ class Lab:
     :param database_disk_mb: size of each database's own disk, which can be filled; None: it has none.
     :param wan: give it an outside: the router has :attr:`outside` behind it and is reached by wan0. There the gateways
         have no addresses of their own, and translate what the client sends to :attr:`wan_ip` (``masquerade``).
+    :param more: more own addresses of the gateways by port, as ``10.97.0.{}/24``; the databases listen on them.
     :param keep_files: leave the gateways' state and logs in :attr:`directory` at the end.
     """
 
@@ -92,6 +93,7 @@ class Lab:
         lans: int = 1,
         database_disk_mb: int | None = None,
         wan: bool = False,
+        more: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_NUMBERS)}"
         self.directory = Path(tempfile.gettempdir(), self.name)
@@ -115,6 +117,7 @@ class Lab:
         ports |= {port: () for port in self.lans.values() if port not in ports}
         if wan:
             ports["wan0"] = ()
+        ports |= {port: (*ports[port], *addresses) for port, addresses in (more or {}).items()}
         self.a, self.b = (
             Gateway(
                 side, Namespace(f"{self.name}-{side}"), self.directory / side, app,

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -27,11 +27,13 @@ _SELL = (
 
 
 @contextlib.contextmanager
-def hotel(database_disk_mb: int | None = None) -> Iterator[Lab]:
-    """A formed pair with the firmware on it."""
+def hotel(
+    database_disk_mb: int | None = None, lans: int = 1, more: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Lab]:
+    """A formed pair with the firmware on it; the parameters are :class:`Lab`'s."""
     with Lab(
         sync="switch", backup="switch", app="sample_app.firmware.app:create_app", postgres=True,
-        database_disk_mb=database_disk_mb,
+        database_disk_mb=database_disk_mb, lans=lans, more=more,
     ) as lab:
         lab.start()
         for gateway in lab.gateways:  # The firmware makes its tables at the first request.

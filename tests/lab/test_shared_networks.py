@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from flask_hsmx_cluster.errors import ChecksFailed
 from sample_app.lab import Gateway, Lab, LabError, Sweeper, form, wait_for_roles
 
 GUESTS, GUESTS6, ALIAS, ALIAS6 = "10.5.0.1", "fd00:0:0:5::1", "10.0.0.7", "fd00:0:0:1::7"
@@ -149,6 +150,17 @@ def test_changed_settings_take_and_give_without_a_gap_for_the_rest(lab: Lab) -> 
         assert max(sweeper.outages_ms(at).values()) < 1000, "well within a lease"
     propose(lab, **SHARED)
     assert within(5, lambda: held(active) == list(ALL) and not active.holds("10.0.0.8"))
+
+
+def test_addresses_that_the_client_has_are_refused_beside_their_rows(lab: Lab) -> None:
+    wait_for_roles(lab)
+    free, used, used6 = "10.0.0.9", "10.0.0.50", "fd00:0:0:1::50"
+    rows = [{"address": address, "port": "lan0"} for address in (f"{free}/32", f"{used}/32", f"{used6}/128")]
+    with pytest.raises(ChecksFailed) as failed:
+        propose(lab, aliases=[*SHARED["aliases"], *rows])
+    assert [(one.key, one.field) for one in failed.value.findings] == [
+        ("address_in_use", "aliases.3.address"), ("address_in_use", "aliases.4.address")
+    ]
 
 
 def test_a_port_that_one_gateway_lacks_is_told_and_its_network_comes_with_it(lab: Lab) -> None:

@@ -44,6 +44,34 @@ def test_a_shorter_lease_is_renewed_in_its_own_time() -> None:
     assert active(world) == ["a"] and world.none_longest == 0, world.log[-5:]
 
 
+@pytest.mark.parametrize("author", ["a", "b"])
+def test_a_virtual_ip_that_changes_first_on_one_gateway_is_no_ill_health(world: World, author: str) -> None:
+    """The passive asks for an address that nobody has yet, or has any more, for as long as it takes."""
+    world.change(author, 1, "10.0.0.111")
+    world.run(15)
+    assert active(world) == ["a"] and len(world.reigns) == 1, world.log[-5:]
+    world.change("b" if author == "a" else "a", 1, "10.0.0.111")
+    world.run(15)
+    assert active(world) == ["a"] and len(world.reigns) == 1 and world.both == 0, world.log[-5:]
+    world.lan_up["a"] = False
+    world.run(3)
+    assert active(world) == ["b"], "unseen again counts"
+
+
+def test_where_the_addresses_differ_a_short_silence_is_no_death(world: World) -> None:
+    """A is starved for a moment; its kernel answers, but not for the address that B asks for."""
+    world.change("a", 1, "10.0.0.111")
+    world.run(0.3)
+    world.cut = ALL_PATHS
+    world.run(0.5)
+    world.cut = set()
+    world.run(1)
+    assert active(world) == ["a"] and len(world.reigns) == 1, world.log[-5:]
+    world.power_off("a")
+    world.run(world.timing.lease_s + 0.2)
+    assert active(world) == ["b"], "silent for a lease: gone"
+
+
 def test_a_former_peer_leaves_nothing_behind(world: World) -> None:
     core = core_of(world, "a")
     plan, former = core.plan, core.peer

@@ -458,3 +458,16 @@ def test_a_gateway_that_is_patient_after_a_stall_asks_seldom(world: World) -> No
     assert most_in_a_second([at for at in world.machines["b"].asked if at > began + 0.3]) <= 6
     world.run(0.5)
     assert active(world) == ["b"], world.log
+
+
+@pytest.mark.parametrize("apart_ms", [0, 1, 50, 90])
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_two_that_boot_together_never_hold_the_address_both(first: str, apart_ms: int) -> None:
+    """The one that goes second waits for the one that goes first from when both are ready, not from when it booted."""
+    for seed in range(3):
+        world = World(seed)
+        world.start(first)
+        world.run(apart_ms / 1000)
+        world.start(world.other(first).name)
+        world.run(6)
+        assert world.both == 0 and len(active(world)) == 1, world.log[-6:]

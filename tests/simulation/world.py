@@ -90,6 +90,7 @@ class World:
                  synchronous: bool = True, services: bool = False) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
+        self.settings = {"a": (0, ADDRESS), "b": (0, ADDRESS)}  #: revision and virtual IP in force on each
         self.now = 1000.0
         self.machines = {"a": Machine("a"), "b": Machine("b")}
         self.cut: Set[str] = set()
@@ -117,8 +118,9 @@ class World:
             paths=PATHS,
             peer_macs=(MACS["b" if name == "a" else "a"],),
             ports=("lan0",),
-            addresses=(ADDRESS,),
+            addresses=(self.settings[name][1],),
             timing=self.timing,
+            revision=self.settings[name][0],
             data=self.data,
             synchronous=self.synchronous,
             services=self.services,
@@ -177,6 +179,15 @@ class World:
         for port in ("sync0", "backup0"):
             self.set_carrier(self.other(name).name, port, True)
         self.start(name)
+
+    def change(self, name: str, revision: int, address: str) -> None:
+        """Put a settings revision with another virtual IP in force on one gateway."""
+        self.settings[name] = (revision, address)
+        machine = self.machines[name]
+        assert machine.core is not None
+        machine.core.replan(self.plan(name), self.now)
+        if machine.core.role is Role.ACTIVE:
+            self._do(machine, [events.Renew(), events.Announce()])
 
     def kill(self, name: str) -> None:
         self.machines[name].core = None
@@ -368,6 +379,7 @@ class World:
             and not holder.paused
             and holder.lease_until > self.now
             and self._lan_between()
+            and self.settings["a"][1] == self.settings["b"][1]
             and self.dice.random() >= self.loss
             and self.dice.random() >= self.loss
         ):

@@ -72,6 +72,9 @@ class FakeHot:
     other: FakeHot | None = None
     path_states: dict[str, str] = field(default_factory=dict)
     maintenance_left_s: float = 0.0
+    revision_of_peer: int = 0
+    probed: list[dict[str, list[str]]] = field(default_factory=list)
+    guests: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,7 +92,8 @@ class FakeHot:
         peer = self.membership.settings.peer_of(self.membership.node_id) if self.membership else None
         return {
             "node": {"role": self.role, "maintenance_left_s": None},
-            "peer": {"id": peer.node_id, "name": peer.name, "role": "unknown", "revision": 0} if peer else None,
+            "peer": {"id": peer.node_id, "name": peer.name, "role": "unknown", "revision": self.revision_of_peer}
+            if peer else None,
             "paths": [{"name": kind, "kind": kind, "state": state} for kind, state in self.path_states.items()],
             "virtual_ips": [],
             "alarms": [],
@@ -129,6 +133,11 @@ class FakeHot:
             if any(str(vip.address.ip) == address and vip.port == port for vip in vips):
                 found.append(other.mac)
         return found
+
+    def probe_addresses(self, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
+        self.probed.append({port: list(addresses) for port, addresses in wanted.items()})
+        places = [(port, address) for port, addresses in wanted.items() for address in addresses]
+        return {place: [self.guests[place[1]]] for place in places if place[1] in self.guests}
 
     def peer_macs(self) -> dict[str, str]:
         return {"lan0": self.other.mac} if self.other and self.membership else {}

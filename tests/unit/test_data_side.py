@@ -11,6 +11,7 @@ import pytest
 
 from flask_hsmx_cluster.agent import data
 from flask_hsmx_cluster.agent.data import CREDENTIALS, REHEARSE_MOST_S, DataSide
+from flask_hsmx_cluster.agent.peer_client import Route
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 
 LOOK: dict[str, Any] = {
@@ -137,3 +138,22 @@ def test_a_database_in_no_order_keeps_no_hand_over_from_happening(
     link.refusal = RequestRefused("PostgreSQL does not answer.") if broken == "does not answer" else None
     side.rehearse_handover()
     assert clock.now < 102
+
+
+def test_links_that_are_to_change_need_both_databases_behind_them(
+    side: DataSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = {"sync": Route("10.97.0.1", "10.97.0.2"), "service": Route("10.0.0.1", "10.0.0.2")}
+    silent: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        data.preflight_data, "_silent", lambda route, port: "refused" if (route.remote, port) in silent else ""
+    )
+    monkeypatch.setattr(side, "_facts", lambda: {"port": 5433})
+    assert list(side.check_links(routes, "B")) == [], "not set up yet: there is nothing to compare with"
+    side._in_force, side._peer_facts = {"peer": {}}, {"port": 5432}
+    assert list(side.check_links(routes, "B")) == []
+    silent.append(("10.97.0.2", 5432))
+    assert ["The database of B" in one.text for one in side.check_links(routes, "B")] == [True]
+    silent[:] = [("10.97.0.1", 5433), ("10.0.0.2", 5432)]
+    (found,) = side.check_links(routes, "B")
+    assert "The database of gw-a" in found.text and "--listen 10.97.0.1" in found.remedy

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import preflight
+from flask_hsmx_cluster.agent import preflight, probing
 from flask_hsmx_cluster.agent.peer_client import Route
 from flask_hsmx_cluster.agent.preflight import EchoWindow, Facts, Report
 from flask_hsmx_cluster.errors import Finding, NetworkError
@@ -74,8 +74,8 @@ def test_no_carrier() -> None:
 
 
 def test_virtual_ip_in_use() -> None:
-    assert one(preflight.check_virtual_ips([(0, VIP)], lambda *_: ["02:66"])).key == "virtual_ip_in_use"
-    nothing(preflight.check_virtual_ips([(0, VIP)], lambda *_: []))
+    assert one(probing.check_virtual_ips([(0, VIP)], lambda *_: ["02:66"])).key == "virtual_ip_in_use"
+    nothing(probing.check_virtual_ips([(0, VIP)], lambda *_: []))
 
 
 def _broken(port: str, address: str, timeout_s: float) -> list[str]:
@@ -83,7 +83,7 @@ def _broken(port: str, address: str, timeout_s: float) -> list[str]:
 
 
 def test_a_port_that_cannot_be_probed() -> None:
-    assert one(preflight.check_virtual_ips([(1, VIP)], _broken)).field == "virtual_ips.1.port"
+    assert one(probing.check_virtual_ips([(1, VIP)], _broken)).field == "virtual_ips.1.port"
     assert one(preflight.check_same_network(SETTINGS, FACTS_A, _broken)).key == "probe_failed"
 
 

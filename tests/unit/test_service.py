@@ -32,7 +32,7 @@ def hold_s(gateway: Gateway) -> int:
 
 @pytest.mark.parametrize("author", ["A", "B"])
 def test_a_change_is_in_force_on_both(world: World, author: str) -> None:
-    assert world.edited(author, boot_hold_s=7) == {"revision": 3, "delivered": True}
+    assert world.edited(author, boot_hold_s=7) == {"revision": 3, "delivered": True, "unprobed": 0}
     assert (hold_s(world.a), hold_s(world.b)) == (7, 7)
     for gateway in (world.a, world.b):
         settings = gateway.service.settings()
@@ -48,7 +48,7 @@ def test_what_was_edited_from_an_older_revision_is_refused(world: World) -> None
 
 
 def test_no_change_is_no_revision(world: World) -> None:
-    assert world.edited("A") == {"revision": 2, "delivered": True}
+    assert world.edited("A") == {"revision": 2, "delivered": True, "unprobed": 0}
 
 
 def test_nonsense_is_refused_with_the_field(world: World) -> None:
@@ -104,8 +104,8 @@ def test_a_kernel_that_refuses_leaves_the_former_settings(world: World, name: st
 
 def test_the_absent_gateway_gets_the_change_later(world: World) -> None:
     world.cut = True
-    assert world.edited("A", boot_hold_s=7) == {"revision": 3, "delivered": False}
-    assert world.edited("A", boot_hold_s=8) == {"revision": 4, "delivered": False}
+    assert world.edited("A", boot_hold_s=7) == {"revision": 3, "delivered": False, "unprobed": 0}
+    assert world.edited("A", boot_hold_s=8) == {"revision": 4, "delivered": False, "unprobed": 0}
     assert world.a.service.settings()["pending"] and world.a.service.status()["cluster"]["pending"]
     assert "absent" in str(deliver(world.a))
     world.cut = False

@@ -52,6 +52,7 @@ class FakeAgent:
         self.refusals: dict[str, ClusterError] = {}
         self.findings: list[Finding] = []
         self.delivered = True
+        self.unprobed = 0
         self.paths_down: set[str] = set()
         self.data: Json | None = None
         self.services: Json | None = None
@@ -150,7 +151,7 @@ class FakeAgent:
             raise RequestRefused(f"Revision {self.revision} is in force, not {base_revision}.", "Look at it first.")
         self._check(settings)
         self.settings, self.revision = settings, self.revision + 1
-        return {"revision": self.revision, "delivered": self.delivered}
+        return {"revision": self.revision, "delivered": self.delivered, "unprobed": self.unprobed}
 
     def verb_create(self, settings: Json) -> Json:
         if self.settings is not None:

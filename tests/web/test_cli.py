@@ -220,7 +220,7 @@ def test_edits(app: Flask, formed: FakeAgent) -> None:
              "backup.gateway-a=", "backup.gateway-b=", "service.gateway-a=10.9.0.1/24@lan0",
              "service.gateway-b=10.9.0.2/24@lan0"]
     found = answer(app, "settings", *(part for edit in edits for part in ("--set", edit)))
-    assert found == {"revision": 2, "delivered": True}
+    assert found == {"revision": 2, "delivered": True, "unprobed": 0}
     saved = formed.settings
     assert saved is not None
     assert saved["advanced"]["heartbeat_ms"] == 200 and saved["advanced"]["stale_wait_s"] is None
