@@ -214,6 +214,53 @@ def test_a_check_that_is_in_doubt_at_the_commit_is_made_once(sides: tuple[Side, 
         connection.execute(statement.encode())
 
 
+@pytest.mark.parametrize("end", ["lapsed", "revoked"])
+def test_a_commit_after_the_lease_is_refused_however_recently_another_one_was_not(
+    sides: tuple[Side, Side], end: str
+) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side) as early, client(side, autocommit=False) as late:
+        late.execute("INSERT INTO t (v) VALUES ('late')")
+        for _ in range(20):
+            early.execute("INSERT INTO t (v) VALUES ('early')")
+        if end == "lapsed":
+            assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+        else:
+            guard.revoke(side.connection)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            late.commit()
+    assert rows(side, "SELECT DISTINCT v FROM t") == [("early",)]
+
+
+def test_commits_without_a_pause_end_with_the_lease(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    until_s = boot_time_s() + 1
+    guard.grant(side.connection, 1, until_s)
+    began_s = []
+    with client(side) as connection, suppress(errors.ReadOnlySqlTransaction):
+        while not began_s or began_s[-1] < until_s + 60:
+            began_s.append(boot_time_s())
+            connection.execute("INSERT INTO t (v) VALUES ('x')")
+    assert len(rows(side, "SELECT v FROM t")) == len(began_s) - 1
+    assert began_s[-2] <= until_s
+
+
+@pytest.mark.parametrize("step_s", [-3600, -1, 1, 3600])
+def test_a_wall_clock_that_was_stepped_makes_no_lease_longer(sides: tuple[Side, Side], step_s: int) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side, autocommit=False) as late:
+        late.execute("INSERT INTO t (v) VALUES ('late')")
+        assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
+        # As if a commit within this lease had been at a time that the clock, stepped since, tells otherwise.
+        side.connection.execute(
+            "SELECT setval('hsmx_cluster.lease_seen', (date_part('epoch', clock_timestamp()) * 1000000)::int8 "
+            "- %s * 1000000::int8 + 20000 * pg_sequence_last_value('hsmx_cluster.lease_until_cs'))", (step_s,))
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            late.commit()
+
+
 @pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
 def test_a_lease_ends_and_goes_on_whatever_a_transaction_saw_at_its_begin(
     sides: tuple[Side, Side], level: psycopg.IsolationLevel
@@ -247,7 +294,12 @@ def test_a_lease_of_a_server_that_was_restarted_is_not_renewed(sides: tuple[Side
     assert rows(side, "SELECT hsmx_cluster.writable()") == [(True,)]
 
 
-def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_after_it(sides: tuple[Side, Side]) -> None:
+@pytest.mark.parametrize("statement", [
+    "PREPARE TRANSACTION 'late'", "prepare/* a */transaction'late'", "/* a */ PREPARE -- b\n TRANSACTION 'late'",
+])
+def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_after_it(
+    sides: tuple[Side, Side], statement: str
+) -> None:
     side, _ = sides
     side.connection.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
     side.close()
@@ -258,13 +310,15 @@ def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_aft
     with client(side, autocommit=False) as late:
         late.execute("INSERT INTO t (v) VALUES ('late')")
         with pytest.raises(errors.FeatureNotSupported):
-            late.execute("PREPARE TRANSACTION 'late'")
+            late.execute(statement.encode())
     assert rows(side, "SELECT gid FROM pg_prepared_xacts") == []
 
 
 @pytest.mark.parametrize("statement", [
     "SET session_replication_role = replica",
     "SELECT setval('hsmx_cluster.lease_until_cs', 999999999999)",
+    "SELECT setval('hsmx_cluster.lease_seen', 999999999999)",
+    "SELECT hsmx_cluster.in_time()",
     "INSERT INTO hsmx_cluster.lease VALUES (true, 1, 999999999999, pg_postmaster_start_time())",
     "DELETE FROM hsmx_cluster.commit_check",
     "UPDATE hsmx_cluster.node SET term = 7",
