@@ -7,6 +7,7 @@ If it says nothing for ``bound_s``, which is shorter than the lease, the other g
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -107,10 +108,14 @@ class Process:
             return  # again
         self._said[name] = error.message
         log.warning("%s, %s: %s", name, step, error.message)
-        self._prompt.write({"event": "failed", "participant": name, "step": step, "error": error.as_dict()})
+        self._tell(event="failed", participant=name, step=step, error=error.as_dict())
 
     def _reached(self, stage: Stage, turn: int) -> None:
-        self._prompt.write({"event": "reached", "stage": stage.value, "turn": turn})
+        self._tell(event="reached", stage=stage.value, turn=turn)
+
+    def _tell(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the agent has gone: whoever reads notices
+            self._prompt.write(message)
 
 
 def main() -> None:
