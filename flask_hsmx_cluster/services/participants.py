@@ -6,15 +6,21 @@ A participant gets its set-up from the agent: a function under the same name in 
 
 from __future__ import annotations
 
+from .checks import Checks
 from .conntrack import ConnectionTracking
 from .firmware import FirmwareServices
 from .hooks import Hooks
 from .participant import Participant
 from .passive_internet import PassiveInternet
 from .pppoe import PPPoE
+from .runner import Runner
 from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
     """Return all of them, in the order in which they become active; becoming passive is the other way round."""
-    return [ConnectionTracking(), PassiveInternet(), PPPoE(situation), FirmwareServices(), Hooks(situation)]
+    runner = Runner()
+    return [
+        ConnectionTracking(), PassiveInternet(), PPPoE(situation), FirmwareServices(), Hooks(situation, runner),
+        Checks(runner),
+    ]  # fmt: skip
