@@ -136,6 +136,8 @@ class ServicesSide:
             "services": firmware.get("services", []),
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
+            "conntrack": self.shown("conntrack"),
+            "passive_internet": self.shown("passive_internet"),
         }
 
     def shown(self, participant: str) -> dict[str, Any]:
