@@ -70,7 +70,9 @@ class ConnectionTracking:
 
     def before_active(self) -> None:
         """Begin to commit; the addresses do not wait for it."""
-        self._active = True
+        again, self._active = self._active, True
+        if again:  # a hand-over has failed: all connections are in this kernel
+            return
         if self._running():
             self._committing = threading.Thread(target=self._take, name="commit")
             self._committing.start()
@@ -82,6 +84,7 @@ class ConnectionTracking:
         if self._committing is not None:
             self._committing.join(_COMMIT_S)
             self._committing = None
+        if self._running():
             self._ask("-f", "-R", "-B")
 
     def before_passive(self) -> None:
@@ -239,6 +242,8 @@ class ConnectionTracking:
 
     def _look(self) -> None:
         """Count the connections, and see whether the packet rules are still there."""
+        if self._committing is not None:
+            return  # which lets packets pass when it is done
         self._entries = entries(self._ask("-s"))
         try:
             self._hold(not self._active)

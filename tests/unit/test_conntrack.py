@@ -135,7 +135,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def tracking() -> Iterator[ConnectionTracking]:
+def tracking(told: list[str]) -> Iterator[ConnectionTracking]:
     participant = ConnectionTracking()
     yield participant
     participant.configure({})
@@ -211,6 +211,38 @@ def test_it_is_led_through_both_roles(tmp_path: Path, tracking: ConnectionTracki
     assert asked(tmp_path) == ["-f internal"]
     tracking.after_passive()
     assert asked(tmp_path) == ["-t", "-n"] and told[-1] == holding(True)
+
+
+def test_a_look_amid_a_commit_lets_nothing_pass(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    program = Path(stand_in(tmp_path))
+    tracking.configure(setup(tmp_path / "c", program=str(program)))
+    ticked(tracking, lambda: running(tracking))
+    goes_on = tmp_path / "goes on"
+    waits = f'shift 2; while [ "$1" = -c ] && [ ! -e "{goes_on}" ]; do sleep 0.01; done;'
+    program.write_text(program.read_text().replace("shift 2;", waits))
+    told.clear()
+    tracking.before_active()
+    tracking.tick(1000)
+    assert told == []
+    goes_on.touch()
+    tracking.after_active()
+    assert told == [holding(False)]
+
+
+def test_after_a_failed_hand_over_nothing_is_committed(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
+    ticked(tracking, lambda: running(tracking))
+    tracking.before_active()
+    tracking.after_active()
+    tracking.before_passive()
+    asked(tmp_path)
+    tracking.before_active()
+    tracking.after_active()
+    assert asked(tmp_path) == ["-f", "-R", "-B"]
 
 
 def test_flushed_packet_rules_come_back(
