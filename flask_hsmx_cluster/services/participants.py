@@ -6,14 +6,18 @@ A participant gets its set-up from the agent: a function under the same name in 
 
 from __future__ import annotations
 
+from .checks import Checks
 from .conntrack import ConnectionTracking
 from .firmware import FirmwareServices
 from .hooks import Hooks
 from .participant import Participant
 from .passive_internet import PassiveInternet
+from .runner import Runner
 from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
     """Return all of them, in the order in which they become active; becoming passive is the other way round."""
-    return [ConnectionTracking(), PassiveInternet(), FirmwareServices(), Hooks(situation)]
+    runner = Runner()
+    stated: list[Participant] = [FirmwareServices(), Hooks(situation, runner), Checks(runner)]
+    return [ConnectionTracking(), PassiveInternet(), *stated]
