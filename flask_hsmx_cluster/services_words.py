@@ -1,30 +1,17 @@
-"""What is said of services and hooks, for the page and for the CLI alike. Like :mod:`.words` it decides nothing."""
+"""What is said of services, hooks and guests' connections, for page and CLI alike.
+
+Like :mod:`.words` it decides nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from . import words
+from .traffic_words import SIGNS, Kind, Row, traffic
 from .translate import gettext as _
-
-Kind = Literal["ok", "warn", "bad", "info", "plain"]
-#: By kind of news the sign beside the text, so that colour is never the only one.
-SIGNS: dict[Kind, str] = {"ok": "✓", "warn": "!", "bad": "✕", "info": "i", "plain": "○"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One service or hook in words."""
-
-    kind: Kind
-    name: str
-    text: str
-
-    @property
-    def sign(self) -> str:
-        return SIGNS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -49,18 +36,22 @@ def describe(status: dict[str, Any]) -> ServicesWords | None:
     told = status.get("services")
     if told is None or status["cluster"] is None:
         return None
-    rows = (*_services(told), *_hooks(told), *_checks(told))
+    stated, of_traffic = (*_services(told), *_hooks(told), *_checks(told)), tuple(traffic(told))
+    rows = (*stated, *(row for row, _remedy in of_traffic))
     if told["problem"]:
         return ServicesWords("bad", _("Services do not follow the role: %(why)s", why=told["problem"]), told["remedy"],
                              rows)  # fmt: skip
-    if any(row.kind == "bad" for row in rows):
+    if any(row.kind == "bad" for row in stated):
         return ServicesWords("bad", _("A service or a check is not as it should be."),
                              _("It is tried again by itself. Look at its own log on this gateway."), rows)  # fmt: skip
-    if any(row.kind == "warn" for row in rows):
+    if any(row.kind == "warn" for row in stated):
         return ServicesWords("warn", _("The services run as they should, but a hook or a check failed."),
                              _("The change of role goes on without it. Look at the log of this gateway's agent."),
                              rows)  # fmt: skip
-    if any(row.kind == "info" for row in rows):
+    for row, remedy in of_traffic:
+        if row.kind == "warn":
+            return ServicesWords("warn", f"{row.name}: {row.text}", remedy, rows)
+    if any(row.kind == "info" for row in stated):
         return ServicesWords("info", _("Services are being started or stopped."), "", rows)
     return ServicesWords("ok", _("Everything that follows the role is as it should be."), "", rows)
 

@@ -26,6 +26,11 @@ install_packages() {
         mkdir -p /etc/postgresql-common/createcluster.d
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/hsmx-lab.conf
     fi
+    # conntrackd lets guests' connections survive a fail-over. The lab starts its own; the package's is not to start.
+    if [[ " ${missing[*]} " == *" conntrackd "* && ! -e /etc/systemd/system/conntrackd.service ]]; then
+        mkdir -p /etc/systemd/system
+        ln -s /dev/null /etc/systemd/system/conntrackd.service
+    fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"; } \
         >/dev/null || fail "apt-get could not install: ${missing[*]}"
 }

@@ -52,7 +52,7 @@ class AgentConfig:
     log_level: str = "INFO"
     scope: str = ""
     synchronous: bool = True
-    conntrack: str = "conntrackd"
+    conntrack: str = ""
     passive_internet: str = ""
     services: str = ""
     pppd: str = "/usr/sbin/pppd"

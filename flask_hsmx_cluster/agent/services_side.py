@@ -153,6 +153,8 @@ class ServicesSide:
             "hooks_ready": hooks.get("ready", True),
             "pppoe": self.shown("pppoe").get("connections", []),
             "checks": checks.get("checks", []),
+            "conntrack": self.shown("conntrack"),
+            "passive_internet": self.shown("passive_internet"),
         }
 
     def shown(self, participant: str) -> dict[str, Any]:

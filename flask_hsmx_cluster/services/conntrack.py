@@ -70,7 +70,9 @@ class ConnectionTracking:
 
     def before_active(self) -> None:
         """Begin to commit; the addresses do not wait for it."""
-        self._active = True
+        again, self._active = self._active, True
+        if again:  # a hand-over has failed: all connections are in this kernel
+            return
         if self._running():
             self._committing = threading.Thread(target=self._take, name="commit")
             self._committing.start()
@@ -82,6 +84,7 @@ class ConnectionTracking:
         if self._committing is not None:
             self._committing.join(_COMMIT_S)
             self._committing = None
+        if self._running():
             self._ask("-f", "-R", "-B")
 
     def before_passive(self) -> None:
@@ -122,13 +125,25 @@ class ConnectionTracking:
             self._look()
 
     def status(self) -> dict[str, Any]:
-        """Return its state, in ``words`` for people; ``last_commit`` with its duration in ms."""
-        state, words, remedy = self._described()
-        told = {"state": state, "words": words, "remedy": remedy}
+        """Return its state (``off``, ``absent``, ``down``, ``running``), how many connections it knows, and how long
+        the last commit took, ms.
+        """
         alarms = []
-        if state == "down" and self._failure and self._wait_s > _ALARM_AFTER_S:
-            alarms.append({"key": "conntrack", "severity": "warning", "text": words, "remedy": remedy})
-        return {**told, "entries": dict(self._entries), "last_commit": self._commit, "alarms": alarms}
+        if (state := self._state()) == "down" and self._wait_s > _ALARM_AFTER_S:
+            text = f"conntrackd does not run ({self._failure}): guests' connections break at a fail-over"
+            remedy = "It is started again by itself. See the agent's log."
+            alarms.append({"key": "conntrack", "severity": "warning", "text": text, "remedy": remedy})
+        return {
+            "state": state, "active": self._active, "problem": self._failure, "entries": dict(self._entries),
+            "last_commit": self._commit, "alarms": alarms,
+        }  # fmt: skip
+
+    def _state(self) -> str:
+        if self._setup is None:
+            return "off"
+        if not self._setup.program:
+            return "absent"
+        return "running" if self._running() else "down"
 
     # -- the process ----------------------------------------------------------------------------------------------
 
@@ -227,6 +242,8 @@ class ConnectionTracking:
 
     def _look(self) -> None:
         """Count the connections, and see whether the packet rules are still there."""
+        if self._committing is not None:
+            return  # which lets packets pass when it is done
         self._entries = entries(self._ask("-s"))
         try:
             self._hold(not self._active)
@@ -246,26 +263,3 @@ class ConnectionTracking:
         assert self._setup is not None
         command = (self._setup.program, "-C", str(self._setup.configuration))
         return "".join(packet_rules.run(*command, *option.split(), timeout_s=timeout_s) for option in options)
-
-    # -- words --------------------------------------------------------------------------------------------------
-
-    def _described(self) -> tuple[str, str, str]:
-        if self._setup is None:
-            return "off", "Connection tracking is switched off: guests' connections break at a fail-over.", ""
-        if not self._setup.program:
-            return (
-                "absent", "conntrackd is not installed: guests' connections break at a fail-over.",
-                "Install the package (Debian: conntrackd). It is used as soon as it is there.",
-            )  # fmt: skip
-        if not self._running():
-            why = f" ({self._failure})" if self._failure else ""
-            return (
-                "down", f"conntrackd does not run{why}: guests' connections break at a fail-over.",
-                "It is started again by itself.",
-            )  # fmt: skip
-        if self._failure:
-            return "running", f"conntrackd runs, but something failed: {self._failure}", ""
-        if self._active:
-            return "running", f"{self._entries.get('own', 0)} connections are told to the other gateway.", ""
-        return "running", f"{self._entries.get('peer', 0)} connections of the active gateway are known here.", ""
-

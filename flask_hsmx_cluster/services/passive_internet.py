@@ -148,21 +148,21 @@ class PassiveInternet:
             self._next_mend_s = now_s + _MEND_EVERY_S
             self._mend()
         if not self._active and now_s >= self._next_look_s and (self._looking is None or not self._looking.is_alive()):
-            self._next_look_s = now_s + (_LOOK_EVERY_S if self._seen.get("reachable", True) else _LOOK_AGAIN_S)
+            self._next_look_s = now_s + (_LOOK_AGAIN_S if self._seen.get("state") == "unreachable" else _LOOK_EVERY_S)
             # Of its own: names and answers may take longer than a change of the role may wait.
             self._looking = threading.Thread(target=self._look, args=(self._setup,), name="outside", daemon=True)
             self._looking.start()
 
     def status(self) -> dict[str, Any]:
-        """Return whether the outside is reachable, in ``words`` for people; ``took_ms`` until it answered."""
+        """Return the state (``off``; ``lending`` while active; ``unknown``, ``reachable``, ``unreachable`` while
+        passive), what was looked at, whether it is reached through the other gateway, and after how many ms.
+        """
         if self._setup is None:
-            return {"state": "off", "words": "", "remedy": ""}
+            return {"state": "off"}
+        host, port = self._setup.target
         if self._active is not False:
-            words = "The passive gateway may reach the outside through this one."
-            return {"state": "lending", "words": words, "remedy": ""}
-        if not self._seen:
-            return {"state": "unknown", "words": "Whether the outside is reachable is not known yet.", "remedy": ""}
-        return dict(self._seen)
+            return {"state": "lending", "host": host, "port": port}
+        return {"state": "unknown", "host": host, "port": port, **self._seen}
 
     # -- route and packet rules -----------------------------------------------------------------------------------
 
@@ -190,26 +190,19 @@ class PassiveInternet:
 
     def _look(self, setup: Setup) -> None:
         """See whether the target answers."""
-        host, port = setup.target
-        where = f"{host} port {port}"
         began = time.monotonic()
         try:
-            with socket.create_connection((host, port), timeout=_ANSWER_S) as found:
+            with socket.create_connection(setup.target, timeout=_ANSWER_S) as found:
                 reached = found.getpeername()[0]
             took_ms = round((time.monotonic() - began) * 1000, 1)
-            way = "through the active gateway" if self._goes_through_peer(setup, reached) else "by its own way"
-            words = f"The outside is reachable {way}: {where} answered after {took_ms:g} ms."
-            seen = {"state": "reachable", "reachable": True, "words": words, "remedy": "", "took_ms": took_ms}
-        except (OSError, ClusterError) as error:
-            why = error.message if isinstance(error, ClusterError) else error.strerror or str(error)
-            seen = {
-                "state": "unreachable", "reachable": False,
-                "words": f"The outside is not reachable from this gateway: {where}: {why}.",
-                "remedy": "See whether the active gateway has internet, lets the sync link's packets pass "
-                          "(its firewall, net.ipv4.ip_forward), and whether this gateway has a name server.",
-            }  # fmt: skip
+            way = self._goes_through_peer(setup, reached)
+            seen: dict[str, Any] = {"state": "reachable", "took_ms": took_ms, "through_peer": way}
+        except ClusterError as error:
+            seen = {"state": "unreachable", "problem": error.message}
+        except OSError as error:
+            seen = {"state": "unreachable", "problem": error.strerror or str(error)}
         if seen["state"] != self._seen.get("state"):
-            log.info("%s", seen["words"])
+            log.info("The outside is %s (%s port %d)", seen["state"], *setup.target)
         self._seen = seen
 
     @staticmethod

@@ -54,7 +54,7 @@ def pair_with_wan(conntrack: str = "on", **environment: str) -> Iterator[Lab]:
 def shown_of(gateway: Gateway, participant: str) -> dict[str, Any]:
     """Return what a gateway shows of something that follows its role; empty while that is not known."""
     services = gateway.call("status")["services"] or {}
-    return dict(services.get("participants", {}).get(participant, {}))
+    return dict(services.get(participant, {}))
 
 
 def connections_told(lab: Lab, timeout_s: float = 30) -> Gateway:

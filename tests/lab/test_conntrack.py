@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sample_app.lab import Gateway, Lab, wait_for_roles
+from sample_app.lab import Conversation, Gateway, Lab, wait_for_roles
 from tests.bench.connections import connections_told, move, pair_with_wan, shown_of
 
 _PATH = "/usr/sbin:/sbin:/usr/bin"
@@ -77,6 +77,21 @@ def test_open_connections_survive(lab: Lab, how: str) -> None:
     assert commit and commit["took_ms"] > 0
 
 
+def test_a_frozen_agents_guests_keep_their_connections(lab: Lab) -> None:
+    """Its kernel ends the lease, and with the address all that was masqueraded: the other gateway must not hear it."""
+    active = connections_told(lab)
+    other = lab.other(active)
+    with Conversation(lab) as busy, Conversation(lab, silent=True) as silent:
+        lab.faults.freeze_agent(active)
+        try:
+            assert within(10, lambda: other.role() == "active" and other.holds(lab.wan_ip))
+            at = time.monotonic()
+            silent.speak_from_outside()
+            assert silent.survived(at) and busy.survived(at)
+        finally:
+            lab.faults.thaw_agent(active)
+
+
 def test_a_conntrackd_that_was_killed_comes_back(lab: Lab) -> None:
     passive = lab.other(connections_told(lab))
     names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in passive.namespace.pids()}
@@ -103,7 +118,7 @@ def test_the_passive_gateway_reaches_the_outside_through_the_active_one(lab: Lab
     active = wait_for_roles(lab)
     passive = lab.other(active)
     assert within(15, lambda: shown_of(passive, "passive_internet").get("state") == "reachable")
-    assert "through the active gateway" in shown_of(passive, "passive_internet")["words"]
+    assert shown_of(passive, "passive_internet")["through_peer"]
     assert seen_from_outside(passive, lab) == lab.wan_ip
     assert shown_of(active, "passive_internet")["state"] == "lending"
 

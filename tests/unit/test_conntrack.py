@@ -135,7 +135,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def tracking() -> Iterator[ConnectionTracking]:
+def tracking(told: list[str]) -> Iterator[ConnectionTracking]:
     participant = ConnectionTracking()
     yield participant
     participant.configure({})
@@ -185,7 +185,7 @@ def test_absent_it_is_said_and_no_alarm(tmp_path: Path, tracking: ConnectionTrac
     tracking.before_passive()
     tracking.after_passive()
     shown = tracking.status()
-    assert shown["state"] == "absent" and "not installed" in shown["words"] and "conntrackd" in shown["remedy"]
+    assert shown["state"] == "absent"
     assert not shown["alarms"] and not told
     assert not (tmp_path / "c").exists()
 
@@ -198,19 +198,51 @@ def test_it_is_led_through_both_roles(tmp_path: Path, tracking: ConnectionTracki
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "c" / "conntrackd.conf").stat().st_mode & 0o077 == 0
     tracking.tick(1000)
-    assert tracking.status()["words"] == "4 connections of the active gateway are known here."
+    assert tracking.status()["entries"] == {"own": 17, "peer": 4} and not tracking.status()["active"]
     asked(tmp_path)
 
     tracking.before_active()
     tracking.after_active()
     assert asked(tmp_path) == ["-c", "-f", "-R", "-B"] and told[-1] == holding(False)
     shown = tracking.status()
-    assert shown["last_commit"]["took_ms"] > 0 and shown["words"].startswith("17 connections are told")
+    assert shown["last_commit"]["took_ms"] > 0 and shown["last_commit"]["entries"] == 4 and shown["active"]
 
     tracking.before_passive()
     assert asked(tmp_path) == ["-f internal"]
     tracking.after_passive()
     assert asked(tmp_path) == ["-t", "-n"] and told[-1] == holding(True)
+
+
+def test_a_look_amid_a_commit_lets_nothing_pass(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    program = Path(stand_in(tmp_path))
+    tracking.configure(setup(tmp_path / "c", program=str(program)))
+    ticked(tracking, lambda: running(tracking))
+    goes_on = tmp_path / "goes on"
+    waits = f'shift 2; while [ "$1" = -c ] && [ ! -e "{goes_on}" ]; do sleep 0.01; done;'
+    program.write_text(program.read_text().replace("shift 2;", waits))
+    told.clear()
+    tracking.before_active()
+    tracking.tick(1000)
+    assert told == []
+    goes_on.touch()
+    tracking.after_active()
+    assert told == [holding(False)]
+
+
+def test_after_a_failed_hand_over_nothing_is_committed(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
+    ticked(tracking, lambda: running(tracking))
+    tracking.before_active()
+    tracking.after_active()
+    tracking.before_passive()
+    asked(tmp_path)
+    tracking.before_active()
+    tracking.after_active()
+    assert asked(tmp_path) == ["-f", "-R", "-B"]
 
 
 def test_flushed_packet_rules_come_back(
@@ -230,7 +262,7 @@ def test_flushed_packet_rules_come_back(
     monkeypatch.setattr(packet_rules, "run", flushed)
     tracking.tick(2000)
     assert not lost and told[-1] == holding(True)
-    assert running(tracking) and "failed" not in tracking.status()["words"]
+    assert running(tracking) and not tracking.status()["problem"]
 
 
 def test_what_ends_at_once_is_started_ever_more_rarely_and_is_an_alarm(
@@ -250,7 +282,7 @@ def test_what_ends_at_once_is_started_ever_more_rarely_and_is_an_alarm(
     assert all(wait >= least for wait, least in zip(waits, (1, 2, 4, 8), strict=True))
     ticked(tracking, lambda: bool(tracking.status()["alarms"]), began[-1])
     shown = tracking.status()
-    assert shown["state"] == "down" and "no such kernel" in shown["words"]
+    assert shown["state"] == "down" and "no such kernel" in shown["problem"]
     assert [alarm["key"] for alarm in shown["alarms"]] == ["conntrack"]
 
 

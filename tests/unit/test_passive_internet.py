@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -118,22 +119,20 @@ def test_switched_off_nothing_is_left(tmp_path: Path, kernel: Kernel) -> None:
     assert another.status()["state"] == "off"
 
 
-def test_whether_the_outside_answers_is_said_in_words(tmp_path: Path, kernel: Kernel) -> None:
-    import socket
-
+def test_whether_the_outside_answers_is_said_(tmp_path: Path, kernel: Kernel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = outside.getsockname()[1]
         way = PassiveInternet()
         way.configure(setup(tmp_path, target=f"127.0.0.1:{port}"))
         way.after_passive()
         assert look(way, 0) == "reachable"
-        assert "through the active gateway" in way.status()["words"]
+        assert way.status()["through_peer"] is True
         kernel.way = "dev lo "
         assert look(way, 100) == "reachable"
-        assert "by its own way" in way.status()["words"]
+        assert way.status()["through_peer"] is False
     assert look(way, 200) == "unreachable"
     shown = way.status()
-    assert f"127.0.0.1 port {port}" in shown["words"] and "firewall" in shown["remedy"]
+    assert (shown["host"], shown["port"]) == ("127.0.0.1", port) and shown["problem"]
     way.before_active()
     way.after_active()
     assert way.status()["state"] == "lending"

@@ -59,6 +59,13 @@ def test_every_public_name_exists() -> None:
         (ConfigVars.SERVICES, "[{"),
         (ConfigVars.SERVICES, [{"name": "x", "run": "sleep 1"}]),
         (ConfigVars.HOOKS, [{"name": "x", "step": "later", "command": ["/bin/true"]}]),
+        (ConfigVars.CONNTRACK, "conntrackd"),
+        (ConfigVars.CONNTRACK, "yes"),
+        (ConfigVars.PASSIVE_INTERNET, "on"),
+        (ConfigVars.PASSIVE_INTERNET, "updates.example"),
+        (ConfigVars.PASSIVE_INTERNET, "updates.example:65536"),
+        (ConfigVars.PASSIVE_INTERNET, "-x;y:443"),
+        (ConfigVars.PASSIVE_INTERNET, "https://updates.example:443"),
         (ConfigVars.URL_PREFIX, "network"),
         (ConfigVars.URL_PREFIX, "/network/"),
         (ConfigVars.NETWORK_SETTINGS_URL, "javascript:alert(1)"),
@@ -78,6 +85,16 @@ def test_a_wrong_key_is_named(make_app: Any, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key) as caught:
         make_app(**{key: value})
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("value", "program"),
+    [(None, "conntrackd"), ("on", "conntrackd"), (True, "conntrackd"), ("off", ""), (False, ""), ("/ct", "/ct")],
+)
+def test_connection_tracking_is_on_unless_it_is_switched_off(make_app: Any, value: object, program: str) -> None:
+    app = make_app(**{ConfigVars.CONNTRACK: value})
+    with app.app_context():
+        assert HSMXCluster().agent_config().conntrack == program
 
 
 def test_a_malformed_database_url_is_not_repeated(make_app: Any) -> None:
