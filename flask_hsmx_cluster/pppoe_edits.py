@@ -72,9 +72,7 @@ def removed(settings: Json, name: str) -> Json:
 
 def standing(status: Mapping[str, Any]) -> dict[str, Json]:
     """Return how the connections are on this gateway, by name, of an answer to ``status``."""
-    services = status.get("services") or {}
-    rows = services.get("participants", {}).get("pppoe", {}).get("connections", [])
-    return {row["name"]: row for row in rows}
+    return {row["name"]: row for row in status.get("pppoe", [])}
 
 
 def sign(state: str) -> tuple[str, str]:

@@ -125,11 +125,6 @@ class ServicesSide:
         """
         self._link.ask("command", LOOK_TIMEOUT_S, participant=participant, **wish)
 
-    def shown(self, participant: str) -> dict[str, Any]:
-        """Return what a participant showed at the last look; empty if it has nothing to do."""
-        found: dict[str, Any] = self._shown.get("participants", {}).get(participant, {})
-        return found
-
     # -- what is told -----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any] | None:
@@ -137,11 +132,20 @@ class ServicesSide:
         if not self._hand.follow:
             return None
         problem = self._problem
+        participants = self._shown.get("participants", {})
+        firmware, hooks = participants.get("services", {}), participants.get("hooks", {})
         return {
             "problem": problem.message if problem else "",
             "remedy": problem.remedy if problem else "",
-            **self._shown,
+            "stage": self._shown.get("stage", ""),
+            "services": firmware.get("services", []),
+            "hooks": hooks.get("hooks", []),
+            "hooks_ready": hooks.get("ready", True),
         }
+
+    def shown(self, participant: str) -> dict[str, Any]:
+        """Return what a participant showed last; empty if nothing yet."""
+        return dict(self._shown.get("participants", {}).get(participant, {}))
 
     def alarms(self) -> list[dict[str, Any]]:
         """Return the alarms, as the verb ``status`` shows them."""

@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from .. import data_words, fields, settings, words
+from .. import data_words, fields, services_words, settings, words
 from ..errors import Finding
 from ..extension import state
 from ..translate import gettext as _
 from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
+from .services import print_services
 
 # ---- forming ----
 
@@ -156,6 +157,7 @@ def status(as_json: bool) -> None:
     if found["cluster"] is not None:
         _print_cluster(found)
     print_data(data_words.describe(found))
+    print_services(services_words.describe(found))
     for alarm in found["alarms"]:
         say(f"{'✕' if alarm['severity'] == 'critical' else '!'} {alarm['text']} {alarm['remedy']}".rstrip())
     say(words.notice(found))

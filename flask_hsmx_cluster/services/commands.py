@@ -49,6 +49,7 @@ class Program:
         environment: Mapping[str, str] | None = None, pass_fds: Collection[int] = (),
     ) -> None:  # fmt: skip
         self.argv = argv
+        self._said = ""
         self._output = tempfile.TemporaryFile() if captured else None  # noqa: SIM115 - lives as long as the program
         options = [*(_TIED if tied else ()), *(() if privileged else _WITHOUT_PRIVILEGES)]
         try:
@@ -58,6 +59,7 @@ class Program:
                 env={**os.environ, MARK: mark, **(environment or {})}, pass_fds=pass_fds,
             )  # fmt: skip
         except OSError as error:
+            self._close()
             raise CommandFailed(f"{argv[0]} cannot be started: {error.strerror}.", "Is it installed?") from None
 
     def code(self) -> int | None:
@@ -77,6 +79,8 @@ class Program:
             raise CommandFailed(
                 f"{self.argv[0]} was not done within {limit_s:.1f} s, and was ended.", "See what it waits for."
             ) from None
+        finally:
+            self._close()
 
     def succeed(self, limit_s: float) -> None:
         """Wait for its end.
@@ -85,18 +89,17 @@ class Program:
         """
         code = self.wait(limit_s)
         if code:
-            said = self.said()
             how = f"was ended by signal {-code}" if code < 0 else f"failed with status {code}"
-            raise CommandFailed(f"{self.argv[0]} {how}{': ' + said if said else ''}.", "Try it by hand.")
+            raise CommandFailed(f"{self.argv[0]} {how}{self._said and ': '}{self._said}.", "Try it by hand.")
 
-    def said(self) -> str:
-        """Return the last line of its output, if that is kept."""
-        if self._output is None:
-            return ""
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - SAID_MOST))
-        text = self._output.read().decode(errors="replace").strip()
-        return "".join(filter(str.isprintable, text.splitlines()[-1])).rstrip(".") if text else ""
+    def _close(self) -> None:
+        """It has ended: of its output the last line is kept."""
+        if self._output is not None:
+            with self._output as output:
+                output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_MOST))
+                lines = output.read().decode(errors="replace").strip().splitlines()
+            self._said = "".join(filter(str.isprintable, lines[-1])).rstrip(".") if lines else ""
+            self._output = None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it and all in its session, while it runs itself."""

@@ -54,27 +54,31 @@ class Managed:
         if runs is not self.runs:
             self.runs, self.since = runs, boot_time_s()
 
-    def failed(self, error: ClusterError) -> None:
+    def failed(self, error: ClusterError, now_s: float | None = None) -> None:
         """Note that it could not be started or stopped, or has died: it is tried again, ever later."""
         self.problem = error
-        self.again_at = boot_time_s() + min(AGAIN_AFTER_S * 2**self.failures, AGAIN_MOST_S)
+        now_s = boot_time_s() if now_s is None else now_s
+        self.again_at = now_s + min(AGAIN_AFTER_S * 2**self.failures, AGAIN_MOST_S)
         self.failures = min(self.failures + 1, 10)
 
-    def look(self) -> None:
-        """See whether it runs."""
-        now = boot_time_s()
+    def look(self, now: float) -> None:
+        """See whether it runs.
+
+        :param now: boot time, s.
+        """
         if self.service.run:
             code = self.program.code() if self.program else None
             if self.program is not None and code is not None:
                 self.program = None
-                self.failed(CommandFailed(f"it has ended with status {code}.", "See the agent's log for what it said."))
+                why = f"it has ended with status {code}."
+                self.failed(CommandFailed(why, "See the agent's log for what it said."), now)
             self.turned(self.program is not None)
         elif now - self.asked_at >= STATUS_EVERY_S:
             self.asked_at = now
             ran = self.runs
             self.turned(Program(self.commands()[2], self.mark).wait(self.service.limit_s) == 0)
             if ran and not self.runs:
-                self.failed(CommandFailed("it has ended.", "See its own log."))
+                self.failed(CommandFailed("it has ended.", "See its own log."), now)
         if self.runs and now - self.since > STEADY_S:
             self.failures, self.problem = 0, None
 
@@ -99,6 +103,7 @@ class FirmwareServices:
         self._all: list[Managed] = []
         self._owner = ""
         self._allowed: frozenset[str] = frozenset()  #: which of the active gateway's may run: ``before``, ``after``
+        self._loose: list[Program] = []  #: that nobody waits for
         self._lock = threading.Lock()  # what may run, and starting it
 
     # -- steps ------------------------------------------------------------------------------------------------
@@ -107,11 +112,12 @@ class FirmwareServices:
         self._owner = setup.get("owner", self._owner)
         stated = [service_from(one) for one in setup.get("services", ())]
         kept = {one.service.name: one for one in self._all if one.service in stated}
-        self._stop([one for one in self._all if one.service.name not in kept])
+        gone = [one for one in self._all if one.service.name not in kept]
         for service in stated:
             if service.run and service.name not in kept:
                 end_left_behind(f"{self._owner}:{service.name}")
         self._all = [kept.get(service.name) or Managed(service, self._owner) for service in stated]
+        self._stop(gone)
 
     def before_active(self) -> None:
         self._allow({"before"})
@@ -133,15 +139,15 @@ class FirmwareServices:
         for one in self._active_only():
             if not one.service.run:  # goes on after the end of this process, if need be
                 one.asked_at = UNKNOWN
-                Program(one.commands()[1], one.mark, tied=False)
+                self._let_go(one.commands()[1], one.mark)
                 if one.service.unit:  # its own patience with stopping may be long
-                    Program((SYSTEMCTL, "kill", "--signal=KILL", one.service.unit), one.mark, tied=False)
+                    self._let_go((SYSTEMCTL, "kill", "--signal=KILL", one.service.unit), one.mark)
         end([one.program for one in self._active_only() if one.program], END_NOW_S)
 
     def tick(self, now_s: float) -> None:
         for one in self._all:
             try:
-                one.look()
+                one.look(now_s)
                 wanted = self._wanted(one)
                 if one.runs is not wanted and now_s >= one.again_at:
                     if wanted:
@@ -149,13 +155,18 @@ class FirmwareServices:
                     elif one.service.runs_on == "active":
                         self._stop([one])
             except ClusterError as error:
-                one.failed(error)
+                one.failed(error, now_s)
 
     def status(self) -> dict[str, Any]:
         shown = [one.as_dict(self._wanted(one)) for one in list(self._all)]
         return {"services": shown, "alarms": [alarm for one in list(self._all) for alarm in self._alarms(one)]}
 
     # -- helpers ----------------------------------------------------------------------------------------------
+
+    def _let_go(self, argv: Argv, mark: str) -> None:
+        """Start a program that nobody waits for."""
+        self._loose = [one for one in self._loose if one.code() is None]
+        self._loose.append(Program(argv, mark, captured=False, tied=False))
 
     def _allow(self, which: Iterable[str]) -> None:
         with self._lock:

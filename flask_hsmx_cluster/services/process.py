@@ -38,6 +38,7 @@ class Process:
         self._conductor = Conductor(participants(self._situation), self._failed, self._reached)
         self._bound_s = BOUND_S
         self._heard_at = boot_time_s()
+        self._bound_changed = threading.Event()
         self._ending = threading.RLock()
 
     def run(self) -> None:
@@ -61,7 +62,8 @@ class Process:
             silent_s = boot_time_s() - self._heard_at
             if silent_s < self._bound_s:
                 sure = False
-                time.sleep(self._bound_s - silent_s + 0.001)
+                self._bound_changed.wait(self._bound_s - silent_s + 0.001)
+                self._bound_changed.clear()
             elif not sure or select.select([self._prompt], [], [], 0)[0]:
                 sure = True  # unless this process was late, and not the agent
                 time.sleep(0.005)
@@ -87,6 +89,7 @@ class Process:
                 case "configure":
                     setup = message["arguments"]["setup"]
                     self._bound_s = float(setup["bound_s"])
+                    self._bound_changed.set()
                     self._conductor.configure(setup["participants"])
                     return {"ok": True, "result": {}}
                 case "look":

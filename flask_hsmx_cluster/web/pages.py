@@ -7,7 +7,7 @@ from typing import Any
 from flask import flash, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_words
+from .. import data_words, services_words
 from ..errors import RequestRefused
 from ..extension import state
 from ..translate import gettext as _
@@ -41,7 +41,8 @@ def status_context(status: dict[str, Any]) -> dict[str, Any]:
     """Return what the parts of a page that show the status need."""
     return {
         "status": status, "drawing": diagram(status), "drawing_text": describe(status),
-        "data": data_words.describe(status), "may": state().allows("administer"),
+        "data": data_words.describe(status), "services": services_words.describe(status),
+        "may": state().allows("administer"),
     }
 
 

@@ -66,7 +66,7 @@ def _fail_over(lab: Lab, watch: PPPoEWatch, way: str) -> float:
     other = lab.other(active)
     _wait(lambda: bool(active.call("status")["readiness"]["ready"]), "the pair is not ready")
     _wait(lambda: _up(watch) is not None and _mac(active) == _mac_of(watch), "the active has no session")
-    _wait(lambda: bool(other.call("status")["services"]), "the passive's dialler is not set up")
+    _wait(lambda: bool(other.call("status")["pppoe"]), "the passive's dialler is not set up")
     if way == "request":
         active.call("failover")
     elif way == "power_off":

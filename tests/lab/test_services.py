@@ -128,7 +128,7 @@ def pair(formed: Pair) -> Pair:
 
 
 def hooks_ready(gateway: Gateway) -> bool:
-    return bool((shown(gateway) or {}).get("participants", {}).get("hooks", {}).get("ready"))
+    return bool(shown(gateway) and shown(gateway)["hooks"] and shown(gateway)["hooks_ready"])
 
 
 def shown(gateway: Gateway) -> Any:
@@ -136,9 +136,7 @@ def shown(gateway: Gateway) -> Any:
 
 
 def running(gateway: Gateway) -> set[str]:
-    status = shown(gateway) or {}
-    services = status.get("participants", {}).get("services", {}).get("services", ())
-    return {one["name"] for one in services if one["runs"]}
+    return {one["name"] for one in (shown(gateway) or {"services": ()})["services"] if one["runs"]}
 
 
 def test_the_order_on_request_and_what_fails_or_hangs_stops_nothing(pair: Pair) -> None:

@@ -46,6 +46,17 @@ class Database:
 
 
 @dataclass
+class Followers:
+    """What follows the role on one gateway: services and hooks, as slow as a test wants them."""
+
+    delay_s: float = 0.03
+    hang: bool = False  #: they never answer
+    on: bool = False  #: what runs on the active gateway only runs, or is about to
+    heard_at: float = float("-inf")
+    log: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Machine:
     """One gateway: a core, and the kernel that holds its address."""
 
@@ -58,6 +69,7 @@ class Machine:
     carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
     lease_until: float = float("-inf")
     database: Database = field(default_factory=Database)
+    followers: Followers = field(default_factory=Followers)
     reserved: int = 0
     reign: tuple[int, int] | None = None
     boots: int = 1
@@ -75,7 +87,7 @@ class World:
     """Two gateways, their cables, a LAN with clients."""
 
     def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False,
-                 synchronous: bool = True) -> None:
+                 synchronous: bool = True, services: bool = False) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
         self.now = 1000.0
@@ -85,7 +97,9 @@ class World:
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
-        self.data, self.synchronous = data, synchronous
+        self.data, self.synchronous, self.services = data, synchronous, services
+        self.services_twice = 0.0  #: longest time for which what runs on one gateway only ran on both, s
+        self._services_twice_now = 0.0
         self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
@@ -107,6 +121,7 @@ class World:
             timing=self.timing,
             data=self.data,
             synchronous=self.synchronous,
+            services=self.services,
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
@@ -199,6 +214,7 @@ class World:
                     machine.standing = standing(machine.standing, machine.core, None, self.now, WALL)
             self._clients()
             self._watch()
+            self._watch_followers()
 
     def holders(self) -> list[str]:
         """Return who holds the address in its kernel and can be reached."""
@@ -265,6 +281,9 @@ class World:
                 case events.Release():
                     machine.lease_until = float("-inf")
                     machine.reign = None
+                    machine.followers.on = False
+                case events.PrepareServices() | events.RetireServices() | events.KeepServices():
+                    self._followers(machine, effect)
                 case events.Announce():
                     self._announce(machine)
                 case events.ReserveTerms():
@@ -299,6 +318,16 @@ class World:
                 answer = events.SynchronousSet(None if one.broken else effect.on)
         if answer is not None and not one.silent:
             machine.inbox.append((self.now + one.delay_s, answer, 0))
+
+    def _followers(
+        self, machine: Machine, effect: events.PrepareServices | events.RetireServices | events.KeepServices
+    ) -> None:
+        one, core = machine.followers, machine.core
+        assert core is not None
+        one.log.append(type(effect).__name__)
+        one.on, one.heard_at = not isinstance(effect, events.RetireServices), self.now
+        if not one.hang and not isinstance(effect, events.KeepServices):
+            machine.inbox.append((self.now + one.delay_s, events.ServicesReady(core.term, not one.on), 0))
 
     def follow(self, name: str, follows: bool) -> None:
         """Tell a gateway how the other one's database follows, as its agent does several times a second."""
@@ -367,6 +396,20 @@ class World:
             self._none_since = self.now
         else:
             self.none_longest = max(self.none_longest, self.now - self._none_since)
+
+    def _watch_followers(self) -> None:
+        """What runs on one gateway only ends with its agent, and when that is silent for most of a lease."""
+        for machine in self.machines.values():
+            one, core = machine.followers, machine.core
+            if core is not None and core.renewed_at is not None:
+                one.heard_at = max(one.heard_at, core.renewed_at)
+                if not core.active.handover and core.role is Role.ACTIVE and not machine.frozen and not machine.paused:
+                    one.on = self.services
+            if not machine.powered or core is None or self.now - one.heard_at > 0.75 * self.timing.lease_s:
+                one.on = False
+        twice = all(machine.followers.on for machine in self.machines.values())
+        self._services_twice_now = self._services_twice_now + STEP_S if twice else 0.0
+        self.services_twice = max(self.services_twice, self._services_twice_now)
 
     def forget_figures(self) -> None:
         self.both = self.none_longest = self.both_now = 0.0

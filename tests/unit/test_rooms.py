@@ -21,7 +21,8 @@ ALLOWED = {
               "agent_line", "services", "addressing", "shared_networks", "shared_network_rules", "pppoe",
               "pppoe_rules"},
     "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
-            "quarantine_words", "fields", "translate", "extension", "replication", "addressing", "shared_networks",
+            "quarantine_words", "services_words",
+            "fields", "translate", "extension", "replication", "addressing", "shared_networks",
             "network_lists", "pppoe", "pppoe_edits"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.

@@ -54,6 +54,7 @@ class FakeAgent:
         self.delivered = True
         self.paths_down: set[str] = set()
         self.data: Json | None = None
+        self.services: Json | None = None
         self.pppoe: list[Json] = []
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
@@ -94,9 +95,10 @@ class FakeAgent:
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
             "data": self.data and {**self.data, "quarantine": self._waiting()},
+            "services": self.services,
+            "pppoe": self.pppoe,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
-            "services": {"participants": {"pppoe": {"connections": self.pppoe}}} if self.pppoe else None,
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
         }
 
