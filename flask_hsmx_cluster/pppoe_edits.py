@@ -83,6 +83,11 @@ def sign(state: str) -> tuple[str, str]:
     }.get(state, ("–", ""))  # fmt: skip
 
 
+def capital(text: str) -> str:
+    """Return words as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def unknown() -> str:
     """Return what is said of a connection of which nothing is known yet."""
     return _("is not known here yet")
