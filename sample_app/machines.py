@@ -31,6 +31,7 @@ class Machines:
         for gateway in lab.gateways:
             gateway.environment |= {
                 "HSMX_CLUSTER_NODE_NAME": f"Gateway {gateway.name.upper()}",
+                "FIRMWARE_SERVICES": "yes",
                 "FIRMWARE_STATE_DIR": str(gateway.directory / "home" / "firmware"),
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
             }

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from flask_hsmx_cluster import HSMXCluster
 
 from . import config as configuration
+from . import services
 from .access import current_user, permits
 from .demo_data import HOTEL, demo_rows
 from .models import Base, Language, db
@@ -44,7 +45,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config or {})
     db.init_app(app)
     app.register_blueprint(blueprint)
-    HSMXCluster(permission=permits).init_app(app, db)
+    cluster = HSMXCluster(permission=permits)
+    if app.config["FIRMWARE_SERVICES"]:
+        app.config.setdefault("HSMX_CLUSTER_SERVICES", services.SERVICES)
+        services.register_hooks(cluster)
+    cluster.init_app(app, db)
     app.register_error_handler(HTTPException, _show_error)
     app.context_processor(_for_every_page)
     app.add_template_filter(_day, "day")

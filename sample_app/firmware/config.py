@@ -13,6 +13,8 @@
     day on which the demo data ends (``2026-05-31``), so that two gateways are seeded alike; default: today.
 ``FIRMWARE_NETWORK_RESULT``
     the file in which the network daemon reports; default ``<state directory>/network-result.json``.
+``FIRMWARE_SERVICES``
+    any text: the stand-ins for services follow the cluster's role, and a hook is called (see :mod:`.services`).
 ``SQLALCHEMY_DATABASE_URI``
     default: SQLite in the state directory.
 ``HSMX_CLUSTER_*``
@@ -41,6 +43,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "FIRMWARE_VERSION": version,
         "FIRMWARE_DEMO_DATE": environ.get("FIRMWARE_DEMO_DATE", ""),
         "FIRMWARE_NETWORK_RESULT": environ.get("FIRMWARE_NETWORK_RESULT", ""),
+        "FIRMWARE_SERVICES": bool(environ.get("FIRMWARE_SERVICES")),
         "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
         "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),
         "HSMX_CLUSTER_NODE_NAME": name,

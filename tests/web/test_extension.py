@@ -13,8 +13,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine
 
 import flask_hsmx_cluster
-from flask_hsmx_cluster import ConfigError, HSMXCluster, settings_saved
+from flask_hsmx_cluster import ConfigError, HSMXCluster, RoleChange, settings_saved
 from flask_hsmx_cluster.config import ConfigVars
+from flask_hsmx_cluster.services.declare import Statement
 
 from .conftest import PREFIX
 from .fake_agent import FakeAgent, cluster_settings
@@ -54,6 +55,10 @@ def test_every_public_name_exists() -> None:
         (ConfigVars.DATABASE_URL, "not a url"),
         (ConfigVars.SYNCHRONOUS, "perhaps"),
         (ConfigVars.SYNCHRONOUS, 0),
+        (ConfigVars.SERVICES, {"name": "x"}),
+        (ConfigVars.SERVICES, "[{"),
+        (ConfigVars.SERVICES, [{"name": "x", "run": "sleep 1"}]),
+        (ConfigVars.HOOKS, [{"name": "x", "step": "later", "command": ["/bin/true"]}]),
         (ConfigVars.URL_PREFIX, "network"),
         (ConfigVars.URL_PREFIX, "/network/"),
         (ConfigVars.NETWORK_SETTINGS_URL, "javascript:alert(1)"),
@@ -89,6 +94,36 @@ def test_keys_from_the_environment_are_texts(make_app: Any) -> None:
     with app.app_context():
         config = flask_hsmx_cluster.extension.agent_config()
     assert (config.http_port, config.allowed_uids) == (8080, (33, 1000))
+
+
+def test_what_follows_the_role_goes_to_the_agent(tmp_path: Path) -> None:
+    app = Flask(__name__)
+    app.config |= {
+        "HSMX_CLUSTER_FIRMWARE_VERSION": "1", "HSMX_CLUSTER_STATE_DIR": str(tmp_path),
+        "HSMX_CLUSTER_SERVICES": '[{"name": "dhcp", "unit": "kea.service"}]',
+        "HSMX_CLUSTER_HOOKS": [{"name": "x", "step": "after_active", "command": ["/bin/true"]}],
+    }  # fmt: skip
+    cluster = HSMXCluster(app, allow_unprotected=True)
+
+    @cluster.hook("before_active", order=3)
+    def prepare(change: RoleChange) -> None: ...
+
+    with pytest.raises(ConfigError, match="step must not be"):
+        cluster.hook("sometimes")(prepare)  # type: ignore[arg-type]
+    with app.app_context():
+        stated = Statement.from_json(flask_hsmx_cluster.extension.agent_config(["/bin/flask", "hooks"]).services)
+    assert [one.unit for one in stated.services] == ["kea.service"] and stated.runner == ("/bin/flask", "hooks")
+    assert [(one.name, one.step, one.order, one.number) for one in stated.hooks] == [
+        ("x", "after_active", 0, -1), ("prepare", "before_active", 3, 0)]  # fmt: skip
+
+
+def test_the_agent_calls_hooks_by_the_command_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flask_hsmx_cluster.cli.agent import hook_runner
+
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "flask", "--app", "agent", "cluster", "agent"])
+    assert hook_runner() == ("python", "-m", "flask", "--app", "agent", "cluster", "hooks")
+    monkeypatch.setattr("sys.orig_argv", ["python", "start.py"])
+    assert hook_runner() == ()
 
 
 def test_firmware_version_may_be_callable(make_app: Any) -> None:
