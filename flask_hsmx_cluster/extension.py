@@ -15,11 +15,11 @@ from . import signals
 from .config import Config, ConfigVars, FirmwareVersion
 from .control import ControlClient
 from .errors import ConfigError
-from .hooks import HookFunction, Registered, Step
+from .hooks import CheckFunction, HookFunction, Registered, Step
 from .replication.coverage import Coverage, cover
 from .replication.declare import Declared, read
 from .replication.rules import Declaration
-from .services.declare import Hook, Statement
+from .services.declare import Check, Hook, Statement
 
 if TYPE_CHECKING:
     from .agent.config import AgentConfig
@@ -55,7 +55,7 @@ class _State:
     :param database: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None.
     :param metadata: the host's tables, or None.
     :param declarations: what the host has declared by :meth:`HSMXCluster.scope`, by table.
-    :param hooks: what the host has registered by :meth:`HSMXCluster.hook`.
+    :param hooks: what the host has registered by :meth:`HSMXCluster.hook` and :meth:`HSMXCluster.health_check`.
     """
 
     config: Config
@@ -228,6 +228,24 @@ class HSMXCluster:
 
         return register
 
+    def health_check(
+        self, name: str, check: CheckFunction | Sequence[str], *, every_s: float = 5.0, limit_s: float = 2.0,
+        moves_role: bool = False,
+    ) -> None:  # fmt: skip
+        """Have this gateway's health looked at now and then, whatever its role.
+
+        :param check: a function, which fails by returning False or raising; or a command, which ends with 0 if all is
+            well.
+        :param every_s: from the end of one to the next, s.
+        :param limit_s: it is ended after this time, s, and has failed.
+        :param moves_role: a gateway where it fails hands over to one where it does not. Only for what an active and a
+            passive gateway would find alike: a disk, a card; not what only the active one can do.
+        :raises ConfigError: it cannot work.
+        """
+        function, command = (check, ()) if callable(check) else (None, tuple(check))
+        number = -1 if command else len(self._hooks)
+        self._hooks.append(Registered(function, Check(name, every_s, limit_s, moves_role, command, number)))
+
     def status(self) -> dict[str, Any]:
         """Return the agent's status of this gateway, for example for a badge in the host's own pages.
 
@@ -302,11 +320,13 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
 
 def _services(found: _State, hook_runner: Sequence[str]) -> str:
     """Return what follows the role, as JSON; empty if nothing does."""
-    called = tuple(one.hook for one in found.hooks)
-    if called and not hook_runner:
-        log.warning("Hooks are not called: the agent was not started by `flask cluster agent`")
-        called = ()
-    stated = Statement(found.config.services, (*found.config.hooks, *called), tuple(hook_runner) if called else ())
+    registered = [one.stated for one in found.hooks]
+    if not hook_runner and any(one.number >= 0 for one in registered):
+        log.warning("Functions are not called: the agent was not started by `flask cluster agent`")
+        registered = [one for one in registered if one.number < 0]
+    hooks = [one for one in registered if isinstance(one, Hook)]
+    checks = [one for one in registered if isinstance(one, Check)]
+    stated = Statement(found.config.services, (*found.config.hooks, *hooks), tuple(checks), tuple(hook_runner))
     return stated.to_json() if stated else ""
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn
 
 from flask import Flask
 
-from .services.declare import Hook
+from .services.declare import Check, Hook
 
 log = logging.getLogger(__name__)
 #: While calls are under way, their end is looked for this often, s.
@@ -41,14 +41,15 @@ class RoleChange:
 
 
 HookFunction = Callable[[RoleChange], object]
+CheckFunction = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A callable and how it is to be called."""
+    """A hook or a check, and the callable if it is one."""
 
-    function: HookFunction
-    hook: Hook
+    function: Callable[..., object] | None
+    stated: Hook | Check
 
 
 class HookRunner:
@@ -86,9 +87,12 @@ class HookRunner:
         error = ""
         try:
             with self._app.app_context():
-                self._registered[message["number"]].function(RoleChange(**message["told"]))
+                function, told = self._registered[message["number"]].function, message["told"]
+                assert function is not None
+                if (function() if told is None else function(RoleChange(**told))) is False:
+                    error = "it says no"
         except BaseException as problem:
-            log.exception("A hook failed")
+            log.exception("A function failed")
             error = f"{type(problem).__name__}: {problem}".splitlines()[0][:300].rstrip(".")
         self._answer(message["id"], error)
         os._exit(0)

@@ -49,18 +49,18 @@ def describe(status: dict[str, Any]) -> ServicesWords | None:
     told = status.get("services")
     if told is None or status["cluster"] is None:
         return None
-    rows = (*_services(told), *_hooks(told))
+    rows = (*_services(told), *_hooks(told), *_checks(told))
     if not rows and not told["problem"]:
         return None  # what else follows the role has a page of its own
     if told["problem"]:
         return ServicesWords("bad", _("Services do not follow the role: %(why)s", why=told["problem"]), told["remedy"],
                              rows)  # fmt: skip
     if any(row.kind == "bad" for row in rows):
-        return ServicesWords("bad", _("A service is not as it should be."),
+        return ServicesWords("bad", _("A service or a check is not as it should be."),
                              _("It is tried again by itself. Look at its own log on this gateway."), rows)  # fmt: skip
     if any(row.kind == "warn" for row in rows):
-        return ServicesWords("warn", _("The services run as they should, but a hook failed."),
-                             _("The change of role went on without it. Look at the log of this gateway's agent."),
+        return ServicesWords("warn", _("The services run as they should, but a hook or a check failed."),
+                             _("The change of role goes on without it. Look at the log of this gateway's agent."),
                              rows)  # fmt: skip
     if any(row.kind == "info" for row in rows):
         return ServicesWords("info", _("Services are being started or stopped."), "", rows)
@@ -83,6 +83,20 @@ def _services(told: dict[str, Any]) -> Iterator[Row]:
             yield Row("bad" if one["restarts"] > 1 else "ok", name, text + (again if one["restarts"] > 1 else ""))
         else:
             yield Row("plain", name, _("stands by: it runs on the active gateway only"))
+
+
+def _checks(told: dict[str, Any]) -> Iterator[Row]:
+    for one in told.get("checks", ()):
+        name = _("Check %(name)s", name=one["name"])
+        if one["state"] == "unknown":
+            yield Row("plain", name, _("not carried out yet"))
+            continue
+        ago = words.duration(one["checked_s"])
+        if one["state"] == "good":
+            yield Row("ok", name, _("was in order %(time)s ago", time=ago))
+        else:
+            yield Row("bad" if one["moves_role"] else "warn", name,
+                      _("failed %(time)s ago: %(why)s", time=ago, why=one["problem"]))  # fmt: skip
 
 
 def _hooks(told: dict[str, Any]) -> Iterator[Row]:

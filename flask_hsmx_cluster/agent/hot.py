@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..decision.model import Cause
 from .membership import Membership
 
 
@@ -39,6 +40,9 @@ class HotSide(Protocol):
 
     def listen_to_children(self) -> None:
         """Listen to a process of the agent's own that was started just now."""
+
+    def report_health(self, cause: Cause, bad: bool) -> None:
+        """Take the result of a health check."""
 
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted; called before the first :meth:`apply`."""

@@ -330,7 +330,7 @@ class HeartbeatLoop:
         old = self._session
         core_plan = plan.core_plan(
             membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous,
-            self.services.follow,
+            self.services.follow, self.services.checks,
         )  # fmt: skip
         by_port = plan.shared_by_port(membership.settings)
         watched = {

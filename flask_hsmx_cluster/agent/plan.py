@@ -112,12 +112,12 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
 
 def core_plan(
     membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True,
-    services: bool = False,
+    services: bool = False, checks: tuple[str, ...] = (),
 ) -> Plan:  # fmt: skip
     """Return what the decision core must know.
 
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
-    :param services: services, hooks or the like follow the role.
+    :param services: services, hooks or the like follow the role; ``checks``: the host's that may move it.
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -148,6 +148,7 @@ def core_plan(
         data=data,
         synchronous=synchronous,
         services=services,
+        checks=checks,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -41,6 +41,8 @@ class ServicesHand:
         self._term = Term(0, "")
         #: whether anything follows the role
         self.follow = False
+        #: names of the host's checks that may move the role
+        self.checks: tuple[str, ...] = ()
         #: the stages before addresses come or go for which there is anything to do
         self.awaited: Collection[str] = ()
 

@@ -63,6 +63,20 @@ def _hooks(cluster: Cluster) -> Part | None:
     return Part(setup, "before_active" in steps, "before_passive" in steps) if hooks else None
 
 
+def _checks(cluster: Cluster) -> Part | None:
+    stated = _stated(cluster)
+    checks = [asdict(one) for one in stated.checks]
+    setup = {"owner": cluster.config.state_dir, "checks": checks, "runner": list(stated.runner)}
+    return Part(setup) if checks else None
+
+
+def checks_that_move(cluster: Cluster) -> tuple[str, ...]:
+    """Return the names of the checks that may move the role, in an order that is the same on both gateways."""
+    return tuple(one.name for one in _stated(cluster).checks if one.moves_role)
+
+
 #: By the participant's name: what it is told while this gateway is in a cluster; None: there is nothing for it to do.
 #: Called every two seconds; ``cluster.require_heads().applied.settings`` are the settings in force.
-PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {"pppoe": _pppoe, "services": _services, "hooks": _hooks}
+PARTS: Mapping[str, Callable[[Cluster], Part | None]] = {
+    "pppoe": _pppoe, "services": _services, "hooks": _hooks, "checks": _checks,
+}  # fmt: skip

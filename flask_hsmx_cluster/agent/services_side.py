@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..decision.model import Cause, CauseKind
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
 from .cluster import Cluster
 from .services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
-from .services_setup import BOUND_LEASES, PARTS, Part
+from .services_setup import BOUND_LEASES, PARTS, Part, checks_that_move
 from .status import Showing, brought_up_to_date
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ServicesSide:
         with self._lock:
             parts = self._parts()
             follow = bool(parts)
+            self._hand.checks = checks_that_move(self._cluster)
             self._hand.awaited = frozenset(
                 stage
                 for part in parts.values()
@@ -116,6 +118,7 @@ class ServicesSide:
             raise
         finally:
             self._update_alarms()
+        self._report_health()
         return str(self._shown["stage"])
 
     def command(self, participant: str, **wish: Any) -> None:
@@ -124,6 +127,12 @@ class ServicesSide:
         :raises ClusterError: it cannot be.
         """
         self._link.ask("command", LOOK_TIMEOUT_S, participant=participant, **wish)
+
+    def _report_health(self) -> None:
+        """Let the decision core weigh the checks that may move the role."""
+        found = {one["name"]: one["state"] for one in self.shown("checks").get("checks", ())}
+        for number, name in enumerate(self._hand.checks):
+            self._cluster.hot.report_health(Cause(CauseKind.SERVICE, number), found.get(name) == "bad")
 
     # -- what is told -----------------------------------------------------------------------------------------
 
@@ -134,6 +143,7 @@ class ServicesSide:
         problem = self._problem
         participants = self._shown.get("participants", {})
         firmware, hooks = participants.get("services", {}), participants.get("hooks", {})
+        checks = participants.get("checks", {})
         return {
             "problem": problem.message if problem else "",
             "remedy": problem.remedy if problem else "",
@@ -141,6 +151,7 @@ class ServicesSide:
             "services": firmware.get("services", []),
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
+            "checks": checks.get("checks", []),
         }
 
     def shown(self, participant: str) -> dict[str, Any]:

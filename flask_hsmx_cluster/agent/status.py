@@ -298,7 +298,7 @@ def _health(causes: frozenset[Cause], core: Core) -> list[dict[str, Any]]:
     return [
         {
             "key": f"{cause.kind.name.lower()}_{cause.port}",
-            "text": judge.in_words([cause], core.plan.ports),
+            "text": judge.in_words([cause], core.plan),
             "moves": True,
         }
         for cause in sorted(causes)
@@ -406,7 +406,7 @@ def _readiness(core: Core, now: float) -> dict[str, Any]:
         if core.peer.listening or core.phase is Phase.LISTENING:
             reasons.append("One gateway has just started and still listens.")
         if passive_causes:
-            reasons.append(f"The passive gateway is not healthy: {judge.in_words(passive_causes, core.plan.ports)}.")
+            reasons.append(f"The passive gateway is not healthy: {judge.in_words(passive_causes, core.plan)}.")
         if core.clone_near():
             reasons.append("Another machine uses this gateway's identity.")
         if core.role is core.peer.role:

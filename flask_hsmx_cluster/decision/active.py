@@ -198,7 +198,7 @@ class Active:
             Phase.FOLLOWING,
             evidence=(
                 f"{core.plan.peer_name} said that it is ready",
-                *((judge.in_words(causes, core.plan.ports),) if causes else ()),
+                *((judge.in_words(causes, core.plan),) if causes else ()),
             ),
             keep_handover=True,
         )

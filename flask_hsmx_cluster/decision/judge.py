@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .evidence import Reading
-from .model import WEIGHTS, Beat, Cause, CauseKind, Motive, Role, Term
+from .model import WEIGHTS, Beat, Cause, CauseKind, Motive, Plan, Role, Term
 
 
 class Verdict(Enum):
@@ -118,14 +118,21 @@ CAUSE_WORDS: Mapping[CauseKind, str] = {
     CauseKind.NO_REFERENCE: "no reference address answers",
     CauseKind.DATABASE: "the database does not answer",
     CauseKind.DISK: "the disk is nearly full",
+    CauseKind.SERVICE: "the check {port} fails",
 }
 
 
-def in_words(causes: Collection[Cause], ports: tuple[str, ...] = ()) -> str:
-    """Return causes as a person reads them."""
+def in_words(causes: Collection[Cause], plan: Plan | None = None) -> str:
+    """Return causes as a person reads them.
+
+    :param plan: has the names of ports and checks.
+    """
 
     def one(cause: Cause) -> str:
-        port = ports[cause.port] if cause.port < len(ports) else f"port {cause.port + 1}"
+        checked = cause.kind is CauseKind.SERVICE
+        names = () if plan is None else plan.checks if checked else plan.ports
+        number = f"{cause.port + 1}" if checked else f"port {cause.port + 1}"
+        port = names[cause.port] if cause.port < len(names) else number
         return CAUSE_WORDS[cause.kind].format(port=port)
 
     return ", ".join(one(cause) for cause in sorted(causes)) or "nothing"

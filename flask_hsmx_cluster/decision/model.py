@@ -62,6 +62,7 @@ class CauseKind(IntEnum):
     NO_REFERENCE = 3
     DATABASE = 4
     DISK = 5
+    SERVICE = 6  #: a check of the host's, by its number
 
 
 #: How much a cause weighs when two gateways' health is compared.
@@ -70,13 +71,14 @@ WEIGHTS = {
     CauseKind.UNSEEN: 100,
     CauseKind.NO_REFERENCE: 20,
     CauseKind.DATABASE: 10,
+    CauseKind.SERVICE: 10,
     CauseKind.DISK: 1,
 }
 
 
 @dataclass(frozen=True, order=True)
 class Cause:
-    """One reason for ill health; ``port`` is the index of the virtual-IP port concerned, or 0."""
+    """One reason for ill health; ``port`` is the index of the virtual-IP port, or check, concerned, or 0."""
 
     kind: CauseKind
     port: int = 0
@@ -203,7 +205,7 @@ class Plan:
     :param addresses: the virtual IPs on each port, as people read them.
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
-    :param services: services, hooks or the like follow the role.
+    :param services: services, hooks or the like follow the role; ``checks``: names of the host's that may move it.
     """
 
     node: str
@@ -218,6 +220,7 @@ class Plan:
     data: bool = False
     synchronous: bool = True
     services: bool = False
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

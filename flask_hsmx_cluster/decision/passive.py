@@ -160,7 +160,7 @@ class Passive:
             GRANTED_WORDS[grant.motive],
             (
                 f"{core.plan.peer_name} released the addresses and passed term {grant.term}",
-                *((f"its health: {judge.in_words(grant.causes, core.plan.ports)}",) if grant.causes else ()),
+                *((f"its health: {judge.in_words(grant.causes, core.plan)}",) if grant.causes else ()),
             ),
             released=True,
         )
@@ -242,8 +242,8 @@ class Passive:
                 if winner == core.plan.node
                 else f"both gateways were passive, and {core.plan.peer_name} did not go first within {waited_s:.1f} s",
                 (
-                    f"health here: {judge.in_words(mine.causes, core.plan.ports)}; there: "
-                    f"{judge.in_words(theirs.causes, core.plan.ports)}",
+                    f"health here: {judge.in_words(mine.causes, core.plan)}; there: "
+                    f"{judge.in_words(theirs.causes, core.plan)}",
                     f"last terms: {mine.term} here, {theirs.term} there",
                 ),
             )

@@ -21,9 +21,11 @@ RUNNER_FD = "HSMX_CLUSTER_HOOKS_FD"
 NAME_MOST, PARTS_MOST, PART_MOST, STATED_MOST = 40, 100, 1000, 64
 #: A time limit is within these bounds, s.
 LIMIT_LEAST_S, LIMIT_MOST_S = 0.1, 60.0
+#: Most time between two health checks, s.
+EVERY_MOST_S = 3600.0
 
 Argv = tuple[str, ...]
-T = TypeVar("T", "Service", "Hook")
+T = TypeVar("T", "Service", "Hook", "Check")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,36 @@ class Hook:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A look at this gateway's health, now and then: a command, or a callable of the app's.
+
+    :param every_s: from the end of one to the next, s.
+    :param limit_s: it is ended after this time, s, and has failed.
+    :param moves_role: while it fails here and not on the other gateway, this one is less healthy. Both roles must
+        evaluate it alike.
+    :param command: the program, which ends with 0 if all is well; empty for a callable.
+    :param number: which callable of the app's it is.
+    """
+
+    name: str
+    every_s: float = 5.0
+    limit_s: float = 2.0
+    moves_role: bool = False
+    command: Argv = ()
+    number: int = -1
+
+    def __post_init__(self) -> None:
+        _name(self)
+        _limit(self)
+        _limit(self, "every_s", LIMIT_LEAST_S, EVERY_MOST_S)
+        _command(self, "command")
+        if type(self.moves_role) is not bool:
+            raise _refuse(self, "moves_role must be True or False", "Correct it.")
+        if bool(self.command) == (self.number >= 0):
+            raise _refuse(self, "it is neither a function nor a command", "Give one of the two.")
+
+
+@dataclass(frozen=True)
 class Statement:
     """All that the firmware states.
 
@@ -105,12 +137,14 @@ class Statement:
 
     services: tuple[Service, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    checks: tuple[Check, ...] = ()
     runner: Argv = ()
 
     def __post_init__(self) -> None:
         for what, names in (
             ("Service", [one.name for one in self.services]),
             ("Hook", [f"{one.name} ({one.step})" for one in self.hooks]),
+            ("Check", [one.name for one in self.checks]),
         ):
             if len(names) > STATED_MOST:
                 raise ConfigError(f"More than {STATED_MOST} of the kind {what} are stated.", "State fewer.")
@@ -118,7 +152,7 @@ class Statement:
                 raise ConfigError(f"{what} {name} is stated twice.", "Give each its own name.")
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.hooks)
+        return bool(self.services or self.hooks or self.checks)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -134,6 +168,7 @@ class Statement:
             return cls(
                 tuple(service_from(one) for one in told["services"]),
                 tuple(_made(Hook, one) for one in told["hooks"]),
+                tuple(_made(Check, one) for one in told["checks"]),
                 tuple(str(part) for part in told["runner"]),
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -166,6 +201,14 @@ def stated_hook(told: object) -> Hook:
     return _made(Hook, told)
 
 
+def check_from(told: object) -> Check:
+    """Return a check in the form in which the agent passes it on.
+
+    :raises ConfigError: it is malformed.
+    """
+    return _made(Check, told)
+
+
 def _made(kind: type[T], told: object) -> T:
     word = kind.__name__
     if not isinstance(told, Mapping):
@@ -196,10 +239,10 @@ def _one_of(one: Any, field: str, allowed: Iterable[str]) -> None:
         raise _refuse(one, f"{field} must not be {getattr(one, field)!r:.40}", f"Use one of {', '.join(allowed)}.")
 
 
-def _limit(one: Any) -> None:
-    limit = one.limit_s
-    if type(limit) not in (int, float) or not LIMIT_LEAST_S <= limit <= LIMIT_MOST_S:
-        raise _refuse(one, f"limit_s must be from {LIMIT_LEAST_S} to {LIMIT_MOST_S:.0f}", "It is a time in seconds.")
+def _limit(one: Any, field: str = "limit_s", least: float = LIMIT_LEAST_S, most: float = LIMIT_MOST_S) -> None:
+    limit = getattr(one, field)
+    if type(limit) not in (int, float) or not least <= limit <= most:
+        raise _refuse(one, f"{field} must be from {least} to {most:.0f}", "It is a time in seconds.")
 
 
 def _command(one: Any, field: str) -> None:

@@ -1,116 +1,21 @@
-"""Hooks of the host: commands, and callables of its app, called in order at a change of role, each limited in time.
-
-A callable needs the app, which neither the agent nor this process has. ``flask cluster hooks`` loads it, once and
-without the agent's capabilities, and forks for each call: one that hangs or crashes takes nothing along. It is started
-only if there are callables: it takes as much memory as the app.
-"""
+"""Hooks of the host: commands, and callables of its app, called in order at a change of role, each limited in time."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import signal
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .commands import CommandFailed, Program, end, end_left_behind
-from .declare import RUNNER_FD, Argv, Hook, stated_hook
+from .commands import CommandFailed, Program, end_left_behind
+from .declare import Hook, stated_hook
+from .runner import Runner
 from .situation import Situation
 
-log = logging.getLogger(__name__)
-#: A runner that has ended is started again at most this often, s.
-RUNNER_AGAIN_S = 5.0
 #: A failure is shown until the hook has worked again, or for this long, s.
 SHOWN_S = 24 * 3600.0
-#: The runner ends a call at its limit; its word is waited for this much longer, s.
-ANSWER_S = 0.2
-
-
-class Runner:
-    """The process that has the app.
-
-    :param argv: its command.
-    """
-
-    def __init__(self, argv: Argv, mark: str) -> None:
-        self._argv, self._mark = argv, mark
-        self._program: Program | None = None
-        self._socket: socket.socket | None = None
-        self._number = 0
-        self.ready = False  #: the app is loaded
-        self._started_at = float("-inf")
-
-    def keep(self) -> None:
-        """Start it if it does not run.
-
-        :raises CommandFailed: it cannot be started.
-        """
-        if self._program is not None and self._program.code() is None:
-            self._hear()
-            return
-        if boot_time_s() - self._started_at < RUNNER_AGAIN_S:
-            return
-        self.end()
-        self._started_at = boot_time_s()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._program = Program(
-                self._argv, self._mark, captured=False, privileged=False, pass_fds=(theirs.fileno(),),
-                environment={RUNNER_FD: str(theirs.fileno())},
-            )  # fmt: skip
-        self._socket = ours
-
-    def _hear(self) -> None:
-        """Take the word that the app is loaded, and answers that nobody waits for any more."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.setblocking(False)
-                while self._socket.recv(65536):
-                    self.ready = True
-
-    def call(self, hook: Hook, told: Mapping[str, Any]) -> None:
-        """Have a callable called.
-
-        :raises CommandFailed: it failed, or was not done in time.
-        """
-        deadline = boot_time_s() + hook.limit_s + ANSWER_S
-        if self._socket is None:
-            raise CommandFailed("the app is not loaded.", "See the agent's log for what `flask cluster hooks` said.")
-        self._number += 1
-        message = {"id": self._number, "number": hook.number, "limit_s": hook.limit_s, "told": told}
-        try:
-            self._socket.settimeout(0.1)
-            self._socket.send(json.dumps(message).encode())
-            while (left_s := deadline - boot_time_s()) > 0:
-                self._socket.settimeout(left_s)
-                data = self._socket.recv(65536)
-                if not data:
-                    raise OSError("closed")
-                answer, self.ready = json.loads(data), True
-                if answer["id"] == self._number:
-                    if answer["error"]:
-                        raise CommandFailed(f"{answer['error']}.", "See the agent's log.")
-                    return
-        except TimeoutError:
-            pass
-        except OSError:
-            raise CommandFailed("the process that has the app ended.", "It is started again by itself.") from None
-        raise CommandFailed(f"it was not done within {hook.limit_s:.1f} s, and was ended.", "See what it waits for.")
-
-    def end(self) -> None:
-        """End it, and what it has begun."""
-        self.ready = False
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._program is not None:
-            end([self._program], 0.2)
-            self._program = None
 
 
 @dataclass
@@ -127,24 +32,22 @@ class Hooks:
 
     name = "hooks"
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: Situation, runner: Runner) -> None:
         self._situation = situation
         self._hooks: list[Hook] = []
-        self._runner: Runner | None = None
+        self._runner = runner
         self._mark = ""
         self._running: Program | None = None
         self._outcomes: dict[tuple[str, str], _Outcome] = {}
 
     def configure(self, setup: Mapping[str, Any]) -> None:
-        if self._runner is not None:
-            self._runner.end()
-            self._runner = None
-        self._mark = f"{setup.get('owner', '')}:hooks"
+        owner = str(setup.get("owner", ""))
+        self._mark = f"{owner}:hooks"
         end_left_behind(self._mark)
         self._hooks = sorted((stated_hook(one) for one in setup.get("hooks", ())), key=lambda hook: hook.order)
-        if any(not hook.command for hook in self._hooks):
-            self._runner = Runner(tuple(setup["runner"]), self._mark)
-            self._runner.keep()
+        called = any(not hook.command for hook in self._hooks)
+        self._runner.use(self.name, tuple(setup["runner"]) if called else (), owner)
+        self._runner.keep()
 
     def before_active(self) -> None:
         self._call("before_active", "active")
@@ -163,13 +66,12 @@ class Hooks:
             running.send(signal.SIGKILL)
 
     def tick(self, now_s: float) -> None:
-        if self._runner is not None:
-            self._runner.keep()
+        self._runner.keep()
 
     def status(self) -> dict[str, Any]:
         now = boot_time_s()
         return {
-            "ready": self._runner is None or self._runner.ready,
+            "ready": self._runner.ready or not self._runner.needed,
             "hooks": [self._as_dict(hook, now) for hook in list(self._hooks)],
             "alarms": [
                 {
@@ -220,5 +122,5 @@ class Hooks:
                 self._running.succeed(hook.limit_s)
             finally:
                 self._running = None
-        elif self._runner is not None:
-            self._runner.call(hook, told)
+        else:
+            self._runner.call(hook.number, hook.limit_s, told)

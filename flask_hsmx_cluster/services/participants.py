@@ -6,13 +6,16 @@ A participant gets its set-up from the agent: a function under the same name in 
 
 from __future__ import annotations
 
+from .checks import Checks
 from .firmware import FirmwareServices
 from .hooks import Hooks
 from .participant import Participant
 from .pppoe import PPPoE
+from .runner import Runner
 from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
     """Return all of them, in the order in which they become active; becoming passive is the other way round."""
-    return [PPPoE(situation), FirmwareServices(), Hooks(situation)]
+    runner = Runner()
+    return [PPPoE(situation), FirmwareServices(), Hooks(situation, runner), Checks(runner)]

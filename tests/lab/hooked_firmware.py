@@ -37,6 +37,11 @@ def register(cluster: HSMXCluster) -> None:
         note(change)
 
 
+    directory, name = Path(os.environ["LAB_RECORD"]).parent, os.environ["HSMX_CLUSTER_NODE_NAME"]
+    command = ["/usr/bin/test", "!", "-e", str(directory / f"broken-{name}")]
+    cluster.health_check("card", command, every_s=0.3, moves_role=True)
+
+
 def note(change: RoleChange) -> None:
     """Write it down, with what only an app knows."""
     assert current_app.secret_key and change.reason

@@ -208,6 +208,21 @@ def test_an_agent_that_is_dead_or_frozen_takes_its_services_along_before_the_oth
             former.signal_agent(signal.SIGCONT)
 
 
+def test_a_check_that_fails_on_the_active_gateway_moves_the_role_with_its_name(pair: Pair) -> None:
+    active = wait_for_roles(pair.lab)
+    other = pair.lab.other(active)
+    broken = pair.record.parent / f"broken-{active.node_name}"
+    broken.touch()
+    try:
+        assert within(20, lambda: other.role() == "active"), shown(active)
+        assert "the check card fails" in str(active.call("events", limit=20))
+        assert within(10, lambda: "check_card" in alarm_keys(active))
+        assert "the check card fails" in str(other.call("status")["peer"]["health"])
+    finally:
+        broken.unlink()
+    assert within(20, lambda: active.call("status")["readiness"]["ready"])
+
+
 def test_a_services_process_that_is_killed_takes_its_daemons_along_and_is_started_again(pair: Pair) -> None:
     lab = pair.lab
     active = wait_for_roles(lab)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import Motive, Role
+from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Role
 from flask_hsmx_cluster.decision.services import SERVICES_MOST_S
 
 from .test_random_faults import BOTH_MOST_S, break_something, heal
@@ -138,6 +138,23 @@ def test_an_answer_of_an_earlier_reign_is_none() -> None:
     assert core is not None
     world._tell(world.machines["b"], events.ServicesReady(core.start.adopt or world.machines["a"].terms[-1], False))
     assert world.holders() == [] and core.role is Role.ACTIVE
+
+
+def test_a_check_of_the_hosts_moves_the_role_and_its_name_is_said() -> None:
+    world, card = formed(), Cause(CauseKind.SERVICE, 0)
+    world._tell(world.machines["a"], events.HealthReport(card, True))
+    world.run(0.5)
+    assert active(world) == ["b"]
+    assert any("the check card fails" in line for line in world.log)
+
+
+def test_a_check_that_fails_on_both_gateways_moves_nothing() -> None:
+    world, card = formed(), Cause(CauseKind.SERVICE, 0)
+    for name in ("b", "a"):
+        world._tell(world.machines[name], events.HealthReport(card, True))
+        world.run(0.3)
+    world.run(5)
+    assert active(world) == ["a"] and world.machines["a"].handovers == []
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -123,6 +123,7 @@ class World:
             data=self.data,
             synchronous=self.synchronous,
             services=self.services,
+            checks=("card",),
         )
 
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:

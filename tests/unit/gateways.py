@@ -19,6 +19,7 @@ from flask_hsmx_cluster.agent.membership import Membership
 from flask_hsmx_cluster.agent.node_store import NodeStore
 from flask_hsmx_cluster.agent.peer_client import Route
 from flask_hsmx_cluster.agent.service import AgentService
+from flask_hsmx_cluster.decision.model import Cause
 from flask_hsmx_cluster.errors import ClusterError, NetworkError, PeerUnavailable, RequestRefused
 
 LAN_ADDRESS = "10.0.0.100"
@@ -132,6 +133,8 @@ class FakeHot:
         return {"lan0": self.other.mac} if self.other and self.membership else {}
 
     def listen_to_children(self) -> None: ...
+
+    def report_health(self, cause: Cause, bad: bool) -> None: ...
 
     def restore_maintenance(self, left_s: float) -> None:
         self.maintenance_left_s = left_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -20,12 +19,14 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Term
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 from flask_hsmx_cluster.network.clock import boot_time_s
+from flask_hsmx_cluster.services.checks import Checks
 from flask_hsmx_cluster.services.commands import CommandFailed, Program, end_left_behind
 from flask_hsmx_cluster.services.conductor import Conductor
 from flask_hsmx_cluster.services.declare import Statement, hook_from, service_from
 from flask_hsmx_cluster.services.firmware import FirmwareServices
 from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.participant import Stage
+from flask_hsmx_cluster.services.runner import Runner
 from flask_hsmx_cluster.services.situation import Situation
 
 SLEEP = ["/bin/sleep", "3600"]
@@ -91,11 +92,11 @@ def test_hooks_of_the_configuration_are_commands() -> None:
 
 def test_a_statement_survives_its_way_to_the_agent() -> None:
     hook = hook_from({"name": "y", "step": "after_active", "command": SLEEP})
-    stated = Statement((service_from({"name": "x", "run": SLEEP}),), (hook,), ("/bin/flask",))
+    stated = Statement((service_from({"name": "x", "run": SLEEP}),), (hook,), (), ("/bin/flask",))
     assert Statement.from_json(stated.to_json()) == stated
     with pytest.raises(ConfigError, match="twice"):
         Statement((stated.services[0], stated.services[0]))
-    for text in ("{", "[]", '{"services": [1], "hooks": [], "runner": []}'):
+    for text in ("{", "[]", '{"services": [1], "hooks": [], "checks": [], "runner": []}'):
         with pytest.raises(ConfigError):
             Statement.from_json(text)
 
@@ -238,7 +239,7 @@ def test_one_that_cannot_be_stopped_is_an_alarm(firmware: FirmwareServices, tmp_
 
 
 def test_hooks_are_called_in_order_with_what_they_are_to_know_and_without_privileges(tmp_path: Path) -> None:
-    hooks, notes = Hooks(Situation("because", 7)), tmp_path / "notes"
+    hooks, notes = Hooks(Situation("because", 7), Runner()), tmp_path / "notes"
     words = f'echo {{}} $HSMX_CLUSTER_ROLE $HSMX_CLUSTER_TERM "$HSMX_CLUSTER_REASON" >> {notes}'
 
     def hook(name: str, order: int) -> dict[str, Any]:
@@ -428,25 +429,48 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(tmp_p
         "@cluster.hook('after_active', order=-1, limit_s=0.2)\ndef hangs(change): time.sleep(3600)\n"
         "@cluster.hook('after_active', order=-2)\ndef crashes(change): os.abort()\n"
         "@cluster.hook('after_active', order=-3)\ndef fails(change): raise ValueError('no good')\n"
+        "cluster.health_check('fine', lambda: None)\ncluster.health_check('poor', lambda: False)\n"
     )
-    runner = [sys.executable, "-m", "flask", "--app", str(app), "cluster", "hooks"]
+    command = [sys.executable, "-m", "flask", "--app", str(app), "cluster", "hooks"]
     names = ("good", "hangs", "crashes", "fails")
     stated = [{"name": name, "step": "after_active", "order": -number, "number": number,
                "limit_s": 0.2 if name == "hangs" else 20.0} for number, name in enumerate(names)]  # fmt: skip
-    hooks = Hooks(Situation("because", 7))
-    hooks.configure({"owner": str(tmp_path), "hooks": stated, "runner": runner})
+    looks = [{"name": name, "every_s": 0.1, "limit_s": 20.0, "number": number}
+             for number, name in ((4, "fine"), (5, "poor"))]  # fmt: skip
+    runner = Runner()
+    hooks, checks = Hooks(Situation("because", 7), runner), Checks(runner)
+    hooks.configure({"owner": str(tmp_path), "hooks": stated, "runner": command})
+    checks.configure({"owner": str(tmp_path), "checks": looks, "runner": command})
     try:
-
-        def ready() -> bool:
-            hooks.tick(boot_time_s())
-            return bool(hooks.status()["ready"])
-
-        assert within(60, ready)
+        assert within(60, lambda: hooks.status()["ready"])
+        assert len(processes(f"{tmp_path}:app")) == 1, "both use the same one"
         with pytest.raises(CommandFailed) as caught:
             hooks.after_active()
         for words in ("ValueError: no good", "status -6", "not done within"):
             assert words in caught.value.message
         assert "role='active', reason='because', term=7" in (tmp_path / "notes").read_text()
+        assert within(60, lambda: [one["state"] for one in checks.status()["checks"]] == ["good", "bad"])
+        [alarm] = checks.status()["alarms"]
+        assert "Check poor fails on this gateway: it says no." in alarm["text"]
+        os.kill(processes(f"{tmp_path}:app")[0], signal.SIGKILL)
+
+        def again() -> bool:
+            hooks.tick(boot_time_s())
+            return len(processes(f"{tmp_path}:app")) == 1 and bool(hooks.status()["ready"])
+
+        assert within(60, again), "it is started again"
     finally:
+        checks.configure({})
         hooks.configure({})
-    assert json.dumps(hooks.status())
+    assert within(10, lambda: not processes(f"{tmp_path}:app"))
+
+
+def test_a_check_that_is_a_command(tmp_path: Path) -> None:
+    checks, flag = Checks(Runner()), tmp_path / "flag"
+    command = ["/usr/bin/test", "-e", str(flag)]
+    checks.configure({"checks": [{"name": "flag", "every_s": 0.1, "command": command, "moves_role": True}]})
+    assert within(20, lambda: checks.status()["checks"][0]["state"] == "bad")
+    assert checks.status()["alarms"][0]["severity"] == "critical"
+    flag.touch()
+    assert within(20, lambda: checks.status()["checks"][0]["state"] == "good")
+    checks.configure({})

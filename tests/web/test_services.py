@@ -23,9 +23,15 @@ def hook(**changes: Any) -> Json:
             "took_ms": 12.0, "problem": "", **changes}  # fmt: skip
 
 
-def told(*services: Json, hooks: tuple[Json, ...] = (), problem: str = "", remedy: str = "") -> Json:
+def check(**changes: Any) -> Json:
+    return {"name": "card", "moves_role": True, "every_s": 5.0, "state": "good", "problem": "", "checked_s": 3.0,
+            **changes}  # fmt: skip
+
+
+def told(*services: Json, hooks: tuple[Json, ...] = (), checks: tuple[Json, ...] = (), problem: str = "",
+         remedy: str = "") -> Json:  # fmt: skip
     return {"problem": problem, "remedy": remedy, "stage": "after_active", "services": list(services),
-            "hooks": list(hooks), "hooks_ready": True}  # fmt: skip
+            "hooks": list(hooks), "hooks_ready": True, "checks": list(checks)}  # fmt: skip
 
 
 STATES: dict[str, tuple[Json, str, str]] = {
@@ -39,6 +45,10 @@ STATES: dict[str, tuple[Json, str, str]] = {
     "dies again and again": (told(service(restarts=3, problem="it has ended.")), "bad", "Started again 3 times"),
     "hook failed": (told(service(), hooks=(hook(state="failed", problem="no disk."),)), "warn", "failed 5 s ago: no"),
     "not called": (told(hooks=(hook(state="not_called", called_s=None, took_ms=None),)), "ok", "not called yet"),
+    "check": (told(checks=(check(),)), "ok", "was in order 3 s ago"),
+    "check unknown": (told(checks=(check(state="unknown", checked_s=None),)), "ok", "not carried out yet"),
+    "check that moves": (told(checks=(check(state="bad", problem="it is out."),)), "bad", "failed 3 s ago: it is out."),
+    "check that tells": (told(checks=(check(state="bad", moves_role=False),)), "warn", "failed 3 s ago"),
     "problem": (told(problem="The process does not run.", remedy="See the log."), "bad", "The process does not run."),
 }
 

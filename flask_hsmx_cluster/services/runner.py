@@ -1,0 +1,127 @@
+"""The process that has the host's app, for callables: neither the agent nor this process has it.
+
+``flask cluster hooks`` loads it, once and without the agent's capabilities, and forks for each call: one that hangs or
+crashes takes nothing along. It is started only if there are callables: it takes as much memory as the app.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from ..network.clock import boot_time_s
+from .commands import CommandFailed, Program, end, end_left_behind
+from .declare import RUNNER_FD, Argv
+
+#: One that has ended is started again at most this often, s.
+AGAIN_S = 5.0
+#: It ends a call at its limit; its word is waited for this much longer, s.
+ANSWER_S = 0.2
+
+
+class Runner:
+    """Several may use it, each from its own thread."""
+
+    def __init__(self) -> None:
+        self._argv: Argv = ()
+        self._mark = ""
+        self._users: set[str] = set()
+        self._program: Program | None = None
+        self._socket: socket.socket | None = None
+        self._number = 0
+        self._waiting: dict[int, Future[str]] = {}
+        self._started_at = float("-inf")
+        self._lock = threading.RLock()
+        self.ready = False  #: the app is loaded
+
+    def use(self, user: str, argv: Argv, owner: str) -> None:
+        """Take note of who needs it; started by :meth:`keep`.
+
+        :param argv: its command; empty: the user needs it no more.
+        :param owner: this gateway's state directory.
+        """
+        with self._lock:
+            self._users = self._users | {user} if argv else self._users - {user}
+            if argv and (argv, f"{owner}:app") != (self._argv, self._mark):
+                self.end()
+                self._argv, self._mark = argv, f"{owner}:app"
+                end_left_behind(self._mark)
+            if not self._users:
+                self.end()
+
+    @property
+    def needed(self) -> bool:
+        return bool(self._users)
+
+    def keep(self) -> None:
+        """Start it if it is needed and does not run. Only a thread that lasts may call this: the process ends with it.
+
+        :raises CommandFailed: it cannot be started.
+        """
+        with self._lock:
+            runs = self._program is not None and self._program.code() is None
+            if runs or not self._users or boot_time_s() - self._started_at < AGAIN_S:
+                return
+            self.end()
+            self._started_at = boot_time_s()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._program = Program(
+                    self._argv, self._mark, captured=False, privileged=False, pass_fds=(theirs.fileno(),),
+                    environment={RUNNER_FD: str(theirs.fileno())},
+                )  # fmt: skip
+            self._socket = ours
+            threading.Thread(target=self._read, args=(ours,), name="runner", daemon=True).start()
+
+    def call(self, number: int, limit_s: float, told: Mapping[str, Any] | None) -> None:
+        """Have a callable called, and wait for its end.
+
+        :param told: what a hook is told; None for a check.
+        :raises CommandFailed: it failed, or was not done in time.
+        """
+        with self._lock:
+            if self._socket is None:
+                raise CommandFailed("the app is not loaded.", "See what `flask cluster hooks` said in the agent's log.")
+            self._number += 1
+            this, answer = self._number, Future[str]()
+            self._waiting[this] = answer
+            message = {"id": this, "number": number, "limit_s": limit_s, "told": told}
+            with contextlib.suppress(OSError):  # then nobody answers
+                self._socket.send(json.dumps(message).encode())
+        try:
+            error = answer.result(limit_s + ANSWER_S)
+        except TimeoutError:
+            late = f"it was not done within {limit_s:.1f} s, and was ended."
+            raise CommandFailed(late, "See what it waits for.") from None
+        finally:
+            self._waiting.pop(this, None)
+        if error:
+            raise CommandFailed(f"{error}.", "See the agent's log.")
+
+    def end(self) -> None:
+        """End it, and what it has begun."""
+        with self._lock:
+            self.ready = False
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket = None
+            if self._program is not None:
+                end([self._program], 0.2)
+                self._program = None
+
+    def _read(self, ours: socket.socket) -> None:
+        """Hand its answers to those who wait for them. The first one says that the app is loaded."""
+        with ours, contextlib.suppress(OSError):
+            while data := ours.recv(65536):
+                self.ready, answer = True, json.loads(data)
+                if (waiting := self._waiting.get(answer["id"])) is not None:
+                    waiting.set_result(answer["error"])
+        for waiting in list(self._waiting.values()):
+            if not waiting.done():
+                waiting.set_result("the process that has the app ended")
