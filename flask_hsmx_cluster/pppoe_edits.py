@@ -72,8 +72,7 @@ def removed(settings: Json, name: str) -> Json:
 
 def standing(status: Mapping[str, Any]) -> dict[str, Json]:
     """Return how the connections are on this gateway, by name, of an answer to ``status``."""
-    services = status["services"] or {}
-    return {row["name"]: row for row in services.get("pppoe", ())}
+    return {row["name"]: row for row in status.get("pppoe", [])}
 
 
 def sign(state: str) -> tuple[str, str]:
@@ -82,6 +81,11 @@ def sign(state: str) -> tuple[str, str]:
         "up": ("✓", "ok"), "dialling": ("…", "warn"), "waiting": ("…", "warn"), "ending": ("…", "warn"),
         "error": ("✕", "bad"), "held": ("!", "warn"),
     }.get(state, ("–", ""))  # fmt: skip
+
+
+def capital(text: str) -> str:
+    """Return words as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def unknown() -> str:

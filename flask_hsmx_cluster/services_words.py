@@ -38,6 +38,8 @@ def describe(status: dict[str, Any]) -> ServicesWords | None:
         return None
     stated, of_traffic = (*_services(told), *_hooks(told), *_checks(told)), tuple(traffic(told))
     rows = (*stated, *(row for row, _remedy in of_traffic))
+    if not rows and not told["problem"]:
+        return None  # what else follows the role has a page of its own
     if told["problem"]:
         return ServicesWords("bad", _("Services do not follow the role: %(why)s", why=told["problem"]), told["remedy"],
                              rows)  # fmt: skip

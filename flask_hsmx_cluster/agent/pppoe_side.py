@@ -41,9 +41,14 @@ class PPPoESide:
         """Return period (s) and work of each job, by name."""
         return {"PPPoE: look": (LOOK_EVERY_S, self.look)}
 
+    def status(self) -> list[dict[str, Any]]:
+        """Return how the connections are on this gateway."""
+        found: list[dict[str, Any]] = self._services.shown("pppoe").get("connections", [])
+        return found
+
     def look(self) -> str:
         """Record what has changed, and tell the other gateway the sessions."""
-        rows = self._services.shown("pppoe").get("connections", [])
+        rows = self.status()
         for row in rows:
             self._note(row)
         self._states = {row["name"]: row["state"] for row in rows}

@@ -219,6 +219,7 @@ class AgentService(DataVerbs):
             ],
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "services": self._services.status() if self._services else None,
+            "pppoe": self._pppoe.status() if self._pppoe else [],
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }

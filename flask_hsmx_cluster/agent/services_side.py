@@ -151,7 +151,6 @@ class ServicesSide:
             "services": firmware.get("services", []),
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
-            "pppoe": self.shown("pppoe").get("connections", []),
             "checks": checks.get("checks", []),
             "conntrack": self.shown("conntrack"),
             "passive_internet": self.shown("passive_internet"),

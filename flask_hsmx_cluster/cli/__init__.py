@@ -7,4 +7,6 @@ the error output, or with ``--json`` also ``{"error": {...}}`` on the output; th
 from . import agent, data, everyday, hooks, network, pppoe, quarantine, services, settings
 from .base import cluster
 
-__all__ = ["agent", "cluster", "data", "everyday", "hooks", "network", "pppoe", "quarantine", "services", "settings"]
+__all__ = [
+    "agent", "cluster", "data", "everyday", "hooks", "network", "pppoe", "quarantine", "services", "settings",
+]  # fmt: skip

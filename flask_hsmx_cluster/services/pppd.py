@@ -289,6 +289,7 @@ class Pppd:
         self._signal(signal.SIGKILL)
         if self.told.session and not self.told.ended_properly:
             send_padt(self.connection.port, self.told.own_mac, self.told.concentrator_mac, self.told.session)
+            self.told.ended_properly = True
 
     def _signal(self, number: signal.Signals) -> None:
         self._asked_to_end = True

@@ -135,7 +135,7 @@ class PPPoE:
         self._leaving: list[Line] = []  # of connections that were removed or changed
         self._program, self._directory, self._bound_s = "/usr/sbin/pppd", Path("/nonexistent"), 1.5
         self._others: list[Mapping[str, Any]] = []
-        self._serving, self._from = False, 0.0
+        self._serving, self._stopped, self._from = False, False, 0.0
         self._wakeup, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread: threading.Thread | None = None
 
@@ -167,13 +167,14 @@ class PPPoE:
             self._wake()
 
     def before_active(self) -> None:
-        """Nothing: it is not known yet that the addresses will come."""
+        with self._changed:
+            self._stopped = False  # not dialled yet: it is not known whether the addresses will come
 
     def after_active(self) -> None:
         """Dial, as soon as the other gateway's sessions have ended."""
         with self._changed:
             released = self._situation.released
-            if self._serving:
+            if self._serving or self._stopped:
                 return
             now = boot_time_s()
             for line in self._lines.values():
@@ -192,7 +193,7 @@ class PPPoE:
 
     def stop_now(self) -> None:
         with self._changed:
-            self._serving = False
+            self._serving, self._stopped = False, True
             for line in (*self._lines.values(), *self._leaving):
                 line.kill()
             self._wake()

@@ -19,19 +19,15 @@ it gives the address ``LOCAL:REMOTE`` and wants one of the user names and passwo
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
-import random
 import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 DISCOVERY, SESSION = 0x8863, 0x8864
 PADI, PADO, PADR, PADS, PADT = 0x09, 0x07, 0x19, 0x65, 0xA7
@@ -96,7 +92,8 @@ def options(arguments: list[str]) -> dict[str, str]:
         values = [next(left, "") for _ in range(_EXTRA.get(word, 0))]
         if word == "file":
             try:
-                found |= options(list(words(Path(values[0]).read_text())))
+                with open(values[0]) as file:
+                    found |= options(list(words(file.read())))
             except OSError as error:
                 say(f"Can't open options file {values[0]}: {error.strerror}")
                 raise Ended(OPTIONS) from None
@@ -195,10 +192,10 @@ class Link:
         self.wire, self.calls, self.peer, self.session, self.chosen, self.serves = (
             wire, calls, peer, session, chosen, serves)
         self.secrets = _secrets() if serves else set()
-        self.address = ipaddress.ip_address(serves[0] if serves else "0.0.0.0").packed
+        self.address = socket.inet_aton(serves[0] if serves else "0.0.0.0")
         self.far = b""
         self.acked: set[tuple[int, str]] = set()
-        self.magic = random.randbytes(4)
+        self.magic = os.urandom(4)
         self.authenticated = self.up = False
         self.unanswered, self.tried = 0, 0
         self.timer = 0.0
@@ -293,7 +290,7 @@ class Link:
 
     def _on_request(self, protocol: int, number: int, body: bytes) -> None:
         if protocol == IPCP and self.serves:
-            given = ipaddress.ip_address(self.serves[1]).packed
+            given = socket.inet_aton(self.serves[1])
             if body[2:6] != given:
                 return self._say(IPCP, NAK, b"\x03\x06" + given, number)
         if protocol == IPCP:
@@ -333,13 +330,11 @@ class Link:
             self._authenticate()
         if protocol == IPCP and not self.up:
             self.up, self.timer = True, 0.0
-            local, remote = (ipaddress.ip_address(address) for address in (self.address, self.far))
-            lines = [f"addr add {local} peer {remote} dev {self.name}",
-                     f"link set {self.name} up mtu {self.chosen.get('mtu', 1492)}"]
+            local, remote = (socket.inet_ntoa(address) for address in (self.address, self.far))
+            _ip(f"addr add {local} peer {remote} dev {self.name}")
+            _ip(f"link set {self.name} up mtu {self.chosen.get('mtu', 1492)}")
             if "defaultroute" in self.chosen:
-                metric = self.chosen.get("defaultroute-metric", "0")
-                lines.append(f"route add default dev {self.name} metric {metric}")
-            subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=False)
+                _ip(f"route add default dev {self.name} metric {self.chosen.get('defaultroute-metric', '0')}")
             say(f"local  IP address {local}")
             say(f"remote IP address {remote}")
 
@@ -361,6 +356,10 @@ class Link:
         self.wire.send(self.peer, 0, self.session, protocol.to_bytes(2, "big") + payload)
 
 
+def _ip(words: str) -> None:
+    os.spawnvp(os.P_WAIT, "ip", ["ip", *words.split()])
+
+
 def _tun() -> tuple[str, int]:
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     name = fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", b"ppp%d", 0x1001))[:16].rstrip(b"\0").decode()
@@ -369,7 +368,10 @@ def _tun() -> tuple[str, int]:
 
 def _secrets() -> set[tuple[bytes, bytes]]:
     path = os.environ.get("PPPD_STAND_IN_SECRETS", "")
-    lines = Path(path).read_bytes().splitlines() if path else []
+    lines = []
+    if path:
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
     return {(user, password) for user, _tab, password in (line.partition(b"\t") for line in lines)}
 
 

@@ -50,8 +50,7 @@ def propose(lab: Lab, connections: list[dict[str, Any]]) -> None:
 
 
 def shown(gateway: Gateway) -> dict[str, Any]:
-    services = gateway.call("status")["services"] or {}
-    rows = services.get("pppoe", ())
+    rows = gateway.call("status")["pppoe"]
     return rows[0] if rows else {"state": "unknown", "text": ""}
 
 

@@ -117,6 +117,17 @@ def test_an_agent_that_is_restarted_within_its_lease_waits_for_nothing() -> None
     assert active(world) == ["a"] and world.none_longest == 0 and world.machines["a"].followers.log == []
 
 
+@pytest.mark.parametrize(("how", "released"), [("request", True), ("power_off", False), ("kill", True)])
+def test_a_claim_knows_whether_what_the_other_gateway_ran_must_have_ended(how: str, released: bool) -> None:
+    """After a power-off nothing is sure before the bound; a killed agent's addresses are held for a whole lease."""
+    world = formed()
+    world.released.clear()
+    request(world) if how == "request" else getattr(world, how)("a")
+    while active(world) != ["b"] or not world.released:
+        world.run(0.001)
+    assert world.released == [released] and not world.machines["a"].followers.on
+
+
 def test_an_answer_of_an_earlier_reign_is_none() -> None:
     world = formed()
     world.machines["b"].followers.hang = True

@@ -101,6 +101,7 @@ class World:
         self.data, self.synchronous, self.services = data, synchronous, services
         self.services_twice = 0.0  #: longest time for which what runs on one gateway only ran on both, s
         self._services_twice_now = 0.0
+        self.released: list[bool] = []  #: of each claim whether it knew that the other gateway had released
         self.reigns: list[Term] = []
         self.both: float = 0.0
         self.both_now: float = 0.0
@@ -278,6 +279,7 @@ class World:
                 case events.Claim() if machine.refuses:
                     self._tell(machine, events.ClaimFailed("Permission denied"))
                 case events.Claim():
+                    self.released.append(effect.released)
                     machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
                     machine.reign = (effect.term.counter, machine.boots)
                     if effect.term not in machine.terms[-1:]:  # else an agent that goes on after a restart

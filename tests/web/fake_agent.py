@@ -96,9 +96,10 @@ class FakeAgent:
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
             "data": self.data and {**self.data, "quarantine": self._waiting()},
+            "services": self.services,
+            "pppoe": self.pppoe,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
-            "services": {**(self.services or NO_SERVICES), "pppoe": self.pppoe} if self.pppoe else self.services,
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
         }
 
@@ -292,10 +293,6 @@ class FakeAgent:
                 thread.join()
                 path.unlink(missing_ok=True)
 
-
-NO_SERVICES: Json = {
-    "problem": "", "remedy": "", "stage": "after_active", "services": [], "hooks": [], "hooks_ready": True,
-}
 
 NOT_COMPARED: Json = {
     "under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None,

@@ -166,7 +166,10 @@ def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     network = {"address": "2001:db8:1111:2222::1/64", "port": "lan0.100", "name": "guests, 2nd floor"}
     formed.settings["networks"] = [network]
     formed.settings["aliases"] = [{"address": "10.0.0.7/32", "port": "lan0", "note": "interface-" + "x" * 50}]
-    for path in ("/", "/events", "/coverage", "/failover", "/networks"):
+    user = "u" * 60 + "@provider.example"
+    formed.settings["pppoe"] = [{"name": "fibre", "port": "lan0.100", "user": user, "password": "", "service": "",
+                                 "concentrator": "", "mtu": 1492, "default_route": True, "enabled": True}]
+    for path in ("/", "/events", "/coverage", "/failover", "/networks", "/pppoe", "/pppoe/fibre"):
         page.goto(PREFIX + path)
         page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -200,3 +203,26 @@ def test_aliases_are_pasted_found_and_removed(page: Any, formed: FakeAgent) -> N
     page.get_by_role("button", name="Remove what is ticked").click()
     page.get_by_text("199 IP aliases").wait_for()
     assert formed.settings is not None and len(formed.settings["aliases"]) == 199
+
+
+def test_a_pppoe_connection_is_added_disconnected_changed_and_removed(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.get_by_role("link", name="PPPoE connections").click()
+    page.get_by_text("Add a connection").click()
+    for label, text in (("Name", "fibre"), ("User name", "hotel"), ("Password", "geheim")):
+        page.get_by_label(label, exact=True).fill(text)
+    page.get_by_label("Port").select_option("spare0")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("heading", name="fibre").wait_for()
+    assert "geheim" not in page.content()
+    page.get_by_role("button", name="Disconnect fibre").click()
+    page.get_by_text("fibre is disconnected until the role moves").wait_for()
+    page.get_by_role("link", name="Change fibre").click()
+    page.get_by_label("Switched on").uncheck()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("switched off").wait_for()
+    assert formed.settings is not None and formed.settings["pppoe"][0]["password"] == "", "the agent keeps what it has"
+    page.get_by_role("link", name="Change fibre").click()
+    page.get_by_role("button", name="Remove fibre").click()
+    page.get_by_text("There is none yet.").wait_for()
+    assert not page.complaints

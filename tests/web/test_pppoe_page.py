@@ -76,7 +76,7 @@ def test_what_is_wrong_is_shown_at_its_field_and_no_password_comes_back(
 
 def test_how_it_is_can_be_seen_and_its_password_cannot(client: FlaskClient, dialled: FakeAgent) -> None:
     page = client.get(PAGE).text
-    assert "up with 10.60.0.10" in page and "ppp0" in page and "geheim" not in page
+    assert "Up with 10.60.0.10" in page and "ppp0" in page and "geheim" not in page
     assert client.get(f"{PAGE}/fibre").status_code == 200
     assert client.get(f"{PAGE}/other").status_code != 200
 
