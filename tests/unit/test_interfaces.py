@@ -442,6 +442,15 @@ def test_an_address_that_somebody_has_is_refused(world: World) -> None:
     assert propose(world, "A", wan(world, a="203.0.113.2/29", b="203.0.113.4/29"))["delivered"], "free by now"
 
 
+def test_a_gateway_of_a_former_version_is_to_be_updated_first(world: World) -> None:
+    facts = world.a.store.peer()
+    assert facts is not None
+    world.a.store.set_peer(replace(facts, protocol=2))
+    with pytest.raises(ChecksFailed, match="older version") as refused:
+        propose(world, "A", wan(world, b="203.0.113.4/29"))
+    assert refused.value.findings[0].remedy == "Update B first."
+
+
 def test_nonsense_is_refused_and_changes_nothing(world: World) -> None:
     before = both(world)
     with pytest.raises(ChecksFailed):
