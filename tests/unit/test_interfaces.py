@@ -106,7 +106,8 @@ def test_the_store_keeps_them_and_takes_over_one_of_the_former_version(tmp_path:
     (having(own("wan0", " ".join(WAN[A]), " ".join(WAN[B]))), {}),
     (having(own("wan0", b="203.0.113.4/29")), {}),
     # the same address on both, or twice on one
-    (having(own("wan0", "203.0.113.2/29", "203.0.113.2/29")), {f"interfaces.wan0.{B}": "duplicate"}),
+    (having(own("wan0", "203.0.113.2/29", "203.0.113.2/29")),
+     {f"interfaces.wan0.{A}": "duplicate", f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="203.0.113.3/29 203.0.113.3/29")), {f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="203.0.113.2/29")), {f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="10.9.0.1/32", apart=True)), {f"interfaces.wan0.{B}": "duplicate"}),
