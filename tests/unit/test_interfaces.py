@@ -21,7 +21,7 @@ from flask_hsmx_cluster.agent.interfaces import FILE, OwnAddresses
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
 from flask_hsmx_cluster.agent.revisions import Heads
-from flask_hsmx_cluster.errors import NetworkError, PeerUnavailable
+from flask_hsmx_cluster.errors import ConfigError, NetworkError, PeerUnavailable
 from flask_hsmx_cluster.interface_table import Row
 from flask_hsmx_cluster.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
 from flask_hsmx_cluster.settings import Settings, from_dict, to_dict
@@ -337,6 +337,19 @@ def test_a_change_that_a_crash_interrupted_is_finished_at_the_start(tmp_path: Pa
     machine.start()
     machine.own.restore(stated("203.0.113.4/29"))
     assert machine.addresses == ["203.0.113.4/29"]
+
+
+def test_a_full_disk_stops_nothing_that_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, "203.0.113.9/29")
+
+    def refuse(*_arguments: object) -> None:
+        raise ConfigError("The own addresses cannot be written.")
+
+    monkeypatch.setattr("flask_hsmx_cluster.agent.interfaces._write", refuse)
+    machine.change("203.0.113.3/29")
+    assert "203.0.113.3/29" in machine.addresses and machine.events[0][0] == "own_addresses_failed"
+    assert machine.own.restore(stated("203.0.113.3/29")) == "set again"
+    assert machine.addresses == ["203.0.113.3/29"]
 
 
 def test_a_port_that_comes_later_gets_its_address_then(tmp_path: Path) -> None:
