@@ -46,10 +46,10 @@ def _entries(settings: Settings) -> Iterator[tuple[NetworkInterface, str, Interf
     for one in settings.interfaces:
         for node, addresses in one.addresses.items():
             for address in addresses:
-                yield one, node, address, _where(one.port, node)
+                yield one, node, address, _field(one.port, node)
 
 
-def _where(port: str, node: str) -> str:
+def _field(port: str, node: str) -> str:
     return f"interfaces.{port}.{node}"
 
 
@@ -70,7 +70,7 @@ def _check_ports(settings: Settings, known: Known) -> Iterator[Finding]:
         if counts[one.port] > 1:
             yield Finding("duplicate", f"{one.port} is entered twice.", "Remove one.", f"interfaces.{one.port}.")
         for node in one.addresses:
-            where, name = _where(one.port, node), names.get(node, "The gateway")
+            where, name = _field(one.port, node), names.get(node, "The gateway")
             if node not in names:
                 yield Finding("interface_node", "An address belongs to an unknown gateway.", field=where)
             elif not PORT_NAME.fullmatch(one.port):
@@ -101,6 +101,9 @@ def _check_duplicates(settings: Settings, known: Known) -> Iterator[Finding]:
     shared: dict[Address, str] = {one.address.ip: "an IP alias" for one in settings.aliases}
     shared |= {one.address.ip: "the gateway's address in a network" for one in settings.networks}
     shared |= {one.address.ip: "a virtual IP" for one in settings.virtual_ips}
+    places: dict[Address, list[tuple[str, str]]] = {}  # where each address is entered: gateway and port
+    for one, node, address, _where in _entries(settings):
+        places.setdefault(address.ip, []).append((node, one.port))
     entered = {(node, one.port) for one in settings.interfaces for node in one.addresses}
     taken: dict[Address, str] = {}  # what stands elsewhere: on links, and on ports that are not in the section
     for link in settings.links:
@@ -121,8 +124,14 @@ def _check_duplicates(settings: Settings, known: Known) -> Iterator[Finding]:
             )
         elif ip in taken:
             yield Finding("duplicate", f"{ip} is in use: {taken[ip]}.", "Enter another address.", where)
-        else:
-            taken[ip] = f"{names.get(node, 'the gateway')} has it on {one.port}"
+        elif elsewhere := [place for place in places[ip] if place != (node, one.port)]:
+            other, there = elsewhere[0]
+            yield Finding(
+                "duplicate", f"{ip} is in use: {names.get(other, 'the gateway')} has it on {there}.",
+                "Enter another address.", where,
+            )
+        elif len(places[ip]) > 1:
+            yield Finding("duplicate", f"{ip} is entered twice.", "Remove one of the two.", where)
 
 
 def _check_subnets(settings: Settings, known: Known) -> Iterator[Finding]:
@@ -142,7 +151,7 @@ def _check_subnets(settings: Settings, known: Known) -> Iterator[Finding]:
                         "apart",
                         f"{address} and the other gateway's {beside[0]} on {one.port} are in different networks.",
                         "Correct one of the two, or tick that they need not be in the same one.",
-                        _where(one.port, node),
+                        _field(one.port, node),
                         blocking=len(one.addresses) == len(names),
                     )
 

@@ -92,7 +92,7 @@ class OwnAddresses:
         If the caller fails, all is as before.
 
         :raises NetworkError: the kernel refused a new address.
-        :raises ConfigError: the disk is full or read-only.
+        :raises ConfigError: the firmware is to set them, and they cannot be written down for it.
         """
         if not self._differs(wanted):
             yield
@@ -101,11 +101,10 @@ class OwnAddresses:
         added = self._begin(statement)
         try:
             yield
-            self._keep(statement)
         except BaseException:
             self._take_back(former, added)
             raise
-        self._finish()
+        self._finish(statement)
         self.record(
             "own_addresses", "info", "This gateway's own addresses were changed in the cluster settings.",
             [f"{port}: {', '.join(map(str, addresses))}" for port, addresses in wanted.items()]
@@ -169,14 +168,16 @@ class OwnAddresses:
             with suppress(NetworkError):
                 self._hand.remove(port, address)
 
-    def _finish(self) -> None:
-        """Remove what was replaced."""
+    def _finish(self, statement: Statement) -> None:
+        """Write the statement down, and remove what was replaced. The settings are in force: nothing can go back."""
         if self._by_host:
             return
+        self._statement = statement
         try:
+            self._keep(statement)
             for port, address in _replaced(self._statement, self._hand.present()):
                 self._hand.remove(port, address)
-        except NetworkError as error:  # the settings are in force: it is tried again
+        except ClusterError as error:  # what is not written is found out at the next start, from the settings
             self._tell_trouble(error.message)
 
     def _mend(self) -> str:

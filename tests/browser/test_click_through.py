@@ -208,7 +208,7 @@ def bring_to_harm(lab: Any, a: Any, virtual: Any, demo: SimpleNamespace) -> None
     virtual.wait_for_selector("[data-part=alarms]:has-text('Gateway A is not heard')")
     assert virtual.locator(".hsmx-bus.hsmx-line-up").count() == 1, "guests have their network"
     lab.click("#card-a >> text=Power on")
-    virtual.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=30000)
+    virtual.wait_for_selector(".hsmx-ready.hsmx-ok", timeout=2 * PATIENCE_MS)
 
 
 def leave(a: Any, b: Any, demo: SimpleNamespace) -> None:

@@ -15,7 +15,9 @@ from .test_shared_networks import within
 
 #: What each gateway's own boot script gives lan1, the WAN port here.
 BOOT = {"a": "203.0.113.1/28", "b": "203.0.113.9/28"}
-WAN, WAN6, LATER = "203.0.113.3/28", "2001:db8:9::3/64", "203.0.113.4/28"
+WAN, WAN6 = "203.0.113.3/28", "2001:db8:9::3/64"
+#: Another address in the same network, and the same one with another prefix length.
+LATER, LATER6 = "203.0.113.4/28", "2001:db8:9::3/80"
 #: A route of the machine's own through the WAN's network.
 ROUTE, ROUTER = "198.51.100.0/24", "203.0.113.14"
 
@@ -79,7 +81,7 @@ def test_the_new_one_comes_before_the_old_one_goes_and_routes_stay(lab: Lab) -> 
         monitor = lab.b.namespace.popen("ip", "-o", "monitor", "address", output=output)
         try:
             assert within(5, lambda: _watches(lab, log))
-            assert propose(lab.a, entry("lan1", {lab.b: [LATER, WAN6]}))["delivered"]
+            assert propose(lab.a, entry("lan1", {lab.b: [LATER, LATER6]}))["delivered"]
             assert within(5, lambda: "Deleted" in log.read_text() and WAN in log.read_text())
         finally:
             monitor.kill()
@@ -87,7 +89,7 @@ def test_the_new_one_comes_before_the_old_one_goes_and_routes_stay(lab: Lab) -> 
     seen = [("gone" if line.startswith("Deleted") else "set", address)
             for line in log.read_text().splitlines() for address in (LATER, WAN) if address in line]
     assert ("gone", LATER) not in seen and seen.index(("set", LATER)) < seen.index(("gone", WAN)), seen
-    assert kernel(lab.b) == sorted([LATER, WAN6, "192.0.2.77/24"]), "what it neither set nor replaced is left alone"
+    assert kernel(lab.b) == sorted([LATER, LATER6, "192.0.2.77/24"]), "what it neither set nor replaced is left alone"
     assert f"{ROUTE} via {ROUTER} dev lan1" in lab.b.namespace.run("ip", "route")
     lab.b.namespace.ip("addr del 192.0.2.77/24 dev lan1")
 
@@ -100,7 +102,7 @@ def _watches(lab: Lab, log: Any) -> bool:
 
 def test_what_somebody_removes_comes_back(lab: Lab) -> None:
     lab.b.namespace.ip("addr flush dev lan1")
-    assert within(12, lambda: kernel(lab.b) == sorted([LATER, WAN6]))
+    assert within(12, lambda: kernel(lab.b) == sorted([LATER, LATER6]))
 
 
 def test_the_active_gateways_own_address_moves_below_its_virtual_ip(lab: Lab) -> None:
@@ -111,7 +113,7 @@ def test_the_active_gateways_own_address_moves_below_its_virtual_ip(lab: Lab) ->
     for link in links:
         if link["kind"] == "service":
             link["ends"][node(active)]["address"] = "10.0.0.11/24"
-    wanted = [entry("lan0", {active: ["10.0.0.11/24", "fd00:0:0:1::1/64"]}), entry("lan1", {lab.b: [LATER, WAN6]})]
+    wanted = [entry("lan0", {active: ["10.0.0.11/24", "fd00:0:0:1::1/64"]}), entry("lan1", {lab.b: [LATER, LATER6]})]
     with Sweeper(lab.client, [lab.virtual_ip]) as sweeper:
         sweeper.wait_for_replies(0)
         at = time.monotonic()

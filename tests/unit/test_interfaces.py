@@ -21,7 +21,7 @@ from flask_hsmx_cluster.agent.interfaces import FILE, OwnAddresses
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
 from flask_hsmx_cluster.agent.revisions import Heads
-from flask_hsmx_cluster.errors import NetworkError, PeerUnavailable
+from flask_hsmx_cluster.errors import ConfigError, NetworkError, PeerUnavailable
 from flask_hsmx_cluster.interface_table import Row
 from flask_hsmx_cluster.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
 from flask_hsmx_cluster.settings import Settings, from_dict, to_dict
@@ -106,7 +106,8 @@ def test_the_store_keeps_them_and_takes_over_one_of_the_former_version(tmp_path:
     (having(own("wan0", " ".join(WAN[A]), " ".join(WAN[B]))), {}),
     (having(own("wan0", b="203.0.113.4/29")), {}),
     # the same address on both, or twice on one
-    (having(own("wan0", "203.0.113.2/29", "203.0.113.2/29")), {f"interfaces.wan0.{B}": "duplicate"}),
+    (having(own("wan0", "203.0.113.2/29", "203.0.113.2/29")),
+     {f"interfaces.wan0.{A}": "duplicate", f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="203.0.113.3/29 203.0.113.3/29")), {f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="203.0.113.2/29")), {f"interfaces.wan0.{B}": "duplicate"}),
     (having(own("wan0", b="10.9.0.1/32", apart=True)), {f"interfaces.wan0.{B}": "duplicate"}),
@@ -338,6 +339,19 @@ def test_a_change_that_a_crash_interrupted_is_finished_at_the_start(tmp_path: Pa
     assert machine.addresses == ["203.0.113.4/29"]
 
 
+def test_a_full_disk_stops_nothing_that_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, "203.0.113.9/29")
+
+    def refuse(*_arguments: object) -> None:
+        raise ConfigError("The own addresses cannot be written.")
+
+    monkeypatch.setattr("flask_hsmx_cluster.agent.interfaces._write", refuse)
+    machine.change("203.0.113.3/29")
+    assert "203.0.113.3/29" in machine.addresses and machine.events[0][0] == "own_addresses_failed"
+    assert machine.own.restore(stated("203.0.113.3/29")) == "set again"
+    assert machine.addresses == ["203.0.113.3/29"]
+
+
 def test_a_port_that_comes_later_gets_its_address_then(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.change("203.0.113.3/29")
@@ -440,6 +454,15 @@ def test_an_address_that_somebody_has_is_refused(world: World) -> None:
     assert both(world) == before
     assert propose(world, "A", wan(world, b="203.0.113.4/29"))["delivered"], "the other gateway is no stranger"
     assert propose(world, "A", wan(world, a="203.0.113.2/29", b="203.0.113.4/29"))["delivered"], "free by now"
+
+
+def test_a_gateway_of_a_former_version_is_to_be_updated_first(world: World) -> None:
+    facts = world.a.store.peer()
+    assert facts is not None
+    world.a.store.set_peer(replace(facts, protocol=2))
+    with pytest.raises(ChecksFailed, match="older version") as refused:
+        propose(world, "A", wan(world, b="203.0.113.4/29"))
+    assert refused.value.findings[0].remedy == "Update B first."
 
 
 def test_nonsense_is_refused_and_changes_nothing(world: World) -> None:

@@ -224,7 +224,8 @@ def test_hostile_facts_are_malformed_or_harmless(changes: dict[str, Any]) -> Non
 
 def test_every_finding_is_in_the_table() -> None:
     root = Path(preflight.__file__).parents[1]
-    rules = (root / "rules.py", root / "shared_network_rules.py", root / "replication" / "layout.py")
+    rules = [root / name for name in ("rules.py", "shared_network_rules.py", "interface_rules.py")]
+    rules.append(root / "replication" / "layout.py")
     sources = [*rules, *(root / "agent").glob("*.py")]
     used = {key for source in sources for key in re.findall(r'Finding\(\s*"(\w+)"', source.read_text())}
     table = (root.parent / "docs" / "preflight.md").read_text()
