@@ -249,6 +249,9 @@ def test_a_path_whose_ends_change_goes_over_both_until_it_is_heard_over_the_new_
         path.receive = lambda: [b"datagram"]  # type: ignore[method-assign]
         session.receive_udp(path)
     assert heard == ["sync", "sync"] and session.former["sync"].quiet
+    session.receive_udp(session.former["sync"])
+    assert not session.former["sync"].quiet, "it went back: its disk was full"
+    session.receive_udp(session.udp["sync"])
     back, former = udp_paths([UdpPlan("sync", 1, before)], session)
     assert (back["sync"].ends, former["sync"].ends) == (before, after), "the one over which it is heard"
     assert udp_paths([UdpPlan("sync", 1, after)], session)[1] == {}
