@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ..addressing import Port
 from ..errors import Finding, NetworkError
-from ..settings import VirtualIP
+from ..settings import Settings, VirtualIP
 from ..shared_networks import Alias, Network
 
 PROBE_TIMEOUT_S = 0.6
@@ -39,6 +40,25 @@ def in_use(at: int, vip: VirtualIP, macs: Sequence[str]) -> Finding:
         "Choose a free address, or take it away from that machine.",
         f"virtual_ips.{at}.address",
     )
+
+
+def check_new_ports(
+    settings: Settings, present: Settings, ports: Mapping[str, Sequence[Port]]
+) -> Iterator[Finding]:
+    """Has the port that a virtual IP moves to a carrier on both gateways? Else the move would end in a fail-over.
+
+    :param ports: the gateways' ports as far as they are known, by node id.
+    """
+    former = {vip.port for vip in present.virtual_ips}
+    for at, vip in enumerate(settings.virtual_ips):
+        for node in settings.nodes if vip.port not in former else ():
+            if any(port["name"] == vip.port and not port["carrier"] for port in ports.get(node.node_id, ())):
+                yield Finding(
+                    "no_carrier",
+                    f"The port {vip.port} of {node.name} has no carrier.",
+                    "Plug in its cable, and see whether the other end is on.",
+                    f"virtual_ips.{at}.port",
+                )
 
 
 #: New addresses that are looked for on a port before they are saved. They take ten seconds.

@@ -140,6 +140,7 @@ class RevisionExchange:
         :param peer: the other gateway, if it answers now.
         """
         own = self._cluster.node_id
+        yield from probing.check_new_ports(settings, present, ports)
         if peer is not None:
             former = preflight.routes_between(present, own, peer.node_id)
             routes = preflight.routes_between(settings, own, peer.node_id)

@@ -151,7 +151,7 @@ class Session:
         """Take what has arrived on a UDP path."""
         for data in path.receive():
             if self._message(path.name, path.tag, data) and path.name in self.former:
-                self.former[path.name].quiet |= path is self.udp[path.name]
+                self.former[path.name].quiet = path is self.udp[path.name]
 
     def receive_frames(self, port: WatchedPort) -> None:
         """Take what the wire of a virtual-IP port says."""

@@ -37,7 +37,7 @@ class UdpPath:
         self.name, self.tag, self.ends = name, tag, ends
         self._socket: socket.socket | None = None
         self.problem = "not opened yet"
-        #: Its ends are being changed, and the other gateway was heard over the new ones: nothing is sent here any more.
+        #: Its ends are being changed, and the other gateway was last heard over the new ones: nothing is sent here.
         self.quiet = False
 
     def fileno(self) -> int | None:

@@ -178,10 +178,10 @@ def test_a_gateway_that_was_off_takes_the_change_when_it_is_back(lab: Lab) -> No
     lab.faults.kill_agent(active)
     with AddressWatch(lab.a.namespace, lab.b.namespace) as watch:
         active.start_agent()
-        active.wait_until_ready()
-        wait_until(lambda: active.role() == "active")
+        active.wait_until_ready(60)
+        wait_until(lambda: active.role() == "active", timeout_s=60)
         other.start_agent()
-        other.wait_until_ready()
+        other.wait_until_ready(60)
         in_step(lab)
         assert wait_for_roles(lab) is active
         for address in (lab.virtual_ip, THIRD):

@@ -57,9 +57,9 @@ def test_both_links_change_at_once(world: World, author: str) -> None:
     assert change(world, author, FORMER)["delivered"] and both_have(world, FORMER)
 
 
-@pytest.mark.parametrize("author", ["A", "B"])
-@pytest.mark.parametrize("restarted", ["", "A", "B"])
-@pytest.mark.parametrize("asks", ["A", "B"])
+@pytest.mark.parametrize(
+    ("author", "restarted", "asks"), [("A", "", "A"), ("A", "A", "B"), ("A", "B", "A"), ("B", "", "A"), ("B", "A", "B")]
+)
 def test_one_that_was_absent_is_reached_by_the_links_that_it_knows(
     world: World, author: str, restarted: str, asks: str
 ) -> None:
@@ -136,3 +136,16 @@ def test_a_virtual_ip_that_moves_is_no_strangers_because_a_gateway_answers_for_i
     settings["settings"]["virtual_ips"][0]["address"] = "10.0.0.111/24"
     with pytest.raises(ChecksFailed, match="Another machine"):
         world.b.service.propose(settings["settings"], settings["revision"] + 1)
+
+
+def test_a_virtual_ip_does_not_move_to_a_port_without_a_carrier(world: World) -> None:
+    for gateway in (world.a, world.b):
+        dead = gateway is world.b
+        gateway.hot.own_ports.append({**gateway.hot.own_ports[0], "name": "lan1", "carrier": not dead})
+    settings = world.a.service.settings()
+    settings["settings"]["virtual_ips"][0] |= {"port": "lan1", "off_subnet": True}
+    with pytest.raises(ChecksFailed, match="The port lan1 of B has no carrier") as failed:
+        world.a.service.propose(settings["settings"], settings["revision"])
+    assert failed.value.findings[0].field == "virtual_ips.0.port"
+    world.b.hot.own_ports[-1]["carrier"] = True
+    assert world.a.service.propose(settings["settings"], settings["revision"])["delivered"]

@@ -108,6 +108,23 @@ def test_saving_again_replaces(store: NodeStore) -> None:
     assert store.heads() == second and store.keys() == (KEY,)
 
 
+def test_what_the_other_gateway_has_in_force_still_survives_a_restart(store: NodeStore, path: Path) -> None:
+    first = heads()
+    first = revisions.confirmed(first, first.applied.digest)
+    revision = revisions.draft(first, SETTINGS, A, "A", "later", KEY)
+    second = revisions.apply(revisions.prepare(first, revision), revision.digest)
+    store.save_heads(second, [KEY])
+    store.close()
+    again = NodeStore(path)
+    assert again.heads() == second and second.there == first.applied
+    done = revisions.confirmed(second, revision.digest)
+    again.save_heads(done)
+    again.close()
+    again = NodeStore(path)
+    assert again.heads() == done and done.there is None
+    again.close()
+
+
 def test_old_revisions_are_forgotten(store: NodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_hsmx_cluster.agent.node_store.MAX_REVISIONS", 3)
     present = heads()

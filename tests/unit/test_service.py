@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.agent import network_managers
+from flask_hsmx_cluster.agent import service as service_module
 from flask_hsmx_cluster.agent.sealed import Refusal
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, PeerUnavailable, RequestRefused
+from flask_hsmx_cluster.network.managers import Manager
 
 from .gateways import FakeHot, Gateway, World, settings_of_one
 
@@ -455,3 +458,21 @@ def test_a_store_that_cannot_be_put_in_force_at_start_is_told(world: World) -> N
     world.b.store.close()
     world.start("B", world.b.hot)
     assert "apply_failed" in world.b.event_kinds()
+
+
+def test_what_else_configures_the_shared_ports_is_in_preflight_alarms_and_jobs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [Manager("systemd-networkd", ("lan0",), ("lan0",))]
+    monkeypatch.setattr(network_managers, "managers_of", lambda _settings: there)
+    monkeypatch.setattr(service_module, "managers_of", lambda _settings: there)
+    report = world.a.service.preflight()
+    assert {"key": "managers", "text": "Nothing else configures the shared ports", "ok": True} in report["checked"]
+    assert "port_managed" in {finding["key"] for finding in report["findings"]}
+    _period, look = world.a.service.periodic_jobs()["network managers"]
+    assert "systemd-networkd manages lan0" in str(look())
+    (alarm,) = [one for one in world.a.service.status()["alarms"] if one["key"] == "port_managed"]
+    assert alarm["severity"] == "warning" and "KeepConfiguration=yes" in alarm["remedy"]
+    there.clear()
+    look()
+    assert "port_managed" not in {one["key"] for one in world.a.service.status()["alarms"]}

@@ -14,9 +14,10 @@ from flask_hsmx_cluster.agent.announcer import Announcer
 from flask_hsmx_cluster.agent.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
 from flask_hsmx_cluster.agent.frames import PortFrames
+from flask_hsmx_cluster.agent.plan import UdpPlan
 from flask_hsmx_cluster.agent.services_hand import ServicesHand
-from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort
-from flask_hsmx_cluster.agent.transport import EthernetPath
+from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort, udp_paths
+from flask_hsmx_cluster.agent.transport import EthernetPath, UdpEnds
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Path, Phase, Plan, Role, Start, Timing
@@ -234,3 +235,31 @@ def test_however_many_addresses_change_the_kernel_is_looked_at_once(clock: Clock
     assert looks == []
     session.netlink([address(wrong, f"10.50.0.{at}") for at in range(200)])
     assert looks == [1]
+
+
+def test_a_path_whose_ends_change_goes_over_both_until_it_is_heard_over_the_new_ones(clock: Clock) -> None:
+    before, after = UdpEnds("sync0", "10.9.0.1", "10.9.0.2", 5405), UdpEnds("sync0", "10.7.0.1", "10.7.0.2", 5405)
+    session = session_of(core_at(clock.now))
+    session.udp, session.former = udp_paths([UdpPlan("sync", 1, before)], None)
+    assert session.former == {}
+    session.udp, session.former = udp_paths([UdpPlan("sync", 1, after)], session)
+    assert session.former["sync"].ends == before, "what the other gateway has may be a moment behind"
+    heard: list[str] = []
+    session._message = lambda name, tag, data: heard.append(name) is None  # type: ignore[method-assign]
+    for path in (session.former["sync"], session.udp["sync"]):
+        assert not session.former["sync"].quiet
+        path.receive = lambda: [b"datagram"]  # type: ignore[method-assign]
+        session.receive_udp(path)
+    assert heard == ["sync", "sync"] and session.former["sync"].quiet
+    session.receive_udp(session.former["sync"])
+    assert not session.former["sync"].quiet, "it went back: its disk was full"
+    session.receive_udp(session.udp["sync"])
+    back, former = udp_paths([UdpPlan("sync", 1, before)], session)
+    assert (back["sync"].ends, former["sync"].ends) == (before, after), "the one over which it is heard"
+    assert udp_paths([UdpPlan("sync", 1, after)], session)[1] == {}
+
+
+def test_what_the_other_gateway_has_in_force_says_where_it_is(clock: Clock) -> None:
+    here, there = UdpEnds("sync0", "10.7.0.1", "10.7.0.2", 5405), UdpEnds("sync0", "10.9.0.1", "10.9.0.2", 5405)
+    _paths, former = udp_paths([UdpPlan("sync", 1, here, there)], None)
+    assert former["sync"].ends == there and former["sync"].name == "sync" and former["sync"].tag == 1

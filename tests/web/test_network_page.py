@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_hsmx_cluster.errors import RequestRefused
+from flask_hsmx_cluster.errors import Finding, RequestRefused
 
 from .conftest import PREFIX
 from .fake_agent import FakeAgent
@@ -67,6 +67,29 @@ def test_a_thousand_are_shown_a_hundred_at_a_time_and_found(client: FlaskClient,
     found = client.get(f"{PAGE}?filter=ROOM+<77>").text
     assert found.count('name="names"') == 1 and "10.50.0.78/32" in found
     assert "None has this in it" in client.get(PAGE, query_string={"filter": "\"><script>" + "x" * 5000}).text
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "field"),
+    [("alias", {"address": "10.0.0.7"}, "alias-address"), ("list", {"lines": "10.0.0.6\n10.0.0.7"}, "list-lines"),
+     ("network", {"address": "10.20.0.1/16"}, "network-address")],
+)
+def test_an_address_that_another_machine_has_is_told_beside_its_row(
+    client: FlaskClient, formed: FakeAgent, kind: str, typed: dict[str, str], field: str
+) -> None:
+    where = "networks.0.address" if kind == "network" else f"aliases.{kind == 'list':d}.address"
+    formed.findings = [Finding("address_in_use", "Another machine (02:66) answers for it.", "Choose another.", where)]
+    answer = add(client, kind, port="lan0", **typed)
+    assert answer.status_code == 422 and answer.text.count("Another machine (02:66) answers for it.") == 1
+    beside = answer.text[answer.text.index(f'name="{field}"'):]
+    assert "Another machine" in beside[: beside.index('class="hsmx-field"')]
+
+
+def test_the_page_says_how_long_it_takes_and_what_was_not_looked_for(client: FlaskClient, formed: FakeAgent) -> None:
+    formed.unprobed = 250
+    assert "a hundred take ten seconds" in client.get(PAGE).text
+    add(client, "alias", address="10.0.0.7", port="lan0")
+    assert "250 of the new addresses were not looked for" in client.get(PAGE).text
 
 
 def test_a_long_list_is_pasted(client: FlaskClient, formed: FakeAgent) -> None:
