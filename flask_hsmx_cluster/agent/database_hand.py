@@ -28,7 +28,7 @@ class DatabaseHand:
     def __init__(self, link: ReplicatorLink | None, synchronous: bool = True) -> None:
         self._link = link
         self.synchronous = synchronous
-        self._term = Term(0, "")
+        self._term = Term(0, "")  #: of the reign for which the right to write was asked last
         #: how the other gateway's database follows, as it was told last
         self.follower: dict[str, Any] = {}
 
@@ -81,6 +81,8 @@ class DatabaseHand:
         if not ok:
             log.warning("The database refused %s: %s", message["verb"], text)
         match message["verb"]:
+            case "promote" | "renew" if message["term"] != self._term.counter:
+                return []  # of an earlier reign: it says nothing of this one
             case "promote":
                 return [events.DataPromoted(self._term, ok, text), *_synchronous(result)]
             case "renew" if ok and not result["renewed"]:

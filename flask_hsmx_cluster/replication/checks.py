@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from ..errors import Finding
-from . import access, catalogue, channel, requirements
+from . import access, aside, catalogue, channel, requirements
 from .database import Connection, failures, one, table
-from .forming import ASIDE
 from .guard import TRIGGER
 from .layout import differences
 from .names import SCHEMA
@@ -178,9 +177,7 @@ def _empty(connection: Connection, scope: Scope, wanted: catalogue.Wanted) -> No
         connection.execute("SET LOCAL session_replication_role = replica")
         if connection.execute(sql.SQL("SELECT FROM {}{} LIMIT 1").format(name, where)).fetchone() is None:
             return
-        stamp = one(connection, "SELECT to_char(now(), 'YYYYMMDDHH24MISS')")
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ASIDE)))
-        connection.execute(sql.SQL("CREATE TABLE {} AS TABLE {}").format(table(ASIDE, f"{stamp} {wanted.table}"), name))
+        aside.keep(connection, wanted.schema, wanted.table, aside.now(connection))
         connection.execute(sql.SQL("DELETE FROM {}{}").format(name, where))
 
 

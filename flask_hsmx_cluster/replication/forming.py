@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
-from . import channel
+from . import aside, channel
 from .copying import Amount, Copy, complete_indexes, left_s
-from .database import Connection, DatabaseFailure, failures, one, table
+from .database import Connection, DatabaseFailure, failures, one
 from .gateways import Gateways, snapshot, wait_for_flush
 from .names import SCHEMA, slot_name
 from .scope import Scope
@@ -21,8 +21,6 @@ from .tables import SharedTable, local_columns, shared_tables
 if TYPE_CHECKING:
     from .following import Progress
 
-#: Where the joining gateway's own shared data is kept; what an earlier first copy put there gets another name.
-ASIDE = "hsmx_cluster_aside"
 #: How long open transactions of the other gateway are waited for, s.
 PATIENCE_S: Final = 600.0
 
@@ -100,21 +98,11 @@ def _set_aside(own: Connection, tables: Iterable[SharedTable]) -> None:
     if one(own, "SELECT copying FROM hsmx_cluster.node"):
         return
     with own.transaction():
-        if one(own, "SELECT to_regnamespace(%s) IS NOT NULL", ASIDE):  # of a cluster that it has left, perhaps
-            stamp = one(own, "SELECT to_char(now(), 'YYYYMMDDHH24MISS')")
-            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
-            own.execute(rename.format(sql.Identifier(ASIDE), sql.Identifier(f"{ASIDE}_{stamp}")))
-        _keep(own, tables)
+        aside.begin_anew(own)  # of a cluster that it has left, perhaps
+        for each in tables:
+            if each.schema != SCHEMA:
+                aside.keep(own, each.schema, each.name)
         own.execute(_COPYING)
-
-
-def _keep(own: Connection, tables: Iterable[SharedTable]) -> None:
-    own.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ASIDE)))
-    for each in tables:
-        if each.schema != SCHEMA:
-            aside = table(ASIDE, f"{each.schema}.{each.name}")
-            own.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(aside))
-            own.execute(sql.SQL("CREATE TABLE {} AS TABLE {}").format(aside, each.identifier))
 
 
 def _clear(gateways: Gateways, tables: Iterable[SharedTable]) -> None:

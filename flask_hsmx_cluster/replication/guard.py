@@ -7,7 +7,8 @@ trigger of its parent). Apply workers write in the replica role, which fires no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -37,6 +38,15 @@ WITH revoked AS (DELETE FROM hsmx_cluster.lease RETURNING term)
 SELECT setval('hsmx_cluster.lease_until_cs', 0) FROM (SELECT count(*) FROM revoked) AS counted"""
 _PARTS = b"SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) AS part \
 JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE part.level > 0"
+_FOUND = b"""SELECT n.nspname::text, c.relname::text, t.tgname::text,
+    CASE WHEN t.tgenabled IN ('O', 'A') AND t.tgqual IS NULL AND t.tgfoid = to_regproc(
+        CASE t.tgtype & 1 WHEN 1 THEN 'hsmx_cluster.guard_row' ELSE 'hsmx_cluster.guard' END)
+        THEN t.tgtype::int ELSE 0 END,
+    ARRAY(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum = ANY(t.tgattr::int2[]) ORDER BY a.attname),
+    encode(t.tgargs, 'hex')
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND starts_with(t.tgname, %s)"""
 
 
 def grant(connection: Connection, term: int, until_s: float) -> None:
@@ -54,30 +64,82 @@ def revoke(connection: Connection) -> None:
     connection.execute(_REVOKE, prepare=True)
 
 
+# As in pg_trigger.tgtype.
+_ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
+
+
+@dataclass(frozen=True)
+class _Trigger:
+    """One trigger of the guard.
+
+    :param kind: what fires it, as in ``pg_trigger.tgtype``; 0: nothing does.
+    :param columns: that an update must name, in their order; (): any.
+    :param rows: condition of the shared rows, if each row is asked.
+    """
+
+    schema: str
+    table: str
+    name: str
+    kind: int
+    columns: tuple[str, ...] = ()
+    rows: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.schema, self.table, self.name
+
+    def make(self) -> sql.Composed:
+        """Return the statement that makes it, in place of one of the same name."""
+        update = sql.SQL("UPDATE")
+        if self.columns:
+            columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+            update = sql.SQL("UPDATE OF {}").format(columns)  # type: ignore[assignment]
+        fires = ((_INSERT, sql.SQL("INSERT")), (_UPDATE, update), (_DELETE, sql.SQL("DELETE")),
+                 (_TRUNCATE, sql.SQL("TRUNCATE")))
+        return sql.SQL("CREATE OR REPLACE TRIGGER {} {} {} ON {} FOR EACH {} EXECUTE FUNCTION {}({})").format(
+            sql.Identifier(self.name),
+            sql.SQL("BEFORE" if self.kind & _BEFORE else "AFTER"),
+            sql.SQL(" OR ").join(event for bit, event in fires if self.kind & bit),
+            table(self.schema, self.table),
+            sql.SQL("ROW" if self.kind & _ROW else "STATEMENT"),
+            sql.Identifier("hsmx_cluster", "guard_row" if self.kind & _ROW else "guard"),
+            sql.Literal(self.rows) if self.rows else sql.SQL(""),
+        )
+
+
 def arm(connection: Connection, scope: Scope) -> None:
     """Put the guard on every shared table, and take it from what is shared no more.
+
+    What is as it should be is not touched: a long reader there holds up nothing.
 
     :raises DatabaseFailure: a table is missing, or is not ours to guard.
     """
     with failures("The guard cannot be put on the shared tables"), connection.transaction():
-        disarm(connection)
+        wanted: list[_Trigger] = []
         for one in scope.shared():
-            for statement in _triggers(one, table(one.schema, one.table)):
-                connection.execute(statement)
+            wanted += _triggers(one, one.schema, one.table)
             for schema, name in _partitions(connection, one):
-                for statement in _triggers(one, table(schema, name), partition=True):
-                    connection.execute(statement)
+                wanted += _triggers(one, schema, name, partition=True)
+        found = {each.place: each for each in _found(connection)}
+        _drop(connection, set(found) - {each.place for each in wanted})
+        for each in wanted:
+            if found.get(each.place) != each:
+                connection.execute(each.make())
 
 
 def disarm(connection: Connection) -> None:
     """Take the guard from every table."""
-    found = connection.execute(
-        """SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t
-           JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND starts_with(t.tgname, %s)""",
-        (TRIGGER,),
-    ).fetchall()
-    for schema, name, trigger in found:
+    _drop(connection, {each.place for each in _found(connection)})
+
+
+def _found(connection: Connection) -> Iterator[_Trigger]:
+    for schema, name, trigger, kind, columns, arguments in connection.execute(_FOUND, (TRIGGER,)).fetchall():
+        rows = bytes.fromhex(arguments).removesuffix(b"\0").decode()
+        yield _Trigger(schema, name, trigger, kind, tuple(columns), rows)
+
+
+def _drop(connection: Connection, places: Iterable[tuple[str, str, str]]) -> None:
+    for schema, name, trigger in sorted(places):
         connection.execute(
             sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), table(schema, name))
         )
@@ -88,26 +150,16 @@ def _partitions(connection: Connection, scope: TableScope) -> list[tuple[str, st
     return [(schema, part) for schema, part in connection.execute(_PARTS, (name,)).fetchall()]
 
 
-def _triggers(scope: TableScope, name: sql.Identifier, partition: bool = False) -> Iterable[sql.Composed]:
+def _triggers(scope: TableScope, schema: str, name: str, partition: bool = False) -> Iterator[_Trigger]:
     """Yield what guards one table: its shared columns, and if only some rows are shared, these.
 
     :param partition: triggers for rows come from the parent, those for statements do not.
     """
-    update = sql.SQL("UPDATE")
-    if scope.columns:
-        columns = sql.SQL(", ").join(map(sql.Identifier, scope.columns))
-        update = sql.SQL("UPDATE OF {}").format(columns)  # type: ignore[assignment]
+    columns = tuple(sorted(scope.columns))
+    change = _INSERT | _UPDATE | _DELETE
     if scope.rows and not partition:
-        yield sql.SQL(
-            "CREATE TRIGGER {} AFTER INSERT OR {} OR DELETE ON {} FOR EACH ROW "
-            "EXECUTE FUNCTION hsmx_cluster.guard_row({})"
-        ).format(sql.Identifier(TRIGGER), update, name, sql.Literal(scope.rows))
+        yield _Trigger(schema, name, TRIGGER, _ROW | change, columns, scope.rows)
     if scope.rows:
-        yield sql.SQL(
-            "CREATE TRIGGER {} BEFORE TRUNCATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION hsmx_cluster.guard()"
-        ).format(sql.Identifier(f"{TRIGGER}_truncate"), name)
+        yield _Trigger(schema, name, f"{TRIGGER}_truncate", _BEFORE | _TRUNCATE)
     else:
-        yield sql.SQL(
-            "CREATE TRIGGER {} BEFORE INSERT OR {} OR DELETE OR TRUNCATE ON {} FOR EACH STATEMENT "
-            "EXECUTE FUNCTION hsmx_cluster.guard()"
-        ).format(sql.Identifier(TRIGGER), update, name)
+        yield _Trigger(schema, name, TRIGGER, _BEFORE | change | _TRUNCATE, columns)

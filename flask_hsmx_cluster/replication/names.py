@@ -17,6 +17,8 @@ SUBSCRIPTION = "hsmx_cluster"
 SUBSCRIPTION_BULK = "hsmx_cluster_bulk"
 #: The name of a session by which a passive gateway tells that it has followed the very database that it reaches.
 FOLLOWS = "hsmx_cluster follows"
+#: The channel on which the active gateway tells that its commits wait for the other one from now on.
+WAITS = "hsmx_cluster_waits"
 #: The name of a session that brings the other gateway's rows here, or compares with them. A promotion ends it.
 FOLLOWING = "hsmx_cluster following"
 #: A synchronous standby that never comes: while it is set, no commit is acknowledged (rule 5).

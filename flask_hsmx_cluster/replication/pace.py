@@ -12,6 +12,7 @@ that went back in time must not be followed on (rule 6). Only when that was look
 from __future__ import annotations
 
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +22,12 @@ from psycopg import sql
 from ..errors import ClusterError
 from . import channel
 from .database import Connection, failures, one
-from .names import FOLLOWS, SUBSCRIPTION
+from .names import FOLLOWS, SUBSCRIPTION, WAITS
 from .rejoin import went_back
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at whether commits wait, s: while they do not, they may begin to at any time.
+#: Between two looks at whether commits wait, s. That they begin to is told, and in force within this time.
 LOOK_EVERY_S = 0.05
 LOOK_SELDOM_S = 1.0
 
@@ -84,7 +85,14 @@ class Pace:
         return bool(streams)
 
     def _keep(self, own: Connection, peer: Connection) -> None:
-        before = False
+        before, told_at = False, -LOOK_SELDOM_S
+
+        def told(_: object) -> None:
+            nonlocal told_at
+            told_at = time.monotonic()
+
+        peer.add_notify_handler(told)
+        peer.execute(sql.SQL("LISTEN {}").format(sql.Identifier(WAITS)))
         while self._thread is threading.current_thread():
             flushes = one(own, _FLUSHES.decode(), SUBSCRIPTION)
             if flushes is None:
@@ -99,7 +107,10 @@ class Pace:
             if waits != flushes and (waits or not before):
                 flush_each_commit(own, waits)
             before = waits
-            time.sleep(LOOK_SELDOM_S if waits else LOOK_EVERY_S)
+            if not waits and time.monotonic() - told_at < LOOK_SELDOM_S:
+                time.sleep(LOOK_EVERY_S)  # it is in force in a moment
+            else:
+                select.select([peer], [], [], LOOK_SELDOM_S)
 
 
 def flush_each_commit(own: Connection, on: bool) -> None:

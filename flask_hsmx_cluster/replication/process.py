@@ -44,7 +44,8 @@ class Process:
     def _serve(self, line: Line) -> None:
         while (message := line.read()) is not None:
             answer = self._carry_out(message)
-            line.write({"id": message["id"], "verb": message["verb"], **answer})
+            asked = {"id": message["id"], "verb": message["verb"], "term": message["arguments"].get("term")}
+            line.write(asked | answer)
         os._exit(0)
 
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:

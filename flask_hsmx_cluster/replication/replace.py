@@ -9,7 +9,8 @@ position, or the new rows and the new position.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -44,12 +45,18 @@ _FORGET_DIRTY: Final = b"DELETE FROM hsmx_cluster.dirty_key WHERE schema_name = 
 
 @dataclass
 class _Table:
-    """One table whose rows are being replaced."""
+    """One table whose rows are being replaced.
+
+    A key is *known* where its row is here, or this gateway has changed it. Any other one is simply added.
+    """
 
     number: int
     shared: SharedTable
     local: tuple[str, ...]
     whole: bool = False
+    #: Rows that are replaced, and rows that are new here.
+    known: int = 0
+    unknown: int = 0
 
     def __post_init__(self) -> None:
         self.raw, self.keys, self.new, self.saved, self.kept = (
@@ -61,7 +68,7 @@ class _Table:
         """SQL that is true for the rows ``t`` to replace."""
         if self.whole:
             return self.shared.condition
-        return sql.SQL("{} AND EXISTS (SELECT FROM {} AS k WHERE {})").format(
+        return sql.SQL("{} AND EXISTS (SELECT FROM {} AS k WHERE k.known AND {})").format(
             self.shared.condition, self.keys, same_key(self.shared.key, "t", "k")
         )
 
@@ -148,11 +155,32 @@ class Replacement:
                 self._copy(table, sql.SQL("SELECT {} FROM {} AS t").format(identifiers(shared.columns, "t"),
                                                                            shared.shared_rows))
             elif name in self._raw:
-                self._run("CREATE TEMP TABLE {keys} ON COMMIT DROP AS SELECT {key}, bool_or(ours) AS ours, "
-                          "bool_or(NOT ours) AS theirs FROM {raw} GROUP BY {key}", table)
-                self._run("ANALYZE {keys}", table)
-                self._fetch_keys(table)
+                self._sort_keys(table)
+                if table.known:
+                    self._fetch_keys(table, known=True)
             self._run("ANALYZE {new}", table)
+
+    def _sort_keys(self, table: _Table) -> None:
+        """Tell apart whose rows are here; in their order, so that neighbours are looked up and added together."""
+        with self._index_first():
+            self._run("CREATE TEMP TABLE {keys} ON COMMIT DROP AS SELECT {k_key}, k.ours, k.theirs, "
+                      "k.ours OR t.here IS NOT NULL AS known FROM (SELECT {key}, bool_or(ours) AS ours, "
+                      "bool_or(NOT ours) AS theirs FROM {raw} GROUP BY {key} ORDER BY {key}) AS k "
+                      "LEFT JOIN (SELECT {key}, true AS here FROM {shared_rows} AS here) AS t ON {same}", table,
+                      k_key=identifiers(table.shared.key, "k"), same=same_key(table.shared.key, "k", "t"),
+                      shared_rows=table.shared.shared_rows)  # fmt: skip
+        self._run("ANALYZE {keys}", table)
+        counted = sql.SQL("SELECT count(*) FILTER (WHERE known), count(*) FILTER (WHERE NOT known) FROM {}")
+        table.known, table.unknown = self._own.execute(counted.format(table.keys)).fetchone() or (0, 0)
+
+    @contextmanager
+    def _index_first(self) -> Iterator[None]:
+        """A few keys of a large table: its index is the way, whatever the planner makes of a new temporary table."""
+        for name in ("enable_hashjoin", "enable_mergejoin"):
+            self._own.execute(f"SET LOCAL {name} = off".encode())
+        yield
+        for name in ("enable_hashjoin", "enable_mergejoin"):
+            self._own.execute(f"SET LOCAL {name} = on".encode())
 
     def keep_bases(self) -> None:
         """Note in the quarantine what its changes were based on, now that the other gateway's rows are at hand.
@@ -214,17 +242,18 @@ class Replacement:
         have moved from row to row. The others are updated where they are, which touches the fewest pages.
         """
         self._own.execute("SET LOCAL session_replication_role = replica")
-        # A few keys of a large table: its index is the way, whatever the planner makes of a new temporary table.
-        self._own.execute("SET LOCAL enable_hashjoin = off")
-        self._own.execute("SET LOCAL enable_mergejoin = off")
-        for _, table in self._touched():
-            if table.shared.key:
-                self._apply_by_key(table)
-            else:
-                self._run("DELETE FROM {table} AS t WHERE {touched}", table)
-                self.rows += self._run(
-                    "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n", table
-                )
+        with self._index_first():
+            for _, table in self._touched():
+                if not table.shared.key:
+                    self._run("DELETE FROM {table} AS t WHERE {touched}", table)
+                    self.rows += self._run(
+                        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {n_columns} FROM {new} AS n",
+                        table)  # fmt: skip
+                    continue
+                if table.whole or table.known:
+                    self._apply_by_key(table)
+                if table.unknown:
+                    self.rows += self._fetch_keys(table, known=False)
         for name in self._tables:
             self._own.execute(_FORGET_DIRTY, name)
 
@@ -289,41 +318,52 @@ class Replacement:
         self._held.clear()
         self._count = 0
 
-    def _fetch_keys(self, table: _Table) -> None:
-        """Get the rows of a table by their keys, some thousands at once, without a look at each key here."""
-        shared = table.shared
+    def _fetch_keys(self, table: _Table, *, known: bool) -> int:
+        """Get the rows of a table by their keys, some thousands at once, without a look at each key here.
+
+        :param known: those whose rows are to be replaced; else those that are added, straight to the table itself.
+        :return: how many there are.
+        """
+        shared, rows = table.shared, 0
+        into = None if known else sql.SQL("{} ({})").format(shared.identifier, identifiers(shared.columns))
         arrays = sql.SQL(", ").join(
             sql.SQL("array_agg({}::text)::text").format(sql.Identifier(name)) for name in shared.key
         )
         query = sql.SQL(
-            "SELECT {} FROM (SELECT *, row_number() OVER () / {} AS part FROM {}) AS parted GROUP BY part"
-        ).format(arrays, sql.Literal(FETCH), table.keys)
+            "SELECT {} FROM (SELECT *, row_number() OVER () / {} AS part FROM {} WHERE known = {}) AS parted "
+            "GROUP BY part"
+        ).format(arrays, sql.Literal(FETCH), table.keys, sql.Literal(known))
         typed = sql.SQL(", ").join(
             sql.SQL("{0}::{1} AS {0}").format(sql.Identifier(name), sql.SQL(type_name))
             for name, type_name in zip(shared.key, shared.key_types, strict=True)
         )
-        with self._own.cursor(f"hsmx_fetch_{table.number}") as cursor:
+        with self._own.cursor(f"hsmx_fetch_{table.number}_{known}") as cursor:
             cursor.itersize = 1
             cursor.execute(query)
             for keys in cursor:
                 texts = sql.SQL(", ").join(sql.SQL("{}::text[]").format(sql.Literal(each)) for each in keys)
-                self._copy(table, sql.SQL(
+                rows += self._copy(table, sql.SQL(
                     "SELECT {} FROM (SELECT {} FROM unnest({}) AS texts ({})) AS k JOIN {} AS t ON {}"
                 ).format(
                     identifiers(shared.columns, "t"), typed, texts, identifiers(shared.key), shared.shared_rows,
                     same_key(shared.key, "k", "t"),
-                ))  # fmt: skip
+                ), into)  # fmt: skip
+        return rows
 
-    def _copy(self, table: _Table, query: sql.Composed) -> None:
-        """Copy the result of a query on the other gateway to the table of new rows, as PostgreSQL writes it."""
-        with (
-            self._peer.cursor() as there,
-            self._own.cursor() as here,
-            there.copy(sql.SQL("COPY ({}) TO STDOUT").format(query)) as source,
-            here.copy(sql.SQL("COPY {} FROM STDIN").format(table.new)) as target,
-        ):
-            for block in source:
-                target.write(block)
+    def _copy(self, table: _Table, query: sql.Composed, into: sql.Composable | None = None) -> int:
+        """Copy the result of a query on the other gateway to the table of new rows, as PostgreSQL writes it.
+
+        :param into: another table, with its columns.
+        :return: how many rows.
+        """
+        with self._peer.cursor() as there, self._own.cursor() as here:
+            with (
+                there.copy(sql.SQL("COPY ({}) TO STDOUT").format(query)) as source,
+                here.copy(sql.SQL("COPY {} FROM STDIN").format(into or table.new)) as target,
+            ):
+                for block in source:
+                    target.write(block)
+            return here.rowcount
 
     def _run(self, statement: str, table: _Table, **more: sql.Composable) -> int:
         shared = table.shared

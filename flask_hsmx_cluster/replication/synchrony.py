@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from .database import Connection, one
-from .names import SUBSCRIPTION
+from .names import SUBSCRIPTION, WAITS
 
 _NAME = """SELECT setting FROM pg_file_settings WHERE name = 'synchronous_standby_names' ORDER BY seqno DESC LIMIT 1"""
 
@@ -47,6 +47,8 @@ def set_name(connection: Connection, standby: str) -> None:
     value = sql.Literal(standby)
     connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(value))
     connection.execute(b"SELECT pg_reload_conf()")
+    if standby == SUBSCRIPTION:
+        connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(WAITS)))  # :mod:`.pace` listens
 
 
 def follower(connection: Connection, slot: str) -> Follower:

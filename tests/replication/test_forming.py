@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flask_hsmx_cluster.replication import channel, forming
-from flask_hsmx_cluster.replication.database import DatabaseFailure, connect
+from flask_hsmx_cluster.replication import aside, channel, forming
+from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one
 from flask_hsmx_cluster.replication.following import Progress
 
 from .conftest import Pair
@@ -29,7 +29,7 @@ def test_a_gateways_own_data_is_kept_aside_each_time_that_it_joins(
 
     two.b.execute("INSERT INTO voucher VALUES (50)")
     join()
-    assert kept(two, forming.ASIDE) == [50]
+    assert kept(two, aside.ASIDE) == [50]
     two.b.execute("DELETE FROM voucher; INSERT INTO voucher VALUES (60)")
 
     def interrupted(*_arguments: object, **_more: object) -> None:
@@ -39,8 +39,25 @@ def test_a_gateways_own_data_is_kept_aside_each_time_that_it_joins(
         patch.setattr(channel, "subscribe", interrupted)
         join()
     join()
-    assert kept(two, forming.ASIDE) == [60]
+    assert kept(two, aside.ASIDE) == [60]
     ((former,),) = two.b.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^hsmx_cluster_aside_'")
     assert kept(two, former) == [50]
     assert two.b.execute("SELECT id FROM voucher") == [(1,)]
     two.close()
+
+
+def test_tables_with_long_names_are_kept_each_for_itself(pair: Pair) -> None:
+    """PostgreSQL cut their names: the second copy took the place of the first."""
+    schema, names = "s" * 40, [f"{'ü' * 30}{number}" for number in (1, 2)]
+    with connect(pair.a.dsn) as connection, connection.transaction():
+        connection.execute(f"CREATE SCHEMA {schema}".encode())
+        for name in names:
+            connection.execute(f"CREATE TABLE {schema}.{name} AS SELECT '{name}' AS name".encode())
+            aside.keep(connection, schema, name)
+            aside.keep(connection, schema, name, aside.now(connection))
+        kept = connection.execute(
+            "SELECT format('%%I.%%I', n.nspname, relname), obj_description(c.oid) FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = relnamespace WHERE n.nspname = %s", (aside.ASIDE,)).fetchall()
+        assert len(kept) == 4
+        for copy, whole in kept:
+            assert whole == f"{schema}.{one(connection, f'SELECT name FROM {copy}')}"

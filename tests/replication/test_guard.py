@@ -16,7 +16,7 @@ from flask_hsmx_cluster.replication.names import PEER_ROLE
 
 from .conftest import OWNER, Pair
 from .side import Side, boot_time_s
-from .tables import client, contents, rows, two_sides
+from .tables import SCOPE, client, contents, rows, two_sides
 
 #: Every way to write shared data. Those with a row that is there already find it: the superuser makes it.
 SHARED_WRITES = (
@@ -50,6 +50,10 @@ OWN_WRITES = (
     "DELETE FROM some_rows WHERE scope = 'own'",
     "UPDATE some_columns SET load = 1",
 )
+
+
+TRIGGERS = """SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger
+WHERE tgname ~ '^hsmx_cluster_guard' AND tgparentid = 0 ORDER BY 1"""
 
 
 @pytest.fixture
@@ -364,3 +368,36 @@ def test_nobody_makes_the_check_at_the_commit_read_a_row_of_his_own(sides: tuple
                                "EXECUTE FUNCTION hsmx_cluster.guard_commit()")
             connection.execute("INSERT INTO mine VALUES (pg_current_xact_id(), ROW(1))")
         assert connection.execute("SELECT role FROM seen WHERE role <> session_user").fetchall() == []
+
+
+def test_a_guard_that_is_as_it_should_be_is_not_made_again(sides: tuple[Side, Side]) -> None:
+    """Each set-up made all anew, and waited for the longest reader of a shared table."""
+    a = sides[0]
+    a.connection.execute("SET lock_timeout = '50ms'")
+    with a.server.connect(autocommit=False) as reader:
+        reader.execute("LOCK t, part, part_low, some_rows, some_columns IN ACCESS SHARE MODE")
+        guard.arm(a.connection, SCOPE)
+
+
+def test_a_guard_that_is_not_as_it_should_be_is_made_again(sides: tuple[Side, Side]) -> None:
+    a = sides[0]
+    armed = rows(a, TRIGGERS)
+    assert len(armed) > 5
+    a.connection.execute("""
+        ALTER TABLE t DISABLE TRIGGER hsmx_cluster_guard; DROP TRIGGER hsmx_cluster_guard ON part_low;
+        CREATE TRIGGER hsmx_cluster_guard BEFORE INSERT ON local FOR EACH STATEMENT
+            EXECUTE FUNCTION hsmx_cluster.guard();
+        CREATE OR REPLACE TRIGGER hsmx_cluster_guard BEFORE INSERT OR UPDATE OF load ON some_columns
+            FOR EACH STATEMENT EXECUTE FUNCTION hsmx_cluster.guard();
+        CREATE OR REPLACE TRIGGER hsmx_cluster_guard AFTER INSERT OR UPDATE OR DELETE ON some_rows FOR EACH ROW
+            EXECUTE FUNCTION hsmx_cluster.guard_row('false');
+        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE OR REPLACE TRIGGER hsmx_cluster_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON bulk
+            FOR EACH STATEMENT EXECUTE FUNCTION guard();
+        CREATE OR REPLACE TRIGGER hsmx_cluster_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mirror
+            FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hsmx_cluster.guard()""")
+    assert rows(a, TRIGGERS) != armed
+    guard.arm(a.connection, SCOPE)
+    assert rows(a, TRIGGERS) == armed
+    guard.disarm(a.connection)
+    assert rows(a, TRIGGERS) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_hsmx_cluster.replication import channel, promotion, synchrony
+from flask_hsmx_cluster.replication import channel, pace, promotion, synchrony
 from flask_hsmx_cluster.replication.database import connect, one
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.pace import Pace
@@ -59,12 +59,22 @@ def test_commits_are_flushed_exactly_while_somebody_waits_for_them(sides: tuple[
     assert channel.streams(b.connection)[0].worker_pid == worker, "the worker goes on"
 
 
+def test_it_is_told_when_commits_begin_to_wait(sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an asynchronous pair it asked twenty times a second whether they had."""
+    a, b = sides
+    monkeypatch.setattr(pace, "LOOK_SELDOM_S", 3600.0)
+    pace_of(b, a).keep()
+    wait_until(lambda: flushes(b) == "off")
+    a.be_synchronous()
+    wait_until(lambda: flushes(b) == "on")
+
+
 def test_it_ends_with_the_subscription_and_begins_again_when_told(sides: tuple[Side, Side]) -> None:
     a, b = sides
-    pace = pace_of(b, a)
-    pace.keep()
+    keeper = pace_of(b, a)
+    keeper.keep()
     wait_until(lambda: flushes(b) == "off")
-    thread = pace._thread
+    thread = keeper._thread
     assert thread is not None
     b.promote(2)
     wait_until(lambda: not thread.is_alive())

@@ -200,6 +200,20 @@ def test_a_large_backlog_is_replaced_in_bulk(two: TwoGateways) -> None:
     together(two)
 
 
+def test_rows_that_are_new_here_come_together_with_rows_that_give_up_their_values(two: TwoGateways) -> None:
+    fork = part(two, written="UPDATE voucher SET code = 'free' || id WHERE id < 11;\n"
+                             "INSERT INTO voucher SELECT n + 1000, 'code' || n FROM generate_series(1, 10) n;\n"
+                             "INSERT INTO guest SELECT gen_random_uuid(), 'New ' || n FROM generate_series(1, 30) n;\n"
+                             "UPDATE guest SET name = 'Anna' WHERE name = 'Ann';\n"
+                             "INSERT INTO setting VALUES ('shared', 'language', 'en'), ('own', 'tone', 'loud')")
+    rejoined = two.rejoin(two.a, two.b, fork, most_applied=-1)
+    assert rejoined.replaced == 10 + 10 + 30 + 1 + 1
+    together(two)
+    assert two.a.execute("SELECT local_note, count(*) FROM guest GROUP BY 1 ORDER BY 2") == [
+        ("a Ann", 1), ("a Bob", 1), ("none", 30 + 1)]
+    assert two.a.execute("SELECT name, value FROM setting WHERE scope = 'own'") == [("language", "de")]
+
+
 def test_an_open_transaction_delays_only_what_must_wait(two: TwoGateways) -> None:
     fork = part(two, written="INSERT INTO log SELECT n, 'x' FROM generate_series(1000, 9000) n")
     with two.b.server.connect() as other, other.transaction():
