@@ -45,11 +45,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config or {})
     db.init_app(app)
     app.register_blueprint(blueprint)
-    cluster = HSMXCluster(permission=permits)
     if app.config["FIRMWARE_SERVICES"]:
         app.config.setdefault("HSMX_CLUSTER_SERVICES", services.SERVICES)
-        services.register_hooks(cluster)
-    cluster.init_app(app, db)
+        app.config.setdefault("HSMX_CLUSTER_HOOKS", services.HOOKS)
+    HSMXCluster(permission=permits).init_app(app, db)
     app.register_error_handler(HTTPException, _show_error)
     app.context_processor(_for_every_page)
     app.add_template_filter(_day, "day")
