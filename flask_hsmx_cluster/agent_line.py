@@ -37,7 +37,10 @@ class Line:
 
     def read(self) -> dict[str, Any] | None:
         """Return the next message; None when the agent has gone."""
-        line = self._file.readline(LONGEST_LINE)
+        try:
+            line = self._file.readline(LONGEST_LINE)
+        except OSError:  # it ended with answers of ours unread
+            return None
         return json.loads(line) if line.endswith(b"\n") else None
 
     def write(self, message: dict[str, Any]) -> None:

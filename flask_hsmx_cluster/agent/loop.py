@@ -304,9 +304,11 @@ class HeartbeatLoop:
 
     def _listen_to_children(self) -> None:
         for hand, reader in ((self._database, self._on_replicator), (self.services, self._on_services)):
-            descriptor = hand.fileno()
-            if descriptor is not None and self._readers.get(descriptor) != reader:
-                self._register(descriptor, reader)
+            if (descriptor := hand.fileno()) is not None:
+                # A child that was started again may have the descriptor of the one before, which left the poll.
+                self._readers = {key: one for key, one in self._readers.items() if one != reader}
+                with contextlib.suppress(FileExistsError):  # it is the same child still
+                    self._register(descriptor, reader)
 
     def _on_replicator(self) -> None:
         self._take(self._database.receive(), self._on_replicator)

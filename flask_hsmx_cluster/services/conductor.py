@@ -14,7 +14,8 @@ from ..network.clock import boot_time_s
 from .participant import Participant, Stage
 
 log = logging.getLogger(__name__)
-#: What comes before the addresses come, or go, may take this long for all participants together, s.
+#: What comes before the addresses come, or go, may take this long for all participants together, s; one alone is waited
+#: for half of it: hooks that hang must not have services run on both gateways.
 BEFORE_MOST_S = 1.0
 #: One participant is waited for this long in the other stages before the next one goes on, s.
 AFTER_MOST_S = 60.0
@@ -149,13 +150,12 @@ class Conductor:
     def _lead(self, stage: Stage, limit_s: float) -> None:
         """Have all participants do a step, one after the other; those for whom no time is left are not waited for."""
         together = stage in (Stage.BEFORE_ACTIVE, Stage.BEFORE_PASSIVE)
-        deadline = boot_time_s() + limit_s
+        alone_s = limit_s / 2 if together else limit_s
+        deadline = boot_time_s() + (limit_s if together else float("inf"))
         for lane in self._lanes if stage.upwards else reversed(self._lanes):
-            if not together:
-                deadline = boot_time_s() + limit_s
             future = self._begin(lane, stage, stage.value)
-            if not self._wait(future, deadline):
-                why = f"{lane.participant.name}: {stage.value} took more than {limit_s:.0f} s; it was not waited for."
+            if not self._wait(future, min(deadline, boot_time_s() + alone_s)):
+                why = f"{lane.participant.name}: {stage.value} took more than {alone_s:.1f} s; it was not waited for."
                 self._failed(lane.participant.name, stage.value, ClusterError(why))
 
     def _wait(self, future: Future[None], deadline: float) -> bool:

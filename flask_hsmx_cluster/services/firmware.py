@@ -20,7 +20,7 @@ AGAIN_AFTER_S, AGAIN_MOST_S = 1.0, 60.0
 #: One that has run for so long has not failed before, s.
 STEADY_S = 30.0
 #: A program in the foreground is given this long to end in a hand-over, and when the agent is silent, s.
-END_S, END_NOW_S = 0.6, 0.2
+END_S, END_NOW_S = 0.4, 0.2
 
 UNKNOWN = float("-inf")
 SYSTEMCTL = "/usr/bin/systemctl"

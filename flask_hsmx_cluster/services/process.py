@@ -7,6 +7,7 @@ If it says nothing for ``bound_s``, which is shorter than the lease, the other g
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -38,6 +39,7 @@ class Process:
         self._conductor = Conductor(participants(self._situation), self._failed, self._reached)
         self._bound_s = BOUND_S
         self._heard_at = boot_time_s()
+        self._said: dict[str, str] = {}  # by participant: what failed last
         self._bound_changed = threading.Event()
         self._ending = threading.RLock()
 
@@ -102,11 +104,18 @@ class Process:
             return {"ok": False, "error": ClusterError(f"{message['verb']}: {error}"[:300]).as_dict()}
 
     def _failed(self, name: str, step: str, error: ClusterError) -> None:
+        if step == "tick" and self._said.get(name) == error.message:
+            return  # again
+        self._said[name] = error.message
         log.warning("%s, %s: %s", name, step, error.message)
-        self._prompt.write({"event": "failed", "participant": name, "step": step, "error": error.as_dict()})
+        self._tell(event="failed", participant=name, step=step, error=error.as_dict())
 
     def _reached(self, stage: Stage, turn: int) -> None:
-        self._prompt.write({"event": "reached", "stage": stage.value, "turn": turn})
+        self._tell(event="reached", stage=stage.value, turn=turn)
+
+    def _tell(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the agent has gone: whoever reads notices
+            self._prompt.write(message)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -132,3 +134,23 @@ def test_a_full_disk_keeps_no_gateway_out_of_its_cluster() -> None:
     assert first > 40 and last == first - 1, "none of them counts as reserved"
     clerk.close()
     assert ledger.events == ["terms_not_reserved"]
+
+
+def test_a_child_that_is_started_again_is_heard_although_it_has_the_descriptor_of_the_one_before(
+    loop: HeartbeatLoop,
+) -> None:
+    ours, theirs = socket.socketpair()
+    loop.services = SimpleNamespace(fileno=ours.fileno, receive=lambda: None)  # type: ignore[assignment]
+    loop._listen_to_children()
+    loop._listen_to_children()
+    number = ours.detach()
+    again, far = socket.socketpair()
+    os.dup2(again.fileno(), number)  # closes the one before, which leaves the poll unnoticed
+    again.close()
+    loop.services = SimpleNamespace(fileno=lambda: number, receive=lambda: None)  # type: ignore[assignment]
+    loop._listen_to_children()
+    far.send(b"x")
+    assert [descriptor for descriptor, _mask in loop._epoll.poll(5)] == [number]
+    for one in (theirs, far):
+        one.close()
+    os.close(number)

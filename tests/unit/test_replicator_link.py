@@ -80,3 +80,14 @@ def test_a_socket_that_is_of_no_use_any_more_has_the_replicator_started_again(li
         linked.link.ask("look")
     assert linked.link._patient is None and not linked.link.alive()
     thread.join(5)
+
+
+def test_an_agent_that_ends_with_answers_unread_has_gone_all_the_same() -> None:
+    """The kernel then says that the connection was reset, and not that it has ended."""
+    ours, theirs = socket.socketpair()
+    line = Line(theirs.detach())
+    line.write({"event": "failed"})
+    ours.close()
+    assert line.read() is None
+    line._file.close()
+    line._socket.close()
