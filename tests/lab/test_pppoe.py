@@ -68,7 +68,7 @@ def wait(condition: Callable[[], bool], what: str, within_s: float = 20) -> None
 
 def wait_for_session(lab: Lab, gateway: Gateway) -> None:
     wait(lambda: has_session(gateway), f"{gateway} has no session: {shown(gateway)}")
-    gateway.namespace.run("ping", "-c", "1", "-W", "5", "10.60.0.1")
+    gateway.namespace.run("ping", "-c", "1", "-i", "0.2", "-w", "10", "10.60.0.1")  # until one is answered
     assert not has_session(lab.other(gateway))
 
 
