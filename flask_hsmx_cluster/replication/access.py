@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ..errors import RequestRefused
 from .database import CONNECT_TIMEOUT_S, Connection, DatabaseFailure, failures, one
-from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE, PUBLICATION, PUBLICATION_BULK, PUBLICATION_ROWS
+from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE, PUBLICATION, PUBLICATION_BULK, PUBLICATION_ROWS, SCHEMA
 from .server_files import data_file, read_file, write_file
 
 #: The other gateway's certificate, in the data directory.
@@ -248,6 +248,8 @@ def grant_shared(connection: Connection) -> None:
             "WHERE attrelid = format('%%I.%%I', schemaname, tablename)::regclass AND attnum > 0 AND NOT attisdropped) "
             "FROM pg_publication_tables WHERE pubname = ANY(%s)",
             ([PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK],)).fetchall()
+        if one(connection, "SELECT to_regclass('hsmx_cluster.followed') IS NOT NULL"):
+            tables.append((SCHEMA, "followed", (), True))
         for schema in sorted({row[0] for row in tables}):
             connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), peer))
         for schema, table, columns, whole in tables:

@@ -54,6 +54,14 @@ WHERE slot_name = %s AND %s::pg_lsn < CASE WHEN current_setting('synchronous_sta
     THEN greatest(r.replay_lsn, s.confirmed_flush_lsn) ELSE s.confirmed_flush_lsn END"""
 
 
+#: What the subscriptions follow, and of which all rows have come.
+_FOLLOWED = b"""INSERT INTO hsmx_cluster.followed
+SELECT DISTINCT n.nspname, c.relname FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid
+JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND s.subname IN ('hsmx_cluster', 'hsmx_cluster_bulk') AND r.srsubstate = 'r'"""
+
+
 @dataclass(frozen=True)
 class Fork:
     """Where this gateway's data parted from the other one's.
@@ -128,6 +136,10 @@ def settle(connection: Connection, scope: Scope, peer_id: str) -> bool:
         own_lsn = one(connection, "SELECT own_lsn::text FROM hsmx_cluster.node")
         if own_lsn and peer_id:
             channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
+        if channel.streams(connection):
+            with connection.transaction():
+                connection.execute("DELETE FROM hsmx_cluster.followed")
+                connection.execute(_FOLLOWED)
         channel.forget_subscriptions(connection)
         return True
 

@@ -28,7 +28,7 @@ from psycopg import sql
 from . import channel
 from .database import Connection, DatabaseFailure, failures, one
 from .gateways import SLOT_PATIENCE_S, Gateways, snapshot, wait_for_flush
-from .names import SUBSCRIPTION
+from .names import SCHEMA, SUBSCRIPTION
 from .pgoutput import UNCHANGED, AnyMessage, Decoder, Delete, Insert, Relation, Row, Truncate, Update
 from .promotion import Fork
 from .quarantine import Kept, Slot, Source, keep
@@ -51,6 +51,7 @@ _TOUCHED: Final = """
 COPY (SELECT data FROM pg_logical_slot_peek_binary_changes({}, {}, NULL, 'proto_version', '1', 'publication_names', {})
       WHERE get_byte(data, 0) IN (68, 73, 82, 84, 85)) TO STDOUT (FORMAT binary)
 """
+_TABLES_FOLLOWED: Final = "SELECT schema_name, table_name FROM hsmx_cluster.followed"
 _NEWEST: Final = """
 SELECT seq, incarnation::text FROM hsmx_cluster.incarnation WHERE node_id = %s ORDER BY seq DESC LIMIT 1
 """
@@ -162,6 +163,7 @@ class _Rejoin:
         ]  # fmt: skip
         self._own_lsn = one(self._own, "SELECT coalesce(own_lsn, '0/0')::text FROM hsmx_cluster.node")
         self._reasons: list[str] = []
+        self._unsure = frozenset[Name]()
         self._kept = self._replaced = 0
 
     def _start(self, subscription: str, fork: Fork) -> str:
@@ -184,6 +186,7 @@ class _Rejoin:
         for each in lost_there:
             self._reasons.append(f"the slot {each.peer_slot} of the active gateway is lost")
         if not self._followed():
+            self._unsure = self._never_followed()
             self._quarantine([branch for branch in self._branches if branch not in unknown])
         for each in remade:
             channel.remake_slot(self._peer, each.peer_slot)
@@ -202,6 +205,20 @@ class _Rejoin:
         """
         streams = channel.streams(self._own)
         return len(streams) == len(self._branches) and all(stream.enabled for stream in streams)
+
+    def _never_followed(self) -> frozenset[Name]:
+        """Return the shared tables that were made so lately that no gateway followed them yet when the two parted.
+
+        What was written into them before they were published is in no slot.
+        """
+        followed = {(schema, name) for connection in (self._own, self._peer)
+                    for schema, name in connection.execute(_TABLES_FOLLOWED)}
+        publications = [name for each in self._branches for name in each.publications]
+        shared = {name for name in shared_tables(self._peer, publications, self._scope) if name[0] != SCHEMA}
+        unsure = frozenset(shared - followed if followed else ())
+        if unsure:
+            self._reasons.append(f"not followed yet when they parted: {', '.join(sorted(name for _, name in unsure))}")
+        return unsure
 
     def _went_back(self) -> bool:
         """Look whether either gateway is older than what the other one has of it, or positions mean nothing else."""
@@ -258,14 +275,15 @@ class _Rejoin:
                 "Bring both gateways to the same version of the software.",
             )
         way: Way = "resume"
-        if compare or dirty or self._backlog(branch) > self._most_applied:
+        unsure = self._unsure & set(tables)
+        if compare or dirty or unsure or self._backlog(branch) > self._most_applied:
             way = "compare" if compare else "replace"
             self._stop(branch)
             try:
-                with self._snapshot(branch, self._patience_s if compare or dirty else 0) as position:
+                with self._snapshot(branch, self._patience_s if compare or dirty or unsure else 0) as position:
                     self._replace(branch, position, keep_differences, compare)
             except psycopg.errors.LockNotAvailable:
-                if compare or dirty:
+                if compare or dirty or unsure:
                     raise DatabaseFailure(
                         "A transaction on the active gateway has been open for too long.",
                         "End it there, or wait for its end; joining goes on by itself.",
@@ -332,10 +350,12 @@ class _Rejoin:
                 replacement.add_differences()
             else:
                 self._add_changed(replacement, branch, position)
+                replacement.add_differences(self._unsure)
             replacement.fetch()
             replacement.keep_bases()
-            if keep_differences:
-                self._kept += replacement.keep_differences(uuid4(), self._source)
+            if keep_differences or self._unsure:
+                only = None if keep_differences else self._unsure
+                self._kept += replacement.keep_differences(uuid4(), self._source, only)
             replacement.apply()
             wait_for_flush(self._peer, position)
             self._own.execute("SELECT pg_replication_origin_xact_setup(%s, now())", (position,))

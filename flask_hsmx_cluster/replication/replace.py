@@ -126,9 +126,14 @@ class Replacement:
                 if None not in key:
                     self.add((schema, name), tuple(key), ours=True)
 
-    def add_differences(self) -> None:
-        """Note every row that differs, by comparing all tables in the snapshot; nobody may write here meanwhile."""
+    def add_differences(self, only: Collection[Name] | None = None) -> None:
+        """Note every row that differs, by comparing tables in the snapshot; nobody may write here meanwhile.
+
+        :param only: these tables; None: all.
+        """
         for name, table in self._tables.items():
+            if only is not None and name not in only:
+                continue
             shared, mirror = table.shared, table.shared.as_peer()
             if not shared.key:
                 if digest(self._own, mirror, Range()) != digest(self._peer, shared, Range()):
@@ -212,10 +217,17 @@ class Replacement:
                       table, same=same, same_new=same_key(table.shared.key, "kept", "n"))
         self._own.execute("SET LOCAL enable_nestloop = on")
 
-    def keep_differences(self, batch: UUID, source: Source) -> int:
-        """Put the rows that are about to be overwritten into quarantine, where no slot tells what happened to them."""
+    def keep_differences(self, batch: UUID, source: Source, only: Collection[Name] | None = None) -> int:
+        """Put the rows that are about to be overwritten into quarantine, where no slot tells what happened to them.
+
+        What a quarantine by slot has kept already is not kept again.
+
+        :param only: of these tables; None: of all.
+        """
         kept = 0
-        for _, table in self._touched():
+        for name, table in self._touched():
+            if only is not None and name not in only:
+                continue
             key = table.shared.key
             same = same_key(key, "n", "t") if key else sql.SQL("ROW(n.*)::text = ROW({})::text").format(
                 identifiers(table.shared.as_peer().columns, "t"))
@@ -226,7 +238,9 @@ class Replacement:
                 "CASE WHEN n IS NULL THEN 'insert' ELSE 'update' END, {row_key}, {row}, "
                 "CASE WHEN n IS NOT NULL THEN {new_row} END, {found} "
                 "FROM (SELECT * FROM {table} AS t WHERE {touched}) AS t LEFT JOIN {new} AS n ON {same} "
-                "WHERE (n IS NULL OR ROW({t_columns})::text <> ROW({n_columns})::text)",
+                "WHERE (n IS NULL OR ROW({t_columns})::text <> ROW({n_columns})::text) "
+                "AND NOT EXISTS (SELECT FROM hsmx_cluster.dirty_key AS d WHERE d.schema_name = {schema} "
+                "AND d.table_name = {name} AND d.key = {row_key})",
                 table, same=same, batch=sql.Literal(batch), node=sql.Literal(source.node),
                 term=sql.Literal(source.term), row_key=_as_json(key or table.shared.columns, "t"),
                 row=_as_json(table.shared.columns, "t"), found=sql.Literal(FOUND_BY_COMPARISON),

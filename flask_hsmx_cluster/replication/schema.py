@@ -83,6 +83,13 @@ CREATE TABLE hsmx_cluster.quarantine (
 );
 CREATE INDEX quarantine_state ON hsmx_cluster.quarantine (state, id);
 
+-- What this gateway followed when it became active last. Any other table may have rows that it never got.
+CREATE TABLE hsmx_cluster.followed (
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
 CREATE TABLE hsmx_cluster.dirty_key (
     batch uuid NOT NULL,
     schema_name text NOT NULL,

@@ -157,6 +157,29 @@ def test_a_newly_shared_table_is_copied_and_followed(gateways: TwoGateways) -> N
     assert checks.take_up(gateways.b.connection, gateways.a.connection, MORE) == []
 
 
+def test_what_was_written_into_a_new_table_before_it_was_followed_is_kept_at_the_rejoin(gateways: TwoGateways) -> None:
+    """It was in no slot: after a fail-over it stayed on one gateway, and nobody was told."""
+    a, b = gateways.a, gateways.b
+    for gateway in (a, b):
+        gateway.execute(BILL)
+    a.execute("INSERT INTO bill VALUES (1, 10)")
+    gateways.scope = MORE
+    for gateway in (a, b):
+        channel.publish(gateway.connection, MORE)
+    a.execute("INSERT INTO bill VALUES (2, 20)")
+    gateways.settle(a, b)
+    fork = gateways.promote(b, a)
+    a.execute("INSERT INTO bill VALUES (4, 40)")  # this one is in its slot
+    b.execute("INSERT INTO bill VALUES (2, 21), (3, 30)")
+    rejoined = gateways.rejoin(a, b, fork)
+    assert rejoined.ways["hsmx_cluster"] == "replace" and "bill" in rejoined.reasons[0]
+    gateways.settle(b, a)
+    assert gateways.verify(b, a).equal
+    kept = sorted((str(row.key), row.operation) for row in a.quarantine())
+    assert kept == [("{'id': '1'}", "insert"), ("{'id': '2'}", "update"), ("{'id': '4'}", "insert")]
+    assert a.execute("SELECT * FROM bill ORDER BY id") == [(2, 21), (3, 30)]
+
+
 def test_a_table_that_is_not_declared_here_is_not_overwritten(gateways: TwoGateways) -> None:
     for gateway in (gateways.a, gateways.b):
         gateway.execute(BILL)
