@@ -123,7 +123,8 @@ class Gateway:
         for module in (data, data_checks):
             monkeypatch.setattr(module, "boot_time_s", lambda: self.now)
         peer = SimpleNamespace(node_id="b" * 32, name="gw-a")
-        heads = SimpleNamespace(applied=SimpleNamespace(settings=SimpleNamespace(peer_of=lambda _: peer, links=())))
+        heads = SimpleNamespace(applied=SimpleNamespace(settings=SimpleNamespace(peer_of=lambda _: peer, links=())),
+                                there=None)  # fmt: skip
         cluster: Any = SimpleNamespace(
             node_id="a" * 32, role=lambda: self.role, heads=lambda: heads, require_heads=lambda: heads,
             hot=SimpleNamespace(snapshot=lambda: {"peer": {"role": "active"}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,8 +15,16 @@ from .fake_agent import FakeAgent
 PUBLIC = {"/pair", "/peer"}
 
 
+#: A part of a path that varies: its converter with what it allows.
+PART = re.compile(r"<(?:(\w+)(?:\((\w+)[^)]*\))?:)?\w+>")
+
+
+def some(part: re.Match[str]) -> str:
+    return {"path": "cluster.css", "int": "1", "any": part[2], None: "something"}[part[1]]
+
+
 def rules(app: Flask) -> list[tuple[str, str]]:
-    return [(method, rule.rule.replace("<path:filename>", "cluster.css").replace("<int:row_id>", "1"))
+    return [(method, PART.sub(some, rule.rule))
             for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)
             for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})]
 
