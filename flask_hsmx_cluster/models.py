@@ -1,7 +1,7 @@
 """SQLAlchemy models of the node store: what one gateway must know when nobody else can be asked.
 
 Settings are rows of typed columns, one set per revision. Nothing here is replicated by the database:
-revisions travel between the agents (see :mod:`flask_hsmx_cluster.agent.revisions`).
+revisions travel between the agents (see :mod:`flask_hsmx_cluster.agent.revisions.model`).
 """
 
 from __future__ import annotations

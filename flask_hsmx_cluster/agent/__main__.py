@@ -1,6 +1,6 @@
 """The agent's process: ``python -m flask_hsmx_cluster.agent``, started by ``flask cluster agent``.
 
-Joins the fast half (:mod:`.loop`) and the slow half (:mod:`.service`) under one APScheduler.
+Joins the fast half (:mod:`.heartbeat.loop`) and the slow half (:mod:`.service`) under one APScheduler.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .checks import database_is_silent, disk_is_low
 from .clerk import Clerk
 from .config import AgentConfig
 from .control_server import ControlServer
-from .data import database_is_prepared
+from .data.replicator import ReplicatorLink
+from .data.side import database_is_prepared
+from .heartbeat.loop import HeartbeatLoop
+from .heartbeat.services_hand import ServicesLink
 from .jobs import Jobs
-from .loop import HeartbeatLoop
 from .node_store import NodeStore
-from .replicator import ReplicatorLink
 from .service import AgentService
-from .services_hand import ServicesLink
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
 HEALTH_EVERY_S = 1.0

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from .standing import DataStanding
+from .heartbeat.standing import DataStanding
 
 log = logging.getLogger(__name__)
 #: Jobs that may wait; more are dropped (events) and counted, never waited for.

@@ -12,16 +12,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from .. import interfaces
 from ..errors import ClusterError, RequestRefused
+from ..settings import interfaces
 from ..version import PROTOCOL, __version__
 from .config import AgentConfig
 from .hot import HotSide
 from .interfaces import Hand, OwnAddresses
 from .membership import Key, Membership
 from .node_store import NodeStore, PeerFacts, machine_id
-from .preflight import PROTOCOL_LEAST, Facts
-from .revisions import Heads, drop_prepared
+from .preflight.checks import PROTOCOL_LEAST, Facts
+from .revisions.model import Heads, drop_prepared
 
 log = logging.getLogger(__name__)
 

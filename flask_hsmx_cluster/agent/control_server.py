@@ -23,7 +23,7 @@ from typing import Any
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from .config import AgentConfig
-from .data_desk import MOST_ROWS, STATES
+from .data.desk import MOST_ROWS, STATES
 from .service import MAX_MAINTENANCE_S, AgentService
 
 log = logging.getLogger(__name__)

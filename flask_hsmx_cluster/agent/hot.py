@@ -37,7 +37,7 @@ class HotSide(Protocol):
         """
 
     def probe_addresses(self, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
-        """Return the MACs that answer for addresses, by port and address: :data:`.devices.PROBES_PER_S` a second.
+        """Return the MACs that answer for addresses, by port and address; it asks for a few a second.
 
         :param wanted: the addresses by port; a port that is not there is left out.
         :raises NetworkError: a port cannot be probed.

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
-from ..interfaces import Interface, stated
 from ..network.own_addresses import OwnAddressHand
-from ..settings import Settings
+from ..settings.interfaces import Interface, stated
+from ..settings.model import Settings
 
 log = logging.getLogger(__name__)
 

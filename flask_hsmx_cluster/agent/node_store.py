@@ -29,10 +29,10 @@ from .. import models as m
 from ..errors import ClusterError
 from ..network.clock import machine_boot_id
 from .config import AgentConfig
+from .heartbeat.standing import DataStanding
 from .membership import Key
-from .revision_rows import revision_from_row, revision_row
-from .revisions import Heads, Revision
-from .standing import DataStanding
+from .revisions.model import Heads, Revision
+from .revisions.rows import revision_from_row, revision_row
 
 log = logging.getLogger(__name__)
 

@@ -10,33 +10,36 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from .. import pppoe, pppoe_rules, rules
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
-from ..settings import Settings, from_dict, to_dict
+from ..settings import pppoe, pppoe_rules, rules
+from ..settings.model import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
-from . import peer_client, preflight, probing, revisions
 from .cluster import Cluster, new_key
 from .config import AgentConfig
-from .data import DataSide
-from .data_desk import DataDesk
-from .data_verbs import DataVerbs
-from .exchange import Exchange
-from .forming import Creator, ends_from
+from .data.desk import DataDesk
+from .data.replicator import ReplicatorLink
+from .data.side import DataSide
+from .data.verbs import DataVerbs
+from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
-from .joining import Joining
-from .leaving import Leaving
 from .membership import Membership
-from .network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
 from .node_store import NodeStore, wall_time
-from .pppoe_side import PPPoESide
-from .preflight import Report
-from .replicator import ReplicatorLink
-from .revision_exchange import RevisionExchange
-from .revisions import Heads
-from .services_hand import ServicesHand, ServicesLink
-from .services_side import ServicesSide
+from .peer import client as peer_client
+from .peer.exchange import Exchange
+from .peer.forming import Creator, ends_from
+from .peer.joining import Joining
+from .peer.leaving import Leaving
+from .preflight import checks as preflight
+from .preflight import probing
+from .preflight.checks import Report
+from .preflight.network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
+from .revisions import model as revisions
+from .revisions.exchange import RevisionExchange
+from .revisions.model import Heads
+from .services.pppoe import PPPoESide
+from .services.side import ServicesSide
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 import click
 from flask.cli import AppGroup
 
-from .. import fields, rules, settings, words
+from ..editing import fields
 from ..errors import ChecksFailed, ClusterError, Finding
 from ..extension import state
+from ..settings import model as settings
+from ..settings import rules
 from ..translate import gettext as _
+from ..words import cluster as words
 
 Json = dict[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])

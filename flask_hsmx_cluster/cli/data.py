@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from .. import data_words
 from ..extension import agent_config, state
 from ..translate import gettext as _
+from ..words import data as data_words
 from .base import call, cluster, command, print_finding, print_json, say
 
 

@@ -6,10 +6,14 @@ import sys
 
 import click
 
-from .. import data_words, fields, services_words, settings, words
+from ..editing import fields
 from ..errors import Finding
 from ..extension import state
+from ..settings import model as settings
 from ..translate import gettext as _
+from ..words import cluster as words
+from ..words import data as data_words
+from ..words import services as services_words
 from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
 from .services import print_services

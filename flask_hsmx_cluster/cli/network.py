@@ -8,7 +8,8 @@ from typing import IO
 
 import click
 
-from .. import interface_table, network_lists
+from ..editing import interfaces as interface_table
+from ..editing import networks as network_lists
 from ..errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ..translate import gettext as _
 from .base import Json, call, cluster, command, print_json, propose, save, say

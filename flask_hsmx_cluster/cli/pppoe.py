@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import pppoe, pppoe_edits
+from ..editing import pppoe as pppoe_edits
 from ..errors import RequestRefused
+from ..settings import pppoe
 from ..translate import gettext as _
 from .base import Json, call, cluster, command, print_json, save, say
 

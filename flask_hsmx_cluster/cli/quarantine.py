@@ -8,11 +8,12 @@ from functools import partial
 
 import click
 
-from .. import quarantine_words, words
 from ..errors import AgentUnavailable, DataConflict, RequestRefused
 from ..extension import state as extension
 from ..signals import event_recorded
 from ..translate import gettext as _
+from ..words import cluster as words
+from ..words import quarantine as quarantine_words
 from .base import Command, Function, Json, call, cluster, command, print_json, say
 from .data import database
 

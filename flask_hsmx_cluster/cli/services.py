@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import services_words
 from ..translate import gettext as _
+from ..words import services as services_words
 from .base import call, command, print_json, say
 
 

@@ -6,9 +6,10 @@ import copy
 
 import click
 
-from .. import fields, words
+from ..editing import fields
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..translate import gettext as _
+from ..words import cluster as words
 from .base import Json, call, command, print_json, save, say
 
 NUMBERS = ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")

@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .events import (
-    DataPromoted,
-    DataYielded,
-    DemoteData,
-    FollowerSeen,
-    PromoteData,
-    SetSynchronous,
-    YieldData,
-)
+from .events import DataPromoted, DataYielded, DemoteData, FollowerSeen, PromoteData, SetSynchronous, YieldData
 from .model import NEVER, Kind, Term
 
 if TYPE_CHECKING:

@@ -11,13 +11,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import NetworkError
-from .messages import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    RTM_DELLINK,
-    RTM_NEWLINK,
-    LinkMessage,
-)
+from .messages import NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, LinkMessage
 from .netlink import RequestSocket, encode
 from .ports import Port, prepare_port, read_ports, write_sysctl
 

@@ -23,16 +23,7 @@ from .access import Address, checked_addresses, checked_database, present_access
 from .credentials import Credentials
 from .database import CONNECT_TIMEOUT_S, Connection, DatabaseFailure, failures, one
 from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE
-from .requirements import (
-    SERVER_CERTIFICATE,
-    SERVER_KEY,
-    SETTINGS,
-    Setting,
-    check_server,
-    configured,
-    listening,
-    state,
-)
+from .requirements import SERVER_CERTIFICATE, SERVER_KEY, SETTINGS, Setting, check_server, configured, listening, state
 from .server_files import data_file, read_file, write_file
 
 #: How long the server may take to read its settings anew, s.

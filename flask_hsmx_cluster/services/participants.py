@@ -1,7 +1,7 @@
 """Which participants there are: the one place where they are plugged in.
 
 A participant gets its set-up from the agent: a function under the same name in ``PARTS`` of
-:mod:`..agent.services_setup`.
+:mod:`..agent.services.setup`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from flask import Blueprint, Response, jsonify, request
 from flask_wtf.csrf import validate_csrf
 from wtforms import ValidationError
 
-from .. import settings
 from ..control import VERBS
 from ..errors import ClusterError, RequestRefused
 from ..extension import Action, state
+from ..settings import model as settings
 from .access import needs
 from .answers import json_error
 

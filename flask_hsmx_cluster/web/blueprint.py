@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from .. import words
 from ..extension import state
 from ..translate import gettext
+from ..words import cluster as words
 from . import access, api, data_api, data_views, interface_views, network_views, peer, pppoe_views, views
 
 

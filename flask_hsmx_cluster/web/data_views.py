@@ -6,10 +6,11 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
 
-from .. import quarantine_words, words
 from ..errors import AgentUnavailable, ClusterError, DataConflict, RequestRefused
 from ..extension import state as extension
 from ..translate import gettext as _
+from ..words import cluster as words
+from ..words import quarantine as quarantine_words
 from . import forms
 from .access import needs
 from .pages import FLASH, Answer, call, demand, page

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import words
 from ..translate import gettext as _
+from ..words import cluster as words
 
 #: Longest name that fits into a box, characters.
 _NAME_MAX = 15

@@ -10,7 +10,8 @@ from wtforms import Field, Form, IntegerField, StringField
 from wtforms.validators import StopValidation, ValidationError
 from wtforms.widgets import html_params
 
-from .. import fields, settings
+from ..editing import fields
+from ..settings import model as settings
 from ..translate import gettext as _
 
 #: Longest text that is shown again in a form, characters.

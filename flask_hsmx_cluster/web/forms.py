@@ -21,8 +21,10 @@ from wtforms import (
 )
 from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation
 
-from .. import fields, interfaces, settings
+from ..editing import fields
 from ..errors import Finding
+from ..settings import interfaces
+from ..settings import model as settings
 from ..translate import gettext as _
 from . import interface_forms
 from .form_fields import (

@@ -8,8 +8,8 @@ from typing import Any
 from wtforms import BooleanField, Field, FieldList, Form, HiddenField, TextAreaField
 from wtforms.validators import StopValidation
 
-from .. import interface_table
-from ..interface_table import Fetched, Row
+from ..editing import interfaces as interface_table
+from ..editing.interfaces import Fetched, Row
 from ..translate import gettext as _
 from .form_fields import clean
 

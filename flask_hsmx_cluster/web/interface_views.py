@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from .. import interface_table, interfaces
+from ..editing import interfaces as interface_table
 from ..errors import ClusterError
+from ..settings import interfaces
 from ..translate import gettext as _
 from . import interface_forms, pages
 from .access import needs

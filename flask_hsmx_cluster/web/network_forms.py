@@ -7,7 +7,7 @@ from typing import Any
 
 from wtforms import Field, HiddenField, StringField, TextAreaField
 
-from .. import network_lists
+from ..editing import networks as network_lists
 from ..errors import ChecksFailed, Finding
 from ..translate import gettext as _
 from .form_fields import PortField, Ports, clean

@@ -6,8 +6,10 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, request, url_for
 
-from .. import network_lists, rules, settings
+from ..editing import networks as network_lists
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
+from ..settings import model as settings
+from ..settings import rules
 from ..translate import gettext as _
 from . import network_forms, pages
 from .access import needs

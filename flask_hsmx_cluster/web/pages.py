@@ -7,10 +7,12 @@ from typing import Any
 from flask import flash, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_words, services_words, words
 from ..errors import RequestRefused
 from ..extension import state
 from ..translate import gettext as _
+from ..words import cluster as words
+from ..words import data as data_words
+from ..words import services as services_words
 from . import forms
 from .diagram import describe, diagram
 

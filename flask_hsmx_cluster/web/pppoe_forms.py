@@ -6,7 +6,7 @@ from typing import Any
 
 from wtforms import BooleanField, Field, HiddenField, PasswordField, StringField
 
-from .. import pppoe
+from ..settings import pppoe
 from ..translate import gettext as _
 from .form_fields import PortField, Ports, clean, number
 from .forms import ClusterForm

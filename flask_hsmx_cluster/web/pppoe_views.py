@@ -6,8 +6,10 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, url_for
 
-from .. import pppoe_edits, rules, settings
+from ..editing import pppoe as pppoe_edits
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, RequestRefused
+from ..settings import model as settings
+from ..settings import rules
 from ..translate import gettext as _
 from . import pages
 from .access import needs

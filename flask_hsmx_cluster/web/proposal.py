@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import request
 
-from ..settings import Address, Interface
+from ..settings.model import Address, Interface
 from ..translate import gettext as _
 
 

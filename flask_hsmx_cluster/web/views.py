@@ -6,10 +6,14 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, jsonify, make_response, redirect, render_template, request, url_for
 
-from .. import fields, network_lists, rules, settings, words
+from ..editing import fields
+from ..editing import networks as network_lists
 from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, PairingFailed
 from ..extension import state
+from ..settings import model as settings
+from ..settings import rules
 from ..translate import gettext as _
+from ..words import cluster as words
 from . import forms, interface_views, pages
 from .access import needs
 from .answers import http_status, json_error, wants_json

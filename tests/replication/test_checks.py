@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
+from flask_hsmx_cluster.agent.preflight.data import DatabaseFacts
 from flask_hsmx_cluster.errors import Finding
 from flask_hsmx_cluster.replication import catalogue, channel, checks, guard, schema
 from flask_hsmx_cluster.replication.database import DatabaseFailure, connect, one

@@ -12,7 +12,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from flask_hsmx_cluster.agent.standing import DataStanding, standing
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding, standing
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Term, Timing

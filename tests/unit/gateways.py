@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import preflight
 from flask_hsmx_cluster.agent.config import AgentConfig
 from flask_hsmx_cluster.agent.membership import Membership
 from flask_hsmx_cluster.agent.node_store import NodeStore
-from flask_hsmx_cluster.agent.peer_client import Route
+from flask_hsmx_cluster.agent.peer.client import Route
+from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.agent.service import AgentService
 from flask_hsmx_cluster.decision.model import Cause
 from flask_hsmx_cluster.errors import ClusterError, NetworkError, PeerUnavailable, RequestRefused
@@ -302,7 +302,7 @@ def in_memory() -> Iterator[Path]:
 
 def without_real_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the checks that need real links pass."""
-    monkeypatch.setattr("flask_hsmx_cluster.agent.forming.EchoWindow", HeardWindow)
-    monkeypatch.setattr("flask_hsmx_cluster.agent.joining.EchoWindow", HeardWindow)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.peer.forming.EchoWindow", HeardWindow)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.peer.joining.EchoWindow", HeardWindow)
     monkeypatch.setattr(HeardWindow, "unheard", set())
     monkeypatch.setattr(preflight, "reachable", lambda route, port: "")

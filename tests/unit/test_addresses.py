@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import plan
+from flask_hsmx_cluster.agent.heartbeat import plan
 from flask_hsmx_cluster.errors import NetworkError
 from flask_hsmx_cluster.network.addresses import ALIAS_TURNS, AddressLease, SharedAddress, SharedRoute, placed
 from flask_hsmx_cluster.network.netlink import kernel_address
 from flask_hsmx_cluster.network.ports import HeldAddress, Port
-from flask_hsmx_cluster.settings import Settings
-from flask_hsmx_cluster.shared_networks import Alias, Network
+from flask_hsmx_cluster.settings.model import Settings
+from flask_hsmx_cluster.settings.networks import Alias, Network
 
 from .test_rules import GOOD
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flask_hsmx_cluster.agent.announcer import AGAIN_S, AT_ONCE, FULL_S, Announcer
-from flask_hsmx_cluster.agent.frames import PortFrames
+from flask_hsmx_cluster.agent.heartbeat.announcer import AGAIN_S, AT_ONCE, FULL_S, Announcer
+from flask_hsmx_cluster.agent.heartbeat.frames import PortFrames
 from flask_hsmx_cluster.decision.model import NEVER
 from flask_hsmx_cluster.network.announce import FrameRequest, Frames, build_frames
 

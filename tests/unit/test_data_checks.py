@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import data, data_checks
-from flask_hsmx_cluster.agent.data import CREDENTIALS, FACTS_EVERY_S, DataSide, checked_facts
-from flask_hsmx_cluster.agent.data_checks import CALM_S, FOLLOW_ALARM_S, GONE_S, PROBLEM_ALARM_S, ApplyWatch
+from flask_hsmx_cluster.agent.data import checks as data_checks
+from flask_hsmx_cluster.agent.data import side as data
+from flask_hsmx_cluster.agent.data.checks import CALM_S, FOLLOW_ALARM_S, GONE_S, PROBLEM_ALARM_S, ApplyWatch
+from flask_hsmx_cluster.agent.data.side import CREDENTIALS, FACTS_EVERY_S, DataSide, checked_facts
 from flask_hsmx_cluster.errors import ClusterError, PeerUnavailable, RequestRefused
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.data_desk import DataDesk
+from flask_hsmx_cluster.agent.data.desk import DataDesk
 from flask_hsmx_cluster.control import result_from_dict
 from flask_hsmx_cluster.errors import ClusterError, DataConflict, PeerUnavailable, RequestRefused
 

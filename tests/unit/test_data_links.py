@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_hsmx_cluster.agent.data_links import FORMER_S, SOUND_AFTER_S, DataLinks
+from flask_hsmx_cluster.agent.data.links import FORMER_S, SOUND_AFTER_S, DataLinks
 
 SYNC, BACKUP = "10.99.0.2", "10.98.0.2"
 BOTH = [SYNC, BACKUP]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.data_news import News, news
+from flask_hsmx_cluster.agent.data.news import News, news
 
 IDLE = {"step": "", "done": 0, "total": 0, "error": "", "under_way": False, "rejoined": None}
 QUIET = {"under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import data
-from flask_hsmx_cluster.agent.data import CREDENTIALS, REHEARSE_MOST_S, DataSide
-from flask_hsmx_cluster.agent.peer_client import Route
+from flask_hsmx_cluster.agent.data import side as data
+from flask_hsmx_cluster.agent.data.side import CREDENTIALS, REHEARSE_MOST_S, DataSide
+from flask_hsmx_cluster.agent.peer.client import Route
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 
 LOOK: dict[str, Any] = {

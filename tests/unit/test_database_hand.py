@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask_hsmx_cluster.agent.database_hand import DatabaseHand
-from flask_hsmx_cluster.agent.replicator import ReplicatorLink
+from flask_hsmx_cluster.agent.data.replicator import ReplicatorLink
+from flask_hsmx_cluster.agent.heartbeat.database_hand import DatabaseHand
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Term
 

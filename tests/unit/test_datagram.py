@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent.datagram import LONGEST, Challenges, Clone, Codec, Received, Refusal, path_tag
+from flask_hsmx_cluster.agent.heartbeat.datagram import LONGEST, Challenges, Clone, Codec, Received, Refusal, path_tag
 from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
 
 A, B = b"\xaa" * 16, b"\xbb" * 16

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.agent import cluster as cluster_module
-from flask_hsmx_cluster.agent import preflight
+from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, PairingFailed, PeerUnavailable, RequestRefused
 
 from .gateways import ENDS_OF_B, HeardWindow, World, in_memory, port, settings_of_one, without_real_links
@@ -125,7 +125,7 @@ def test_a_code_of_an_earlier_boot_is_dead(world: World, monkeypatch: pytest.Mon
 def test_an_expired_code_is_dead_and_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     code = world.a.service.create(settings_of_one())["code"]
     later = preflight.time.clock_gettime(preflight.time.CLOCK_BOOTTIME) + 601
-    monkeypatch.setattr("flask_hsmx_cluster.agent.forming.boot_time_s", lambda: later)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.peer.forming.boot_time_s", lambda: later)
     with pytest.raises(PairingFailed, match="No pairing code"):
         world.b.service.join("10.9.0.1", code, ENDS_OF_B)
     world.a.service.periodic_jobs()["housekeeping"][1]()

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import pairing, preflight_data
-from flask_hsmx_cluster.agent.data import CREDENTIALS
-from flask_hsmx_cluster.agent.peer_client import Route
-from flask_hsmx_cluster.agent.preflight_data import DatabaseFacts
+from flask_hsmx_cluster.agent.data.side import CREDENTIALS
+from flask_hsmx_cluster.agent.peer import pairing
+from flask_hsmx_cluster.agent.peer.client import Route
+from flask_hsmx_cluster.agent.preflight import data as preflight_data
+from flask_hsmx_cluster.agent.preflight.data import DatabaseFacts
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from flask_hsmx_cluster.replication import survey
 from flask_hsmx_cluster.replication.layout import Column, Layout

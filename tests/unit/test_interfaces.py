@@ -15,17 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import ChecksFailed, interface_table, models, rules
-from flask_hsmx_cluster.agent import revisions
+from flask_hsmx_cluster import ChecksFailed, models
 from flask_hsmx_cluster.agent.interfaces import FILE, OwnAddresses
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
-from flask_hsmx_cluster.agent.revisions import Heads
+from flask_hsmx_cluster.agent.revisions import model as revisions
+from flask_hsmx_cluster.agent.revisions.model import Heads
+from flask_hsmx_cluster.editing import interfaces as interface_table
+from flask_hsmx_cluster.editing.interfaces import Row
 from flask_hsmx_cluster.errors import ConfigError, NetworkError, PeerUnavailable
-from flask_hsmx_cluster.interface_table import Row
-from flask_hsmx_cluster.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
-from flask_hsmx_cluster.settings import Settings, from_dict, to_dict
-from flask_hsmx_cluster.shared_networks import Alias, Network
+from flask_hsmx_cluster.settings import rules
+from flask_hsmx_cluster.settings.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
+from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
+from flask_hsmx_cluster.settings.networks import Alias, Network
 
 from .gateways import FakeHand, FakeHot, World, in_memory, port, without_real_links
 from .test_rules import GOOD, PORTS, A, B

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import plan, preflight
-from flask_hsmx_cluster.agent.transport import UdpEnds
+from flask_hsmx_cluster.agent.heartbeat import plan
+from flask_hsmx_cluster.agent.heartbeat.transport import UdpEnds
+from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.errors import ChecksFailed, PeerUnavailable
 
 from .gateways import World, in_memory, without_real_links

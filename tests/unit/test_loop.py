@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.agent.clerk import Clerk
-from flask_hsmx_cluster.agent.loop import HeartbeatLoop
+from flask_hsmx_cluster.agent.heartbeat.loop import HeartbeatLoop
 from flask_hsmx_cluster.agent.node_store import StoreError
 from flask_hsmx_cluster.decision.events import HandoverEnded
 from flask_hsmx_cluster.decision.model import Motive

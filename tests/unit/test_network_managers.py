@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import network_managers
-from flask_hsmx_cluster.agent.network_managers import ManagersWatch, check_managers
+from flask_hsmx_cluster.agent.preflight import network_managers
+from flask_hsmx_cluster.agent.preflight.network_managers import ManagersWatch, check_managers
 from flask_hsmx_cluster.network.managers import MOST_BYTES, Manager, find_managers
-from flask_hsmx_cluster.settings import from_dict
+from flask_hsmx_cluster.settings.model import from_dict
 
 from .gateways import settings_of_one
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from flask_hsmx_cluster import models
-from flask_hsmx_cluster.agent import revisions
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore, PairingState, PeerFacts, StoreError, machine_id
-from flask_hsmx_cluster.agent.revisions import Heads
-from flask_hsmx_cluster.agent.standing import DataStanding
-from flask_hsmx_cluster.settings import from_dict
+from flask_hsmx_cluster.agent.revisions import model as revisions
+from flask_hsmx_cluster.agent.revisions.model import Heads
+from flask_hsmx_cluster.settings.model import from_dict
 
 from .gateways import in_memory
 

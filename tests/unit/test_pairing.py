@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import pairing
-from flask_hsmx_cluster.agent.pairing import Joiner, Offerer, code_hash, new_code
+from flask_hsmx_cluster.agent.peer import pairing
+from flask_hsmx_cluster.agent.peer.pairing import Joiner, Offerer, code_hash, new_code
 from flask_hsmx_cluster.errors import PairingFailed
 
 A, B, C = "aa" * 16, "bb" * 16, "cc" * 16

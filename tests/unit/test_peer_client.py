@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flask_hsmx_cluster.agent import peer_client
-from flask_hsmx_cluster.agent.peer_client import Route, parse_address, post, reachable
+from flask_hsmx_cluster.agent.peer import client as peer_client
+from flask_hsmx_cluster.agent.peer.client import Route, parse_address, post, reachable
 from flask_hsmx_cluster.control import MAX_MESSAGE
 from flask_hsmx_cluster.errors import PeerUnavailable, RequestRefused
 

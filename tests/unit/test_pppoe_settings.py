@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster import ChecksFailed, models, pppoe, rules, words
-from flask_hsmx_cluster.agent import revisions
+from flask_hsmx_cluster import ChecksFailed, models
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
-from flask_hsmx_cluster.agent.revisions import Heads
-from flask_hsmx_cluster.pppoe import Connection
-from flask_hsmx_cluster.settings import Settings, from_dict, to_dict
+from flask_hsmx_cluster.agent.revisions import model as revisions
+from flask_hsmx_cluster.agent.revisions.model import Heads
+from flask_hsmx_cluster.settings import pppoe, rules
+from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
+from flask_hsmx_cluster.settings.pppoe import Connection
+from flask_hsmx_cluster.words import cluster as words
 
 from .gateways import World
 from .test_rules import GOOD, PORTS, A

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.pppoe_side import PPPoESide
+from flask_hsmx_cluster.agent.services.pppoe import PPPoESide
 from flask_hsmx_cluster.errors import PeerUnavailable, RequestRefused
 
 MAC, OTHER = "02:00:00:00:00:0a", "02:aa:bb:cc:dd:ee"

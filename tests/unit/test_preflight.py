@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import preflight, probing
-from flask_hsmx_cluster.agent.peer_client import Route
-from flask_hsmx_cluster.agent.preflight import EchoWindow, Facts, Report
+from flask_hsmx_cluster.agent.peer.client import Route
+from flask_hsmx_cluster.agent.preflight import checks as preflight
+from flask_hsmx_cluster.agent.preflight import probing
+from flask_hsmx_cluster.agent.preflight.checks import EchoWindow, Facts, Report
 from flask_hsmx_cluster.errors import Finding, NetworkError
-from flask_hsmx_cluster.settings import Link, LinkEnd, Node, Settings, VirtualIP
+from flask_hsmx_cluster.settings.model import Link, LinkEnd, Node, Settings, VirtualIP
 
 from .gateways import port
 

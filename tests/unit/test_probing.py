@@ -8,11 +8,12 @@ from ipaddress import ip_interface
 
 import pytest
 
-from flask_hsmx_cluster.agent import devices, probing
-from flask_hsmx_cluster.agent.devices import ask_for_many
+from flask_hsmx_cluster.agent.heartbeat import devices
+from flask_hsmx_cluster.agent.heartbeat.devices import ask_for_many
+from flask_hsmx_cluster.agent.preflight import probing
 from flask_hsmx_cluster.errors import ChecksFailed, NetworkError
 from flask_hsmx_cluster.network.wire import AddressClaim, Frame
-from flask_hsmx_cluster.shared_networks import Alias
+from flask_hsmx_cluster.settings.networks import Alias
 
 from .gateways import World, in_memory, without_real_links
 

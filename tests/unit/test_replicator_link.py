@@ -12,7 +12,7 @@ import pytest
 
 from flask_hsmx_cluster import agent_line
 from flask_hsmx_cluster.agent import child
-from flask_hsmx_cluster.agent.replicator import ReplicatorDown, ReplicatorLink
+from flask_hsmx_cluster.agent.data.replicator import ReplicatorDown, ReplicatorLink
 from flask_hsmx_cluster.agent_line import Line
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import revisions
 from flask_hsmx_cluster.agent.membership import Key
-from flask_hsmx_cluster.agent.revisions import Heads, Offer, Revision, RevisionRefused, Verdict
-from flask_hsmx_cluster.settings import Advanced, Node, Settings
+from flask_hsmx_cluster.agent.revisions import model as revisions
+from flask_hsmx_cluster.agent.revisions.model import Heads, Offer, Revision, RevisionRefused, Verdict
+from flask_hsmx_cluster.settings.model import Advanced, Node, Settings
 
 A, B = "aa" * 16, "bb" * 16
 KEY = Key(1, b"k" * 32)

@@ -15,14 +15,15 @@ PACKAGE = Path(__file__).parents[2] / "flask_hsmx_cluster"
 ALLOWED = {
     "decision": set(),
     "network": {"errors"},
+    "settings": {"errors"},
+    "editing": {"errors", "settings", "translate"},
+    "words": {"errors", "settings", "translate"},
     "replication": {"errors", "agent_line"},
     "services": {"errors", "agent_line", "network"},
-    "agent": {"decision", "network", "errors", "settings", "models", "rules", "version", "control", "replication",
-              "agent_line", "services", "addressing", "shared_networks", "shared_network_rules", "pppoe", "pppoe_rules",
-              "interfaces"},
-    "web": {"errors", "settings", "control", "config", "rules", "signals", "version", "words", "data_words",
-            "quarantine_words", "services_words", "fields", "translate", "extension", "replication", "addressing",
-            "shared_networks", "network_lists", "pppoe", "pppoe_edits", "interface_table", "interfaces"},
+    "agent": {"decision", "network", "settings", "replication", "services", "errors", "models", "version", "control",
+              "agent_line"},
+    "web": {"settings", "editing", "words", "replication", "errors", "control", "config", "signals", "version",
+            "translate", "extension"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}

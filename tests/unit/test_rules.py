@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import ChecksFailed, addressing, rules
-from flask_hsmx_cluster.settings import Advanced, Link, LinkEnd, Node, Settings, VirtualIP, from_dict, to_dict
+from flask_hsmx_cluster import ChecksFailed
+from flask_hsmx_cluster.settings import addressing, rules
+from flask_hsmx_cluster.settings.model import Advanced, Link, LinkEnd, Node, Settings, VirtualIP, from_dict, to_dict
 
 from .gateways import port
 

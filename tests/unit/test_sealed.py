@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster.agent import sealed
 from flask_hsmx_cluster.agent.membership import Key
-from flask_hsmx_cluster.agent.sealed import (
+from flask_hsmx_cluster.agent.peer import sealed
+from flask_hsmx_cluster.agent.peer.sealed import (
     NO_INCARNATION,
     Receiver,
     Refusal,

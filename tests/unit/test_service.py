@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import network_managers
 from flask_hsmx_cluster.agent import service as service_module
-from flask_hsmx_cluster.agent.sealed import Refusal
+from flask_hsmx_cluster.agent.peer.sealed import Refusal
+from flask_hsmx_cluster.agent.preflight import network_managers
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, PeerUnavailable, RequestRefused
 from flask_hsmx_cluster.network.managers import Manager
 
@@ -398,7 +398,7 @@ def test_peer_messages_that_are_none_are_counted(world: World) -> None:
 def test_an_answer_of_the_other_gateway_that_nobody_could_show_is_none(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
-    monkeypatch.setattr("flask_hsmx_cluster.agent.exchange.open_answer", lambda _sealed, _request: answer)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.peer.exchange.open_answer", lambda _sealed, _request: answer)
     with pytest.raises(PeerUnavailable, match="cannot be read"):
         world.a.service._exchange.ask("hello")
 

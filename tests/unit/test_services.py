@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.services_hand import ACTIVE, BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
+from flask_hsmx_cluster.agent.heartbeat.services_hand import (
+    ACTIVE,
+    BEFORE_ACTIVE,
+    BEFORE_PASSIVE,
+    ServicesHand,
+    ServicesLink,
+)
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Term
 from flask_hsmx_cluster.errors import ClusterError, ConfigError

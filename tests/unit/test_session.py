@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent import session as session_module
-from flask_hsmx_cluster.agent import transport as transport_module
-from flask_hsmx_cluster.agent.announcer import Announcer
-from flask_hsmx_cluster.agent.database_hand import DatabaseHand
-from flask_hsmx_cluster.agent.datagram import Challenges, Codec, path_tag
-from flask_hsmx_cluster.agent.frames import PortFrames
-from flask_hsmx_cluster.agent.plan import UdpPlan
-from flask_hsmx_cluster.agent.services_hand import ServicesHand
-from flask_hsmx_cluster.agent.session import REFERENCE_FRESH_S, Session, WatchedPort, udp_paths
-from flask_hsmx_cluster.agent.transport import EthernetPath, UdpEnds
+from flask_hsmx_cluster.agent.heartbeat import session as session_module
+from flask_hsmx_cluster.agent.heartbeat import transport as transport_module
+from flask_hsmx_cluster.agent.heartbeat.announcer import Announcer
+from flask_hsmx_cluster.agent.heartbeat.database_hand import DatabaseHand
+from flask_hsmx_cluster.agent.heartbeat.datagram import Challenges, Codec, path_tag
+from flask_hsmx_cluster.agent.heartbeat.frames import PortFrames
+from flask_hsmx_cluster.agent.heartbeat.plan import UdpPlan
+from flask_hsmx_cluster.agent.heartbeat.services_hand import ServicesHand
+from flask_hsmx_cluster.agent.heartbeat.session import REFERENCE_FRESH_S, Session, WatchedPort, udp_paths
+from flask_hsmx_cluster.agent.heartbeat.transport import EthernetPath, UdpEnds
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Path, Phase, Plan, Role, Start, Timing

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import ChecksFailed, models, rules
-from flask_hsmx_cluster.agent import revisions
+from flask_hsmx_cluster import ChecksFailed, models
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
-from flask_hsmx_cluster.agent.revisions import Heads, Offer, Revision, RevisionRefused
+from flask_hsmx_cluster.agent.revisions import model as revisions
+from flask_hsmx_cluster.agent.revisions.model import Heads, Offer, Revision, RevisionRefused
 from flask_hsmx_cluster.control import MAX_LINE, MAX_MESSAGE
-from flask_hsmx_cluster.settings import MAX_SIZE, Settings, from_dict, to_dict
-from flask_hsmx_cluster.shared_networks import MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
+from flask_hsmx_cluster.settings import rules
+from flask_hsmx_cluster.settings.model import MAX_SIZE, Settings, from_dict, to_dict
+from flask_hsmx_cluster.settings.networks import MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
 
 from .gateways import World, in_memory, port
 from .test_rules import GOOD, PORTS, A, B

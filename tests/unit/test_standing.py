@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.standing import IN_STEP_EVERY_S, DataStanding, StandingKeeper, seconds_ago, standing
+from flask_hsmx_cluster.agent.heartbeat.standing import (
+    IN_STEP_EVERY_S,
+    DataStanding,
+    StandingKeeper,
+    seconds_ago,
+    standing,
+)
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Beat, Kind, Path, Plan, Role, Start, Timing
@@ -99,7 +105,7 @@ def test_a_time_that_cannot_be_read_is_none(text: str) -> None:
 def test_a_degraded_gateway_is_so_since_before_its_agents_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     core = core_of(Start(hold_s=3, claim=True, degraded_since=NOW - 500))
     core.handle(events.DataPromoted(core.term, True), NOW)
-    from flask_hsmx_cluster.agent.status import degraded_since
+    from flask_hsmx_cluster.agent.heartbeat.status import degraded_since
 
     assert degraded_since(core) == NOW - 500
 

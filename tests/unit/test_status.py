@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.standing import DataStanding
-from flask_hsmx_cluster.agent.status import DEGRADED_ALARM_S, Showing, alarms, snapshot
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
+from flask_hsmx_cluster.agent.heartbeat.status import DEGRADED_ALARM_S, Showing, alarms, snapshot
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Plan, Role, Start, Timing

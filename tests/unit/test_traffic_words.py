@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster import services_words
+from flask_hsmx_cluster.words import services as services_words
 
 TRACKING = {"state": "running", "active": False, "problem": "", "entries": {"own": 17, "peer": 4}, "last_commit": None}
 WAY = {"state": "reachable", "host": "updates.example", "port": 443, "took_ms": 35.0, "through_peer": True}

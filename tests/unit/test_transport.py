@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster.agent.transport import DATAGRAMS_PER_TURN, UdpEnds, UdpPath
+from flask_hsmx_cluster.agent.heartbeat.transport import DATAGRAMS_PER_TURN, UdpEnds, UdpPath
 
 ENDS = UdpEnds("sync0", "fd00::1", "fd00::2", 5555)
 
@@ -16,7 +16,7 @@ def test_a_kernel_without_the_address_family_closes_the_path_and_nothing_else(mo
     def refuse(*_: Any) -> Any:
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
-    monkeypatch.setattr("flask_hsmx_cluster.agent.transport.socket.socket", refuse)
+    monkeypatch.setattr("flask_hsmx_cluster.agent.heartbeat.transport.socket.socket", refuse)
     path = UdpPath("sync", 1, ENDS)
     assert not path.open() and "not supported" in path.problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from flask_hsmx_cluster.agent.data_news import news
+from flask_hsmx_cluster.agent.data.news import news
 from flask_hsmx_cluster.control import MAX_MESSAGE
 from flask_hsmx_cluster.replication import verifying
 from flask_hsmx_cluster.replication.verify import Result, TableResult

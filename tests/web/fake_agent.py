@@ -12,16 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flask_hsmx_cluster import rules, settings
 from flask_hsmx_cluster.control import VERBS
-from flask_hsmx_cluster.errors import (
-    ChecksFailed,
-    ClusterError,
-    DataConflict,
-    Finding,
-    PairingFailed,
-    RequestRefused,
-)
+from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, DataConflict, Finding, PairingFailed, RequestRefused
+from flask_hsmx_cluster.settings import model as settings
+from flask_hsmx_cluster.settings import rules
 
 OWN_ID, PEER_ID = "a" * 32, "b" * 32
 CODE = "7KQM-2XWP-9RTC-4HVN"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster import words
-from flask_hsmx_cluster.data_words import SIGNS, describe
+from flask_hsmx_cluster.words import cluster as words
+from flask_hsmx_cluster.words.data import SIGNS, describe
 
 from .conftest import PREFIX
 from .fake_agent import FakeAgent, data_status, following_status, peer_status

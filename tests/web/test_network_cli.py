@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_hsmx_cluster.shared_networks import MAX_ALIASES
+from flask_hsmx_cluster.settings.networks import MAX_ALIASES
 
 from .fake_agent import FakeAgent
 

@@ -251,7 +251,7 @@ def test_an_export_is_whole_though_a_page_of_it_was_refused_for_a_moment(
     client: Any, formed: FakeAgent, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """The agent refuses who asks too often, and the other gateway may be away for a second: half a file was given."""
-    monkeypatch.setattr("flask_hsmx_cluster.quarantine_words.EXPORT_RETRY_S", 0.0)
+    monkeypatch.setattr("flask_hsmx_cluster.words.quarantine.EXPORT_RETRY_S", 0.0)
     formed.keep(OWN_ID, *(kept_row(number) for number in range(1, 700)))
     give, refused = formed.verb_quarantine, []
 

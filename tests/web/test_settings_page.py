@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_hsmx_cluster import Finding, PeerUnavailable, words
+from flask_hsmx_cluster import Finding, PeerUnavailable
 from flask_hsmx_cluster.web.diagram import diagram
+from flask_hsmx_cluster.words import cluster as words
 
 from .conftest import PREFIX
 from .fake_agent import PEER_ID, FakeAgent, cluster_settings, peer_status, port

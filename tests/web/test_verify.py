@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flask_hsmx_cluster import words
 from flask_hsmx_cluster.errors import PeerUnavailable
-from flask_hsmx_cluster.quarantine_words import progress
+from flask_hsmx_cluster.words import cluster as words
+from flask_hsmx_cluster.words.quarantine import progress
 
 from .conftest import PREFIX
 from .fake_agent import CODE, FakeAgent, compared, comparing, data_status, peer_status

@@ -1,0 +1,266 @@
+"""What people ask of the data, on whichever gateway it lies: quarantine, re-apply, discard, verify."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import ClusterError, RequestRefused
+from ..cluster import Cluster
+from ..peer.exchange import Exchange
+from . import told as data_told
+from .news import news
+from .replicator import ReplicatorLink
+
+log = logging.getLogger(__name__)
+
+#: The other gateway is asked this often how much waits there, s.
+PEER_EVERY_S = 10.0
+NEWS_EVERY_S = 1.0
+#: The other gateway's database answers within this time, s.
+PEER_TIMEOUT_S = 20.0
+MOST_ROWS = 200
+STATES = ("", "kept", "reapplied", "discarded")
+
+
+class DataDesk:
+    """Carries out what concerns the data of both gateways, and records what became of it.
+
+    :param link: this gateway's replicator.
+    :param look: returns what was seen last of this gateway's database.
+    """
+
+    def __init__(
+        self, cluster: Cluster, exchange: Exchange, link: ReplicatorLink, look: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._cluster = cluster
+        self._exchange = exchange
+        self._link = link
+        self._look = look
+        self._before: dict[str, Any] | None = None
+        self._peer_waiting: tuple[str, int] | None = None
+        for verb, answer in (
+            ("data_look", lambda told: link.ask("look")),
+            ("data_verify", lambda told: link.ask("verify")),
+            ("data_make", self._make),
+            ("data_quarantine", lambda told: self._page(*_page_arguments(told))),
+            ("data_row", lambda told: self._row(_whole(told.get("row_id")))),
+            ("data_discard", lambda told: self._discard(_ids(told.get("ids")))),
+            ("data_reapply", lambda told: self._reapply(
+                _whole(told.get("row_id")), told.get("overwrite") is True, _text(told.get("seen", "")))),
+        ):  # fmt: skip
+            exchange.handle(verb, lambda _sender, told, answer=answer: answer(told))  # type: ignore[misc]
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is shared data at all."""
+        return self._link.shared
+
+    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+        """Return period (s) and work of each job, by name."""
+        return {
+            "data: what is new": (NEWS_EVERY_S, self.note_news),
+            "data: other gateway": (PEER_EVERY_S, self.ask_peer),
+        }
+
+    def note_news(self) -> str:
+        """Record as events what has changed since the last look."""
+        seen = self._look()
+        if not seen or not seen.get("following"):
+            return "nothing was seen yet"
+        before, self._before = self._before, seen
+        found = news(before, seen, self._peer_name()) if before is not None else []
+        for one in found:
+            self._cluster.store.record(one.kind, one.severity, one.text, one.evidence)
+        return f"{len(found)} events"
+
+    def ask_peer(self) -> str:
+        """Ask how much waits in the other gateway's quarantine."""
+        peer = self._peer_id()
+        if not peer or not self.shared:
+            self._peer_waiting = None
+            return "no other gateway" if self.shared else "the database is not shared"
+        try:
+            seen = self._exchange.ask("data_look", 5.0)
+            self._peer_waiting = peer, _whole(seen.get("quarantined"))
+        except ClusterError as error:
+            return f"not known: {error.message}"
+        return f"{self._peer_waiting[1]} rows wait there"
+
+    # -- what is shown ----------------------------------------------------------------------------------------
+
+    def quarantine_status(self) -> list[dict[str, Any]]:
+        """Return for each gateway how many rows wait there; None: not known."""
+        heads = self._cluster.heads()
+        if heads is None:
+            return []
+        known = dict([self._peer_waiting] if self._peer_waiting else [])
+        own = self._look().get("quarantined")
+        nodes = heads.applied.settings.nodes
+        waiting = {node.node_id: own if node.node_id == self._cluster.node_id else known.get(node.node_id)
+                   for node in nodes}  # fmt: skip
+        return [{"node": node.node_id, "name": node.name, "waiting": waiting[node.node_id]} for node in nodes]
+
+    def alarms(self) -> list[tuple[str, str, str, str]]:
+        """Return what waits for somebody: key, severity, text, remedy."""
+        return [
+            (
+                f"quarantine_{one['node'][:8]}",
+                "warning",
+                f"{rows(one['waiting'])} that {one['name']} wrote, and the other gateway never had, "
+                f"{'waits' if one['waiting'] == 1 else 'wait'} in quarantine.",
+                "Open the page Quarantine: make each again, or discard it.",
+            )
+            for one in self.quarantine_status()
+            if one["waiting"]
+        ]
+
+    # -- verbs ------------------------------------------------------------------------------------------------
+
+    def verify(self) -> dict[str, Any]:
+        """Begin to compare the shared tables of both gateways, on the passive one; return how far it is."""
+        if self._cluster.role() == "active":
+            return data_told.comparison(self._exchange.ask("data_verify", PEER_TIMEOUT_S))
+        return self._link.ask("verify")
+
+    def verified(self) -> dict[str, Any]:
+        """Return how far the comparison is, or what came of it."""
+        if self._cluster.role() == "active":
+            return data_told.comparison(self._exchange.ask("data_look", PEER_TIMEOUT_S).get("verify"))
+        found: dict[str, Any] = self._link.ask("look")["verify"]
+        return found
+
+    def quarantine(
+        self, after: int, limit: int, node: str, table: str, state: str, whole: bool
+    ) -> dict[str, Any]:
+        """Return a page of what a gateway wrote and the other one never had.
+
+        :param node: id of the gateway on which it lies; "": this one.
+        """
+        if self._is_here(node):
+            page = self._page(after, limit, table, state, whole)
+        else:
+            told = self._exchange.ask(
+                "data_quarantine", PEER_TIMEOUT_S, after=after, limit=limit, table=table, state=state, whole=whole
+            )
+            page = data_told.page(told, whole)
+            if not whole:
+                self._peer_waiting = self._peer_id(), page["waiting"]
+        return {**page, "node": node or self._cluster.node_id}
+
+    def row(self, row_id: int, node: str) -> dict[str, Any]:
+        """Return one row with its values."""
+        if self._is_here(node):
+            return self._row(row_id)
+        return data_told.row(self._exchange.ask("data_row", PEER_TIMEOUT_S, row_id=row_id))
+
+    def discard(self, ids: list[int], node: str) -> dict[str, Any]:
+        """Drop rows of the quarantine from the list of what waits."""
+        if self._is_here(node):
+            return self._discard(ids)
+        return data_told.count(self._exchange.ask("data_discard", PEER_TIMEOUT_S, ids=ids), "discarded")
+
+    def reapply(self, row_id: int, overwrite: bool, node: str, seen: str) -> dict[str, Any]:
+        """Make one quarantined change on the active gateway, whichever that is.
+
+        :raises DataConflict: it does not fit any more; it carries both values.
+        """
+        if self._is_here(node):
+            return self._reapply(row_id, overwrite, seen)
+        return self._exchange.ask(
+            "data_reapply", PEER_TIMEOUT_S, repeatable=False, row_id=row_id, overwrite=overwrite, seen=seen
+        )
+
+    # -- on this gateway --------------------------------------------------------------------------------------
+
+    def _page(self, after: int, limit: int, table: str, state: str, whole: bool) -> dict[str, Any]:
+        return self._link.ask(
+            "quarantine", after=after, limit=limit, names=self._names(), table=table, state=state, whole=whole
+        )
+
+    def _row(self, row_id: int) -> dict[str, Any]:
+        return self._link.ask("quarantine_row", row_id=row_id, names=self._names())
+
+    def _discard(self, ids: list[int]) -> dict[str, Any]:
+        done = self._link.ask("discard", ids=ids)
+        if done["discarded"]:
+            self._cluster.store.record("discarded", "info", f"{rows(done['discarded'])} in quarantine discarded")
+        return done
+
+    def _reapply(self, row_id: int, overwrite: bool, seen: str) -> dict[str, Any]:
+        request = self._link.ask("reapply_request", row_id=row_id)
+        if self._cluster.role() == "active":
+            self._link.ask("make", request=request, overwrite=overwrite, seen=seen)
+        else:
+            self._exchange.ask(
+                "data_make", PEER_TIMEOUT_S / 2, repeatable=False, request=request, overwrite=overwrite, seen=seen
+            )
+        done = self._link.ask("mark", row_id=row_id)
+        how = ", in place of the present one" if overwrite else ""
+        text = f"Row {row_id} of the quarantine was made again on the active gateway{how}"
+        self._cluster.store.record("reapplied", "info", text)
+        return done
+
+    def _make(self, told: dict[str, Any]) -> dict[str, Any]:
+        if self._cluster.role() != "active":
+            raise RequestRefused("This gateway is not the active one.", "Try again when the roles are settled.")
+        request = told.get("request")
+        if not isinstance(request, dict):
+            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?")
+        overwrite, seen = told.get("overwrite") is True, _text(told.get("seen", ""))
+        return self._link.ask("make", request=request, overwrite=overwrite, seen=seen)
+
+    def _is_here(self, node: str) -> bool:
+        if node in ("", self._cluster.node_id):
+            return True
+        if node != self._peer_id():
+            raise RequestRefused("There is no such gateway in the cluster.", "Look at the list again.")
+        return False
+
+    def _peer_id(self) -> str:
+        heads = self._cluster.heads()
+        peer = heads.applied.settings.peer_of(self._cluster.node_id) if heads else None
+        return peer.node_id if peer else ""
+
+    def _peer_name(self) -> str:
+        return self._names().get(self._peer_id(), "the other gateway")
+
+    def _names(self) -> dict[str, str]:
+        heads = self._cluster.heads()
+        return {node.node_id: node.name for node in heads.applied.settings.nodes} if heads else {}
+
+
+def rows(count: int) -> str:
+    """Return a number of changes in words."""
+    return "1 change" if count == 1 else f"{count:,} changes"
+
+
+def _page_arguments(told: dict[str, Any]) -> tuple[int, int, str, str, bool]:
+    state = told.get("state")
+    if state not in STATES:
+        raise _unreadable()
+    limit = min(max(1, _whole(told.get("limit"))), MOST_ROWS)
+    return _whole(told.get("after")), limit, _text(told.get("table")), str(state), told.get("whole") is True
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise _unreadable()
+    return value
+
+
+def _ids(value: Any) -> list[int]:
+    if not isinstance(value, list) or not 0 < len(value) <= 1000:
+        raise _unreadable()
+    return [_whole(one) for one in value]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 200:
+        raise _unreadable()
+    return value
+
+
+def _unreadable() -> RequestRefused:
+    return RequestRefused("What the other gateway says of its data cannot be read.", "Are both gateways up to date?")

@@ -1,0 +1,87 @@
+"""What the other gateway tells of its data when people ask: taken only in the form in which it is shown.
+
+Each function raises :class:`~flask_hsmx_cluster.errors.RequestRefused` for anything else: a broken gateway, or one of
+another version, must not break the pages of this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import RequestRefused
+
+Json = dict[str, Any]
+
+_ROW: Json = {
+    "id": int, "text": str, "batch": str, "source_node": str, "term": int, "end_lsn": str, "committed_at": str,
+    "kept_at": str, "schema_name": str, "table_name": str, "operation": str, "state": str, "note": str,
+    "shortened": bool, "key": (dict, None), "new_row": (dict, None), "old_row": (dict, None),
+}  # fmt: skip
+_PAGE: Json = {"rows": list, "after": (int, None)}
+_COUNTS: Json = {"total": int, "waiting": int, "tables": list}
+_TABLE: Json = {"table": str, "rows": int}
+_STATE: Json = {"under_way": bool, "error": str, "began_at": str, "ended_at": str, "progress": (dict, None),
+                "result": (dict, None)}  # fmt: skip
+_PROGRESS: Json = {"table": str, "tables_done": int, "tables": int, "all_rows": int, "all_expected": int}
+_RESULT: Json = {"equal": bool, "seconds": (float, int), "tables": list}
+_COMPARED: Json = {"table": str, "rows": int, "equal": bool, "differing": list, "unsettled": int, "incomplete": bool}
+
+
+def page(told: Any, whole: bool) -> Json:
+    """Return a page of its quarantine.
+
+    :param whole: without counts.
+    """
+    found = _formed(told, _PAGE if whole else {**_PAGE, **_COUNTS})
+    for each in found["rows"]:
+        row(each)
+    for each in () if whole else found["tables"]:
+        _formed(each, _TABLE)
+    return found
+
+
+def row(told: Any) -> Json:
+    """Return a row of its quarantine."""
+    found = _formed(told, _ROW)
+    for name in ("key", "new_row", "old_row"):
+        if not all(value is None or isinstance(value, str) for value in (found[name] or {}).values()):
+            raise _unreadable()
+    return found
+
+
+def comparison(told: Any) -> Json:
+    """Return how far its comparison is."""
+    found = _formed(told, _STATE)
+    if (progress := found["progress"]) is not None:
+        left_s = _formed(progress, _PROGRESS).get("left_s")
+        _formed({"left_s": left_s}, {"left_s": (float, int, None)})
+    if found["result"] is not None:
+        for table in _formed(found["result"], _RESULT)["tables"]:
+            keys = _formed(table, _COMPARED)["differing"]
+            count = table.get("differing_rows", 0)
+            if type(count) is not int or not all(
+                isinstance(key, list) and all(isinstance(part, str) for part in key) for key in keys
+            ):
+                raise _unreadable()
+    return found
+
+
+def count(told: Any, name: str) -> Json:
+    """Return an answer that has a number of that name."""
+    return _formed(told, {name: int})
+
+
+def _formed(told: Any, form: Json) -> Json:
+    """Return an object that has these keys, each of its type or of one of them; None stands for itself."""
+    if not isinstance(told, dict):
+        raise _unreadable()
+    for name, wanted in form.items():
+        kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+        value = told.get(name, _unreadable)
+        if (None if value is None else type(value)) not in kinds:
+            raise _unreadable()
+    return told
+
+
+def _unreadable() -> RequestRefused:
+    return RequestRefused("What the other gateway says of its data cannot be read.", "Are both gateways up to date?")

@@ -1,0 +1,1 @@
+"""What is said to people, for the pages and the command line alike. It decides nothing."""
