@@ -22,7 +22,7 @@ from flask_hsmx_cluster.agent.peer.client import Route
 from flask_hsmx_cluster.agent.preflight import data as preflight_data
 from flask_hsmx_cluster.agent.preflight.data import DatabaseFacts
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, Finding, RequestRefused
-from flask_hsmx_cluster.replication import survey
+from flask_hsmx_cluster.replication import layout, survey
 from flask_hsmx_cluster.replication.layout import Column, Layout
 from flask_hsmx_cluster.replication.scope import MAX_TABLES, Scope, TableScope
 
@@ -338,8 +338,7 @@ def test_facts_travel_unchanged() -> None:
 
 def test_every_finding_has_a_test() -> None:
     here = Path(__file__).read_text() + (Path(__file__).parent / "test_layout.py").read_text()
-    root = Path(preflight_data.__file__).parents[1]
-    for source in (root / "agent" / "preflight_data.py", root / "replication" / "layout.py"):
+    for source in map(Path, (preflight_data.__file__, layout.__file__)):
         for key in re.findall(r'Finding\(\s*"(\w+)"', source.read_text()):
             assert key in here, key
 

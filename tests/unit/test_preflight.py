@@ -224,10 +224,8 @@ def test_hostile_facts_are_malformed_or_harmless(changes: dict[str, Any]) -> Non
 
 
 def test_every_finding_is_in_the_table() -> None:
-    root = Path(preflight.__file__).parents[1]
-    rules = [root / name for name in ("rules.py", "shared_network_rules.py", "interface_rules.py")]
-    rules.append(root / "replication" / "layout.py")
-    sources = [*rules, *(root / "agent").glob("*.py")]
+    root = Path(preflight.__file__).parents[2]
+    sources = [root / "replication" / "layout.py", *(root / "settings").glob("*.py"), *(root / "agent").rglob("*.py")]
     used = {key for source in sources for key in re.findall(r'Finding\(\s*"(\w+)"', source.read_text())}
     table = (root.parent / "docs" / "preflight.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+import flask_hsmx_cluster
 from flask_hsmx_cluster import Finding, PeerUnavailable
 from flask_hsmx_cluster.web.diagram import diagram
 from flask_hsmx_cluster.words import cluster as words
@@ -424,7 +425,7 @@ def test_kinds_of_events_are_shown_in_words(client: Any, formed: FakeAgent) -> N
 def kinds_recorded() -> set[str]:
     """Return the kinds of events that this version records, from its source."""
     found = set()
-    for path in Path(words.__file__).parent.rglob("*.py"):
+    for path in Path(flask_hsmx_cluster.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args and isinstance(first := node.args[0], ast.Constant):
                 called = getattr(node.func, "attr", getattr(node.func, "id", ""))
