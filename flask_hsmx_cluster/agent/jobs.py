@@ -28,13 +28,21 @@ THREADS_APART = 2
 HEARTBEAT = "heartbeat"
 
 
+#: What a job does; it returns its result in words.
+Work = Callable[[], str | None]
+#: Between the end of a run and the next, s; a function where that depends on whether there is anything to do.
+Period = float | Callable[[], float]
+#: By name.
+Periodic = dict[str, tuple[Period, Work]]
+
+
 @dataclass
 class JobState:
     """What the status page shows of a job; times are boot time in s."""
 
     name: str
-    period_s: float
-    work: Callable[[], str | None]
+    period_s: Period
+    work: Work
     last_run: float | None = None
     next_run: float | None = None
     took_s: float | None = None
@@ -71,7 +79,7 @@ class Jobs:
 
         self._scheduler.add_job(keep, id=HEARTBEAT, name=HEARTBEAT)
 
-    def every(self, name: str, period_s: float, work: Callable[[], str | None], apart: bool = False) -> None:
+    def every(self, name: str, period_s: Period, work: Work, apart: bool = False) -> None:
         """Run ``work`` now and then each ``period_s`` after it has ended; it returns its result in words.
 
         :param apart: it does not wait for a thread that other jobs use.
@@ -83,7 +91,7 @@ class Jobs:
         """Arm every periodic job anew: the wall clock, by which the scheduler waits, was set."""
         for name in list(self._states):
             if name != HEARTBEAT:
-                self._arm(name, self._states[name].period_s)
+                self._arm(name, _seconds(self._states[name].period_s))
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return the jobs as the control verb ``status`` shows them."""
@@ -129,6 +137,10 @@ class Jobs:
         finally:
             state.took_s = boot_time_s() - state.last_run
             try:
-                self._arm(name, state.period_s)
+                self._arm(name, _seconds(state.period_s))
             except RuntimeError:  # the scheduler has just been shut down
                 log.debug("Job %s ended after the scheduler", name)
+
+
+def _seconds(period: Period) -> float:
+    return period() if callable(period) else period

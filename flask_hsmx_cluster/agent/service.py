@@ -24,6 +24,7 @@ from .data.verbs import DataVerbs
 from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
+from .jobs import Periodic
 from .membership import Membership
 from .node_store import NodeStore, wall_time
 from .peer import client as peer_client
@@ -145,7 +146,7 @@ class AgentService(DataVerbs):
         """Take note of the settings revision that the other gateway's heartbeats name."""
         self._revisions.on_peer_revision(revision, digest)
 
-    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def periodic_jobs(self) -> Periodic:
         """Return period (s) and work of each periodic job, by name; the work returns its result in words."""
         return {
             "deliver settings": (DELIVER_EVERY_S, self._revisions.deliver),
@@ -159,7 +160,7 @@ class AgentService(DataVerbs):
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
         }
 
-    def data_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def data_jobs(self) -> Periodic:
         """Return the same of the jobs that there are once the database is shared."""
         return {
             **(self._data.periodic_jobs() if self._data else {}),

@@ -95,7 +95,7 @@ def test_scapy_is_imported_in_one_module() -> None:
 
 def test_the_agent_loads_neither_flask_nor_scapy_nor_all_of_pyroute2() -> None:
     code = (
-        "import sys, flask_hsmx_cluster.agent.__main__; "
+        "import sys, flask_hsmx_cluster.agent.process; "
         "print([name for name in ('flask', 'scapy', 'psycopg', 'pyroute2.ndb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

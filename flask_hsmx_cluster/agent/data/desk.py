@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import ClusterError, RequestRefused
 from ..cluster import Cluster
+from ..jobs import Periodic
 from ..peer.exchange import Exchange
 from . import told as data_told
 from .news import news
@@ -57,7 +58,7 @@ class DataDesk:
         """Whether there is shared data at all."""
         return self._link.shared
 
-    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def periodic_jobs(self) -> Periodic:
         """Return period (s) and work of each job, by name."""
         return {
             "data: what is new": (NEWS_EVERY_S, self.note_news),

@@ -18,6 +18,7 @@ from ...replication.layout import Layout
 from ...replication.scope import MAX_TABLES, Scope
 from ...settings.model import Settings
 from ..cluster import Cluster
+from ..jobs import Periodic
 from ..peer.client import Route
 from ..peer.exchange import Exchange
 from ..preflight import data as preflight_data
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 #: The agent's credentials for the database, in the state directory; ``flask cluster database prepare`` writes it.
 CREDENTIALS = "database.json"
 SET_UP_EVERY_S = 2.0
+#: A database that is prepared later is noticed after this time at the latest, s.
+NOTICE_EVERY_S = 5.0
 TEND_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 CHECK_EVERY_S = 60.0
@@ -84,9 +87,9 @@ class DataSide:
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
-    def first_job(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def first_job(self) -> Periodic:
         """Return period (s) and work, by name, of the job that notices whether the database is shared."""
-        return {"replication: set-up": (SET_UP_EVERY_S, self.set_up)}
+        return {"replication: set-up": (lambda: SET_UP_EVERY_S if self.shared else NOTICE_EVERY_S, self.set_up)}
 
     def when_shared(self, call: Callable[[], None]) -> None:
         """Call back once it is noticed that the database is shared; at once if it is: till then no other job runs."""
@@ -95,7 +98,7 @@ class DataSide:
         else:
             self._when_shared = call
 
-    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def periodic_jobs(self) -> Periodic:
         """Return the same of the jobs that a shared database needs."""
         return {
             "replication: positions": (TEND_EVERY_S, self.tend),

@@ -6,13 +6,13 @@ The other gateway is told the active's sessions. If that one dies, it can tell t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from ...errors import ClusterError, PeerUnavailable, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import pppoe
 from ..cluster import Cluster
+from ..jobs import Periodic
 from ..peer.exchange import Exchange
 from .side import ServicesSide
 
@@ -37,9 +37,9 @@ class PPPoESide:
         exchange.handle("pppoe", lambda _sender, told: self._here(str(told.get("name")), told.get("connect") is True))
         exchange.handle("pppoe_sessions", lambda _sender, told: self._on_sessions(told.get("sessions")))
 
-    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def periodic_jobs(self) -> Periodic:
         """Return period (s) and work of each job, by name."""
-        return {"PPPoE: look": (LOOK_EVERY_S, self.look)}
+        return {"PPPoE: look": (lambda: self._services.every(LOOK_EVERY_S), self.look)}
 
     def status(self) -> list[dict[str, Any]]:
         """Return how the connections are on this gateway."""

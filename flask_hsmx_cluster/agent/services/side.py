@@ -13,11 +13,13 @@ from ...network.clock import boot_time_s
 from ..cluster import Cluster
 from ..heartbeat.services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
 from ..heartbeat.status import Showing, brought_up_to_date
+from ..jobs import Periodic
 from .setup import BOUND_LEASES, PARTS, Part, checks_that_move
 
 log = logging.getLogger(__name__)
 SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
+IDLE_EVERY_S = 5.0
 LOOK_TIMEOUT_S = 3.0
 SET_UP_TIMEOUT_S = 10.0
 
@@ -39,9 +41,16 @@ class ServicesSide:
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
 
-    def periodic_jobs(self) -> dict[str, tuple[float, Callable[[], str | None]]]:
+    def periodic_jobs(self) -> Periodic:
         """Return period (s) and work of each job, by name."""
-        return {"services: set-up": (SET_UP_EVERY_S, self.set_up), "services: look": (LOOK_EVERY_S, self.look)}
+        return {
+            "services: set-up": (lambda: self.every(SET_UP_EVERY_S), self.set_up),
+            "services: look": (lambda: self.every(LOOK_EVERY_S), self.look),
+        }
+
+    def every(self, period_s: float) -> float:
+        """Return how often something is done, s: seldom where nothing follows the role."""
+        return period_s if self._hand.follow else IDLE_EVERY_S
 
     def begin(self) -> None:
         """At the agent's start, before the first claim: be ready for it."""

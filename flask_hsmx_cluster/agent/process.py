@@ -1,0 +1,143 @@
+"""The agent's process, started by ``flask cluster agent``.
+
+Joins the fast half (:mod:`.heartbeat.loop`) and the slow half (:mod:`.service`) under one APScheduler.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from ..decision.model import Cause, CauseKind
+from ..errors import ClusterError
+from .checks import database_is_silent, disk_is_low
+from .clerk import Clerk
+from .config import AgentConfig
+from .control_server import ControlServer
+from .data.replicator import ReplicatorLink
+from .data.side import database_is_prepared
+from .heartbeat.loop import HeartbeatLoop
+from .heartbeat.services_hand import ServicesLink
+from .jobs import Jobs, Periodic
+from .node_store import NodeStore
+from .service import AgentService
+
+log = logging.getLogger("flask_hsmx_cluster.agent")
+HEALTH_EVERY_S = 1.0
+#: Exit status after an error in the heartbeat.
+EXIT_HEARTBEAT_FAILED = 70
+#: A thread that waits for the interpreter must not wait long: the heartbeat is one of them.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def read_config() -> AgentConfig:
+    """Return the configuration that ``flask cluster agent`` left on an inherited descriptor."""
+    number = os.environ.get("HSMX_CLUSTER_CONFIG_FD", "")
+    if not number.isdigit():
+        sys.exit("The agent is started by `flask cluster agent`, which hands it its configuration.")
+    with os.fdopen(int(number), "rb") as file:
+        file.seek(0)
+        return AgentConfig.from_json(file.read())
+
+
+def lock_state_dir(config: AgentConfig) -> int:
+    """Make sure that this is the only agent of the gateway; the lock lasts as long as the process."""
+    state_dir = Path(config.state_dir)
+    state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    descriptor = os.open(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"Another agent runs already with the state directory {state_dir}.")
+    return descriptor
+
+
+Check = Callable[[], tuple[bool, str]]
+
+
+def health_checks(
+    config: AgentConfig, directories: Callable[[], list[str]]
+) -> Iterator[tuple[str, CauseKind, Check]]:
+    """Yield name, kind of ill health, and work of each periodic check.
+
+    :param directories: what lies on the disks that must not be full.
+    """
+    yield "check the disk", CauseKind.DISK, lambda: disk_is_low(directories())
+    if config.database_url:
+        yield "check the database", CauseKind.DATABASE, partial(database_is_silent, config.database_url)
+
+
+def report(loop: HeartbeatLoop, kind: CauseKind, check: Check) -> str:
+    """Carry out a check, tell the decision core, and return the result in words."""
+    bad, words = check()
+    loop.report_health(Cause(kind), bad)
+    return words
+
+
+def run(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    store = NodeStore.open(config)
+    clerk = Clerk(store)
+    jobs = Jobs()
+    link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
+    services = ServicesLink(config.log_level)
+    loop = HeartbeatLoop(
+        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous,
+        services=services,
+    )  # fmt: skip
+    service = AgentService(config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services))
+
+    ended, stopped = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    jobs.start_heartbeat(loop.run, ended.set)
+    service.start()
+    for name, kind, check in health_checks(config, service.directories):
+        jobs.every(name, HEALTH_EVERY_S, partial(report, loop, kind, check), apart=True)
+
+    def start_jobs(found: Periodic) -> None:
+        for name, (period_s, work) in found.items():
+            jobs.every(name, period_s, work)
+
+    service.when_shared(lambda: start_jobs(service.data_jobs()))
+    start_jobs(service.periodic_jobs())
+    server = ControlServer(config, service)
+    server.start()
+    log.info("Agent of %s is up", config.node_name)
+    ended.wait()
+    if not stopped.is_set():
+        # The service manager starts the agent anew, and within the lease it goes on with its reign.
+        os._exit(EXIT_HEARTBEAT_FAILED)
+    log.info("Agent is asked to stop")
+    loop.stop()
+    server.stop()
+    jobs.stop()
+    services.stop()
+    link.stop()
+    clerk.close()
+
+
+def main() -> None:
+    config = read_config()
+    logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    lock = lock_state_dir(config)
+    try:
+        run(config)
+    except ClusterError as error:
+        sys.exit(f"{error.message} {error.remedy}".strip())
+    finally:
+        os.close(lock)
