@@ -11,6 +11,8 @@ from .base import Command, cluster
 
 #: Environment variable that tells the agent on which inherited descriptor its configuration is.
 CONFIG_FD = "HSMX_CLUSTER_CONFIG_FD"
+#: By itself the C library keeps a heap for each thread, and what was freed at its end: 1 MB in the agent.
+MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TOP_PAD_": "0", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 @cluster.command("agent", cls=Command)
@@ -37,4 +39,4 @@ def run_agent() -> NoReturn:
         config.write(text)
     os.lseek(descriptor, 0, os.SEEK_SET)
     command = [sys.executable, "-m", "flask_hsmx_cluster.agent"]
-    os.execve(command[0], command, {**os.environ, CONFIG_FD: str(descriptor)})
+    os.execve(command[0], command, {**MEMORY, **os.environ, CONFIG_FD: str(descriptor)})
