@@ -214,6 +214,16 @@ class OwnAddresses:
         self._statement = statement
 
 
+def coming(settings: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
+    """Return the own addresses that these settings state and no gateway has yet, without prefix length.
+
+    :param ports: network ports by node id.
+    """
+    held = {str(ip_interface(address).ip) for each in ports.values() for port in each for address in port["addresses"]}
+    stated = {str(address.ip) for one in settings.interfaces for each in one.addresses.values() for address in each}
+    return stated - held
+
+
 def check_new(
     settings: Settings, present: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]], probe: Probe
 ) -> Iterator[Finding]:

@@ -148,7 +148,11 @@ class RevisionExchange:
         if peer is not None:
             former = preflight.routes_between(present, own, peer.node_id)
             routes = preflight.routes_between(settings, own, peer.node_id)
-            changed = {kind: route for kind, route in routes.items() if former.get(kind) != route}
+            coming = interfaces.coming(settings, ports)  # what is not there yet cannot be tried
+            changed = {
+                kind: route for kind, route in routes.items()
+                if former.get(kind) != route and not coming & {route.local, route.remote}
+            }  # fmt: skip
             yield from preflight.check_http(changed, peer)
             yield from self._check_data(changed, peer.name)
         known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
