@@ -154,7 +154,7 @@ def test_a_lost_session_is_dialled_again(make: Make, tmp_path: Path, monkeypatch
     one = make(UP + "exit 16")
     become_active(one)
     until(lambda: dialled(tmp_path) >= 3)
-    assert shown(one)["fault"] == "The provider's side has ended the session."
+    until(lambda: shown(one)["fault"] == "The provider's side has ended the session.")
 
 
 def test_an_operator_disconnects_it_until_the_role_moves(make: Make) -> None:
