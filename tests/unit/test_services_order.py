@@ -50,6 +50,7 @@ def test_what_must_not_be_there_twice_begins_in_its_order_and_ends_first() -> No
     steps: list[str] = []
     reached = threading.Event()
     conductor = Conductor([Only("line", steps), Recorder("dhcp", steps)], lambda *_: None, lambda *_: reached.set())
+    assert reached.wait(10)
     for turn, stage in enumerate((Stage.ACTIVE, Stage.BEFORE_PASSIVE), 1):
         steps.clear()
         reached.clear()
