@@ -214,6 +214,29 @@ def test_nothing_starts_once_it_must_be_stopped_at_once(firmware: FirmwareServic
     assert runs(firmware) == [] and not processes(f"{tmp_path}:next")
 
 
+def test_what_a_program_has_begun_ends_with_it(firmware: FirmwareServices, tmp_path: Path) -> None:
+    """Its children would be a second daemon: on the other gateway, or beside the one that is started again."""
+    child = tmp_path / "child"
+    deaf = f"trap \"\" TERM; touch {child}; while :; do sleep 0.05; done"
+    leaves = f"sh -c '{deaf}' & while [ ! -e {tmp_path}/end ]; do sleep 0.02; done"
+    configure(firmware, tmp_path, {"name": "x", "run": ["/bin/sh", "-c", leaves]})
+    firmware.after_active()
+    assert within(10, child.exists)
+    (tmp_path / "end").touch()
+
+    def died() -> bool:
+        firmware.tick(0.0)
+        return bool(firmware.status()["services"][0]["problem"])
+
+    assert within(10, died) and within(10, lambda: not processes(f"{tmp_path}:x"))
+    (tmp_path / "end").unlink()
+    child.unlink()
+    firmware.after_active()
+    assert within(10, child.exists)
+    firmware.stop_now()
+    assert within(10, lambda: not processes(f"{tmp_path}:x"))
+
+
 def test_commands_are_believed_and_one_that_runs_on_the_passive_is_stopped(
     firmware: FirmwareServices, tmp_path: Path
 ) -> None:
