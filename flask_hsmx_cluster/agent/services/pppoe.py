@@ -53,7 +53,7 @@ class PPPoESide:
             self._note(row)
         self._states = {row["name"]: row["state"] for row in rows}
         sessions = [{key: row[key] for key in _SESSION_KEYS} for row in rows if row["state"] == "up"]
-        if self._cluster.role() == "active" and sessions != self._shared:
+        if sessions != self._shared and self._cluster.role() == "active":
             self._share(sessions)
         return f"{len(sessions)} of {len(rows)} up"
 
