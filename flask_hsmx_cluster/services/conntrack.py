@@ -108,7 +108,7 @@ class ConnectionTracking:
 
     def tick(self, now_s: float) -> None:
         """Start conntrackd where it should run and does not; look now and then."""
-        if self._setup is None or not self._setup.program:
+        if self._setup is None:
             return
         if self._process is not None and self._process.poll() is not None:
             self._ended(now_s)
@@ -125,7 +125,7 @@ class ConnectionTracking:
             self._look()
 
     def status(self) -> dict[str, Any]:
-        """Return its state (``off``, ``absent``, ``down``, ``running``), how many connections it knows, and how long
+        """Return its state (``off``, ``down``, ``running``), how many connections it knows, and how long
         the last commit took, ms.
         """
         alarms = []
@@ -141,8 +141,6 @@ class ConnectionTracking:
     def _state(self) -> str:
         if self._setup is None:
             return "off"
-        if not self._setup.program:
-            return "absent"
         return "running" if self._running() else "down"
 
     # -- the process ----------------------------------------------------------------------------------------------

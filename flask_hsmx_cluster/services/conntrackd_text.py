@@ -38,7 +38,7 @@ class Link:
 class Setup:
     """What connection tracking needs to know.
 
-    :param program: conntrackd, as an absolute path; empty: it is not installed.
+    :param program: conntrackd, as an absolute path.
     :param directory: for its files; nobody else's.
     :param links: the sync link first; conntrackd uses one at a time, the first whose port has carrier.
     :param shared: addresses that are the gateway itself for its guests; connections to them end here and do not move.
@@ -56,7 +56,7 @@ class Setup:
         :raises ToolFailed: something in it cannot be written down for conntrackd.
         """
         directory, program = str(setup["directory"]), str(setup["program"])
-        for path in (directory, program or directory):
+        for path in (directory, program):
             if not _PATH.fullmatch(path):
                 raise ToolFailed(
                     f"conntrackd cannot work with the path {path!r:.80}.",

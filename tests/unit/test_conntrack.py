@@ -177,19 +177,6 @@ def running(tracking: ConnectionTracking) -> bool:
     return tracking.status()["state"] == "running"
 
 
-def test_absent_it_is_said_and_no_alarm(tmp_path: Path, tracking: ConnectionTracking, told: list[str]) -> None:
-    tracking.configure(setup(tmp_path / "c", program=""))
-    tracking.tick(0)
-    tracking.before_active()
-    tracking.after_active()
-    tracking.before_passive()
-    tracking.after_passive()
-    shown = tracking.status()
-    assert shown["state"] == "absent"
-    assert not shown["alarms"] and not told
-    assert not (tmp_path / "c").exists()
-
-
 def test_it_is_led_through_both_roles(tmp_path: Path, tracking: ConnectionTracking, told: list[str]) -> None:
     tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
     tracking.after_passive()

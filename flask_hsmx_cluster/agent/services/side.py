@@ -13,6 +13,7 @@ from ...network.clock import boot_time_s
 from ..cluster import Cluster
 from ..heartbeat.services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
 from ..heartbeat.status import Showing, brought_up_to_date
+from .guest_traffic import conntrack_is_absent
 from .setup import BOUND_LEASES, PARTS, Part, checks_that_move
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class ServicesSide:
         self._lock = threading.Lock()
         self._in_force: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
+        self._conntrack_absent = False
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
 
@@ -55,6 +57,7 @@ class ServicesSide:
         with self._lock:
             parts = self._parts()
             follow = bool(parts)
+            self._conntrack_absent = self._cluster.heads() is not None and conntrack_is_absent(self._cluster)
             self._hand.checks = checks_that_move(self._cluster)
             self._hand.awaited = frozenset(
                 stage
@@ -137,8 +140,8 @@ class ServicesSide:
     # -- what is told -----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any] | None:
-        """Return what the verb ``status`` shows; None where nothing follows the role."""
-        if not self._hand.follow:
+        """Return what the verb ``status`` shows; None where nothing follows the role, nor could."""
+        if not self._hand.follow and not self._conntrack_absent:
             return None
         problem = self._problem
         participants = self._shown.get("participants", {})
@@ -152,7 +155,7 @@ class ServicesSide:
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
             "checks": checks.get("checks", []),
-            "conntrack": self.shown("conntrack"),
+            "conntrack": {"state": "absent"} if self._conntrack_absent else self.shown("conntrack"),
             "passive_internet": self.shown("passive_internet"),
         }
 
