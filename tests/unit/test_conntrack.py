@@ -218,6 +218,41 @@ def test_a_look_amid_a_commit_lets_nothing_pass(
     assert told == [holding(False)]
 
 
+def test_what_comes_behind_does_not_wait_for_a_long_commit(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    """Services do; the other gateway is told of all once everything is committed."""
+    program = Path(stand_in(tmp_path))
+    tracking.configure(setup(tmp_path / "c", program=str(program)))
+    now_s = ticked(tracking, lambda: running(tracking))
+    goes_on = tmp_path / "goes on"
+    waits = f'shift 2; while [ "$1" = -c ] && [ ! -e "{goes_on}" ]; do sleep 0.01; done;'
+    program.write_text(program.read_text().replace("shift 2;", waits))
+    asked(tmp_path)
+    tracking.before_active()
+    tracking.after_active()
+    tracking.tick(now_s)
+    assert asked(tmp_path) == []
+    goes_on.touch()
+    found: list[str] = []
+    ticked(tracking, lambda: bool(found.extend(asked(tmp_path)) or "-B" in found), now_s)
+    assert found[:4] == ["-c", "-f", "-R", "-B"]
+
+
+def test_a_new_address_of_its_own_is_held_back_no_longer(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
+    tracking.after_passive()
+    ticked(tracking, lambda: running(tracking))
+    monkeypatch.setattr(packet_rules, "own_addresses", lambda: OWN)
+    tracking.tick(1000)
+    assert any("daddr { 10.0.0.1, 10.99.0.1 } accept" in text for text in told) and told[-1] == holding(True)
+    told.clear()
+    tracking.tick(2000)
+    assert told == [holding(True)]
+
+
 def test_after_a_failed_hand_over_nothing_is_committed(
     tmp_path: Path, tracking: ConnectionTracking, told: list[str]
 ) -> None:
