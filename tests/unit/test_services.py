@@ -25,6 +25,7 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Term
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 from flask_hsmx_cluster.network.clock import boot_time_s
+from flask_hsmx_cluster.services import runner as runner_module
 from flask_hsmx_cluster.services.checks import Checks
 from flask_hsmx_cluster.services.commands import CommandFailed, Program, end_left_behind
 from flask_hsmx_cluster.services.conductor import Conductor
@@ -32,7 +33,7 @@ from flask_hsmx_cluster.services.declare import Statement, hook_from, service_fr
 from flask_hsmx_cluster.services.firmware import FirmwareServices
 from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.participant import Stage
-from flask_hsmx_cluster.services.runner import Runner
+from flask_hsmx_cluster.services.runner import AppNotLoaded, Runner
 from flask_hsmx_cluster.services.situation import Situation
 
 SLEEP = ["/bin/sleep", "3600"]
@@ -505,7 +506,9 @@ def test_a_silent_agent_is_as_good_as_dead(link: ServicesLink, tmp_path: Path) -
     assert within(20, lambda: processes(f"{tmp_path}:x")), "it has only stood still"
 
 
-def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = tmp_path / "hooked.py"
     app.write_text(
         "import os, time\nfrom flask import Flask, current_app\nfrom flask_hsmx_cluster import HSMXCluster\n"
@@ -539,7 +542,16 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(tmp_p
         assert within(60, lambda: [one["state"] for one in checks.status()["checks"]] == ["good", "bad"])
         [alarm] = checks.status()["alarms"]
         assert "Check poor fails on this gateway: it says no." in alarm["text"]
+        monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
         os.kill(processes(f"{tmp_path}:app")[0], signal.SIGKILL)
+        assert within(60, lambda: not hooks.status()["ready"])
+        with pytest.raises(AppNotLoaded):
+            runner.call(4, 20.0, None)
+        assert checks.status()["checks"][0]["state"] == "good", "that says nothing of this gateway's health"
+        assert "hooks_app" not in str(hooks.status()["alarms"])
+        monkeypatch.setattr(runner_module, "LOAD_MOST_S", 0.0)
+        assert "hooks_app" in str(hooks.status()["alarms"]), "that nobody is called is known"
+        monkeypatch.setattr(runner_module, "AGAIN_S", 0.0)
 
         def again() -> bool:
             hooks.tick(boot_time_s())
