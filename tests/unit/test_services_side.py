@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from flask_hsmx_cluster.agent.child import ChildDown
 from flask_hsmx_cluster.agent.heartbeat.services_hand import ServicesHand
 from flask_hsmx_cluster.agent.services.side import ServicesSide
 
@@ -17,6 +18,7 @@ class Link:
     def __init__(self) -> None:
         self.runs = False
         self.asked: list[str] = []
+        self.hangs = False
 
     def alive(self) -> bool:
         return self.runs
@@ -27,8 +29,10 @@ class Link:
     def stop(self) -> None:
         self.runs = False
 
-    def ask(self, verb: str, _timeout_s: float, **_arguments: Any) -> dict[str, Any]:
+    def ask(self, verb: str, timeout_s: float, **_arguments: Any) -> dict[str, Any]:
         self.asked.append(verb)
+        if self.hangs:
+            raise ChildDown(f"It did not answer within {timeout_s} s.")
         return {"stage": "after_passive", "participants": {"conntrack": {"state": "running"}}} if verb == "look" else {}
 
 
@@ -65,3 +69,16 @@ def test_the_process_runs_as_long_as_there_is_something_to_do(world: World) -> N
     side._cluster.config = replace(side._cluster.config, conntrack="")
     side.set_up(tell_loop=False)
     assert not link.runs and side.status() is None
+
+
+def test_a_process_that_hangs_keeps_the_agent_from_starting_for_a_moment_only(world: World) -> None:
+    """Addresses that are leased still end otherwise before the agent adopts them."""
+    side, link = side_of(world, conntrack="true")
+    link.hangs = True
+    side.begin()
+    status = side.status()
+    assert status is not None and "within 1.0 s" in status["problem"]
+    link.hangs = False
+    side.set_up(tell_loop=False)
+    status = side.status()
+    assert status is not None and not status["problem"] and link.asked == ["configure", "configure"]

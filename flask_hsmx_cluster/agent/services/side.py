@@ -21,6 +21,8 @@ SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 3.0
 SET_UP_TIMEOUT_S = 10.0
+#: At the agent's start addresses may be leased still: they do not wait any longer than this, s.
+BEGIN_TIMEOUT_S = 1.0
 
 
 class ServicesSide:
@@ -48,11 +50,11 @@ class ServicesSide:
     def begin(self) -> None:
         """At the agent's start, before the first claim: be ready for it."""
         try:
-            self.set_up(tell_loop=False)
+            self.set_up(tell_loop=False, within_s=BEGIN_TIMEOUT_S)
         except (ClusterError, OSError) as error:
             log.warning("Services and hooks are not ready yet: %s", error)
 
-    def set_up(self, tell_loop: bool = True) -> str:
+    def set_up(self, tell_loop: bool = True, within_s: float = SET_UP_TIMEOUT_S) -> str:
         """Start the process if it is needed and does not run, and tell it what has changed."""
         with self._lock:
             parts = self._parts()
@@ -67,7 +69,7 @@ class ServicesSide:
             )
             changed, self._hand.follow = follow != self._hand.follow, follow
             try:
-                result = self._set_up(parts)
+                result = self._set_up(parts, within_s)
                 self._problem = None
             except ClusterError as error:
                 self._problem = error
@@ -83,7 +85,7 @@ class ServicesSide:
         found = {name: part(self._cluster) for name, part in PARTS.items()}
         return {name: part for name, part in found.items() if part is not None}
 
-    def _set_up(self, parts: dict[str, Part]) -> str:
+    def _set_up(self, parts: dict[str, Part], within_s: float) -> str:
         if not parts:
             if self._link.alive():
                 self._link.stop()
@@ -99,7 +101,7 @@ class ServicesSide:
             self._link.start()
             self._restarted()
         if wanted != self._in_force:
-            self._link.ask("configure", SET_UP_TIMEOUT_S, setup=wanted)
+            self._link.ask("configure", within_s, setup=wanted)
             self._in_force = wanted
         return "set up"
 
