@@ -263,12 +263,13 @@ class PPPoE:
         for line in self._leaving:
             line.release(now)
             again.append(now + 0.05)
-        busy = {line.connection.name for line in self._leaving}
-        for name, line in self._lines.items():
+        # Under another name, or on another port, it is still the same account, or the same wire.
+        busy = {word for line in self._leaving for word in (line.connection.name, line.connection.port)}
+        for line in self._lines.values():
             if not self._wants(line):
                 line.release(now)
                 again.append(now + 0.05 if line.pppd is not None else now + 60)
-            elif line.pppd is None and name not in busy:
+            elif line.pppd is None and busy.isdisjoint((line.connection.name, line.connection.port)):
                 due_at = max(line.due_at, self._from)
                 if now >= due_at:
                     self._end_session_of_other(line)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from flask_hsmx_cluster.agent.child import ChildDown
 from flask_hsmx_cluster.agent.heartbeat.services_hand import ServicesHand
+from flask_hsmx_cluster.agent.services import side as side_module
 from flask_hsmx_cluster.agent.services.side import ServicesSide
 
 from .gateways import World
@@ -82,3 +85,20 @@ def test_a_process_that_hangs_keeps_the_agent_from_starting_for_a_moment_only(wo
     side.set_up(tell_loop=False)
     status = side.status()
     assert status is not None and not status["problem"] and link.asked == ["configure", "configure"]
+
+
+def test_a_process_that_hangs_for_long_is_started_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    side, link = side_of(world, conntrack="true")
+    side.set_up(tell_loop=False)
+    link.hangs = True
+    with pytest.raises(ChildDown):
+        side.look()
+    assert link.runs, "it may be busy"
+    monkeypatch.setattr(side_module, "SILENT_MOST_S", 0.0)
+    with pytest.raises(ChildDown):
+        side.look()
+    assert not link.runs
+    link.hangs = False
+    side.set_up(tell_loop=False)
+    side.look()
+    assert link.runs and link.asked[-2:] == ["configure", "look"]

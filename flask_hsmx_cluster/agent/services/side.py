@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 3.0
+#: A process that runs and does not answer for so long is started again, s: longer than any step takes.
+SILENT_MOST_S = 90.0
 SET_UP_TIMEOUT_S = 10.0
 #: At the agent's start addresses may be leased still: they do not wait any longer than this, s.
 BEGIN_TIMEOUT_S = 1.0
@@ -40,6 +42,7 @@ class ServicesSide:
         self._in_force: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
         self._conntrack_absent = False
+        self._answered_at = boot_time_s()
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
 
@@ -99,6 +102,7 @@ class ServicesSide:
         if not self._link.alive():
             self._in_force = None
             self._link.start()
+            self._answered_at = boot_time_s()
             self._restarted()
         if wanted != self._in_force:
             self._link.ask("configure", within_s, setup=wanted)
@@ -118,8 +122,12 @@ class ServicesSide:
             return "nothing follows the role"
         try:
             self._shown = self._link.ask("look", LOOK_TIMEOUT_S)
+            self._answered_at = boot_time_s()
         except ClusterError as error:
             self._problem = error
+            if boot_time_s() - self._answered_at > SILENT_MOST_S:
+                with self._lock:
+                    self._link.stop()  # the next set-up starts it
             raise
         finally:
             self._update_alarms()
