@@ -511,12 +511,12 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
 ) -> None:
     app = tmp_path / "hooked.py"
     app.write_text(
-        "import os, time\nfrom flask import Flask, current_app\nfrom flask_hsmx_cluster import HSMXCluster\n"
+        "import os, subprocess\nfrom flask import Flask, current_app\nfrom flask_hsmx_cluster import HSMXCluster\n"
         "app = Flask(__name__)\napp.config['HSMX_CLUSTER_FIRMWARE_VERSION'] = '1'\n"
         "cluster = HSMXCluster(app, allow_unprotected=True)\n"
         "@cluster.hook('after_active')\n"
         f"def good(change): open({str(tmp_path / 'notes')!r}, 'a').write(f'{{current_app.name}} {{change}}\\n')\n"
-        "@cluster.hook('after_active', order=-1, limit_s=0.2)\ndef hangs(change): time.sleep(3600)\n"
+        "@cluster.hook('after_active', order=-1, limit_s=0.2)\ndef hangs(change): subprocess.run(['sleep', '3600'])\n"
         "@cluster.hook('after_active', order=-2)\ndef crashes(change): os.abort()\n"
         "@cluster.hook('after_active', order=-3)\ndef fails(change): raise ValueError('no good')\n"
         "cluster.health_check('fine', lambda: None)\ncluster.health_check('poor', lambda: False)\n"
@@ -539,6 +539,8 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         for words in ("ValueError: no good", "status -6", "not done within"):
             assert words in caught.value.message
         assert "role='active', reason='because', term=7" in (tmp_path / "notes").read_text()
+        assert within(20, lambda: not any(b"sleep" in Path("/proc", str(one), "comm").read_bytes()
+                                          for one in processes(f"{tmp_path}:app")))  # fmt: skip
         assert within(60, lambda: [one["state"] for one in checks.status()["checks"]] == ["good", "bad"])
         [alarm] = checks.status()["alarms"]
         assert "Check poor fails on this gateway: it says no." in alarm["text"]
