@@ -17,7 +17,7 @@ from .participant import Commanded, Exclusive, Participant, Stage
 log = logging.getLogger(__name__)
 #: What comes before the addresses come, or go, may take this long for all participants together, s; one alone is waited
 #: for half of it: hooks that hang must not have services run on both gateways.
-BEFORE_MOST_S = 1.0
+BEFORE_MOST_S, ALONE_MOST_S = 1.0, 0.5
 #: One participant is waited for this long in the other stages before the next one goes on, s.
 AFTER_MOST_S = 60.0
 TICK_EVERY_S = 0.5
@@ -177,7 +177,7 @@ class Conductor:
         What the role has left behind ends at the same time: a hook that hangs must not keep a service running.
         """
         together = stage in (Stage.BEFORE_ACTIVE, Stage.BEFORE_PASSIVE)
-        alone_s = limit_s / 2 if together else limit_s
+        alone_s = ALONE_MOST_S if together else limit_s
         deadline = boot_time_s() + (limit_s if together else float("inf"))
         lanes = self._lanes if stage.upwards else self._downwards()
         begun = {lane: self._begin(lane, stage, stage.value) for lane in lanes if stage is Stage.PASSIVE}

@@ -24,8 +24,8 @@ from .pppd import Connection, Pppd, end_orphans, send_padt
 from .situation import Situation
 
 log = logging.getLogger(__name__)
-#: A session gets this long to end properly before it is ended the hard way, s.
-RELEASE_S = 0.5
+#: A session gets this long to end properly before it is ended the hard way, s; less than a hand-over waits for it.
+RELEASE_S = 0.4
 #: Added to the bound of the other gateway's process: it needs a moment to end what it runs, s.
 MARGIN_S = 0.1
 #: Dialling takes this long at most, s.

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.errors import ClusterError
-from flask_hsmx_cluster.services.conductor import Conductor
+from flask_hsmx_cluster.services.conductor import ALONE_MOST_S, Conductor
+from flask_hsmx_cluster.services.firmware import END_S
 from flask_hsmx_cluster.services.participant import Stage
+from flask_hsmx_cluster.services.pppoe import RELEASE_S
 
 
 class Recorder:
@@ -69,3 +71,8 @@ def test_an_operators_wish_reaches_the_participant_that_takes_wishes() -> None:
     for name in ("dhcp", "nobody"):
         with pytest.raises(ClusterError):
             conductor.command(name, name="x")
+
+
+def test_a_hand_over_waits_until_the_last_of_it_has_been_killed() -> None:
+    """What is killed only after the role was passed on may meet the other gateway's."""
+    assert max(RELEASE_S, END_S) < ALONE_MOST_S
