@@ -190,6 +190,7 @@ class ConnectionTracking:
             self._wait_s = _FIRST_WAIT_S
         if self._silenced:
             self._ready = self._silenced = False
+            self._next_start_s = now_s + self._setup.lease_s  # once the addresses have gone: of that it must not tell
             return
         said = self._setup.output.read_text(errors="replace").strip().splitlines()
         self._ready, self._entries = False, {}

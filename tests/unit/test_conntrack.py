@@ -42,7 +42,7 @@ traffic processed:
 
 def setup(where: Path, **changes: Any) -> dict[str, Any]:
     return {"program": "/usr/sbin/conntrackd", "directory": str(where), "links": LINKS, "shared": ["10.0.0.100"],
-            **changes}  # fmt: skip
+            "lease_s": 2.0, **changes}  # fmt: skip
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -316,9 +316,13 @@ def test_a_silent_agent_ends_what_is_told_at_once_and_it_comes_back(
     tracking.before_active()
     tracking.after_active()
     tracking.stop_now()
-    ticked(tracking, lambda: not running(tracking))
     tracking.after_passive()
-    ticked(tracking, lambda: running(tracking), now_s)
+    assert tracking._process is not None
+    tracking._process.wait(10)
+    for later_s in (0.5, 1.0, 2.4):
+        tracking.tick(now_s + later_s)
+        assert tracking._process is None, "with its address the kernel ends connections: nobody must hear of that"
+    ticked(tracking, lambda: running(tracking), now_s + 2.5)
     assert not tracking.status()["alarms"]
 
 

@@ -47,6 +47,7 @@ def conntrack_setup(cluster: Cluster) -> dict[str, Any] | None:
         "program": program,
         "directory": str(Path(cluster.config.state_dir, "conntrackd")),
         "links": cables,
+        "lease_s": settings.advanced.lease_s,
         "shared": sorted(
             {str(one.address.ip) for one in settings.virtual_ips} | {str(one.address.ip) for one in settings.networks}
         ),
