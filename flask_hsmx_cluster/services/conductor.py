@@ -63,7 +63,7 @@ class Conductor:
         self._wanted = (Stage.PASSIVE, 0)
         self._at: tuple[Stage, int] | None = None
         """Where it is, or on its way to; None: nowhere yet, or everything was stopped at once."""
-        self._stopping = threading.Lock()
+        self._stopping = threading.RLock()  # a signal may come to the thread that stops everything
         threading.Thread(target=self._run, name="conductor", daemon=True).start()
 
     def want(self, stage: Stage, turn: int) -> None:
