@@ -89,6 +89,13 @@ def test_the_other_gateway_is_told_sessions_that_are_new(side: PPPoESide, around
 def test_without_connections_the_heartbeat_is_not_asked(side: PPPoESide, around: Surroundings) -> None:
     side.look()
     assert not around.roles_asked
+    around.rows = [row("up")]
+    side.look()
+    around.active, around.rows = False, [row("down")]
+    side.look()
+    asked = around.roles_asked
+    side.look()
+    assert around.roles_asked == asked, "nor where its sessions have ended with the role"
 
 
 def test_an_absent_one_is_not_asked_all_the_time_and_a_passive_tells_nothing(
