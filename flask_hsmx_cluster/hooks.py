@@ -82,6 +82,7 @@ class HookRunner:
                 os.kill(process, signal.SIGKILL)
 
     def _call(self, message: dict[str, Any]) -> NoReturn:
+        os.setsid()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, message["limit_s"])
         error = ""
@@ -105,6 +106,8 @@ class HookRunner:
                 del self._under_way[process]
                 code = os.waitstatus_to_exitcode(status)
                 if code == -signal.SIGALRM:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process, signal.SIGKILL)  # and what it has begun
                     self._answer(number, "it was not done within its limit, and was ended")
                 elif code:
                     self._answer(number, f"its process ended with status {code}")

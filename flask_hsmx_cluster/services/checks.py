@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from ..errors import ClusterError
 from ..network.clock import boot_time_s
 from .commands import Program
 from .declare import Check, check_from
-from .runner import Runner
+from .runner import AppNotLoaded, Runner
 
 #: It is looked this often whether one is due, s.
 LOOK_EVERY_S = 0.2
@@ -82,18 +83,25 @@ class Checks:
         while True:
             for check in self._checks:
                 if boot_time_s() >= self._due.get(check.name, 0.0):
-                    if check.command or self._runner.ready:  # until the app is loaded nothing is known
-                        self._found[check.name] = self._carry_out(check)
+                    if check.command or self._runner.ready:
+                        with contextlib.suppress(AppNotLoaded):  # nothing new is known
+                            self._found[check.name] = self._carry_out(check)
                     self._due[check.name] = boot_time_s() + check.every_s
             time.sleep(LOOK_EVERY_S)
 
     def _carry_out(self, check: Check) -> _Found:
+        """Return what it found.
+
+        :raises AppNotLoaded: it was not carried out.
+        """
         try:
             if check.command:
                 mark = f"{self._owner}:checks"
                 Program(check.command, mark, privileged=False).succeed(check.limit_s)
             else:
                 self._runner.call(check.number, check.limit_s, None)
+        except AppNotLoaded:
+            raise
         except ClusterError as error:
             return _Found(boot_time_s(), error.message, error.remedy)
         return _Found(boot_time_s(), "")

@@ -94,12 +94,12 @@ class Program:
 
     def _close(self) -> None:
         """It has ended: of its output the last line is kept."""
-        if self._output is not None:
-            with self._output as output:
+        output, self._output = self._output, None  # of two that wait for it one keeps it
+        if output is not None:
+            with output:
                 output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_MOST))
                 lines = output.read().decode(errors="replace").strip().splitlines()
             self._said = "".join(filter(str.isprintable, lines[-1])).rstrip(".") if lines else ""
-            self._output = None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it and all in its session, while it runs itself."""
@@ -118,13 +118,13 @@ def end(programs: Sequence[Program], limit_s: float) -> None:
             one.wait(deadline - boot_time_s())
 
 
-def end_left_behind(mark: str) -> int:
-    """Kill every process that carries a mark, and return how many there were."""
-    wanted = f"{MARK}={mark}".encode()
+def end_left_behind(*marks: str) -> int:
+    """Kill every process that carries one of these marks, and return how many there were."""
+    wanted = {f"{MARK}={mark}".encode() for mark in marks}
     found = 0
     for directory in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if directory.name.isdigit() and wanted in (directory / "environ").read_bytes().split(b"\0"):
+            if directory.name.isdigit() and wanted & set((directory / "environ").read_bytes().split(b"\0")):
                 os.kill(int(directory.name), signal.SIGKILL)
                 found += 1
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,7 @@ from .participant import Commanded, Exclusive, Participant, Stage
 log = logging.getLogger(__name__)
 #: What comes before the addresses come, or go, may take this long for all participants together, s; one alone is waited
 #: for half of it: hooks that hang must not have services run on both gateways.
-BEFORE_MOST_S = 1.0
+BEFORE_MOST_S, ALONE_MOST_S = 1.0, 0.5
 #: One participant is waited for this long in the other stages before the next one goes on, s.
 AFTER_MOST_S = 60.0
 TICK_EVERY_S = 0.5
@@ -61,6 +62,8 @@ class Conductor:
         self._changed = threading.Condition()
         self._wanted = (Stage.PASSIVE, 0)
         self._at: tuple[Stage, int] | None = None
+        """Where it is, or on its way to; None: nowhere yet, or everything was stopped at once."""
+        self._stopping = threading.RLock()  # a signal may come to the thread that stops everything
         threading.Thread(target=self._run, name="conductor", daemon=True).start()
 
     def want(self, stage: Stage, turn: int) -> None:
@@ -95,20 +98,28 @@ class Conductor:
     def stop_now(self) -> bool:
         """End everything that must run on one gateway only, at once; say whether there could be anything.
 
-        Any thread may call it. The stage is *passive* afterwards.
+        Any thread may call it; a second one waits for the first. The stage is *passive* afterwards.
         """
-        with self._changed:
-            if self._at is None or {self._at[0], self._wanted[0]} == {Stage.PASSIVE}:
-                return False
-            self._wanted = (Stage.PASSIVE, 0)
-            self._changed.notify_all()
-        stopping = [threading.Thread(target=self._stop, args=(lane,), daemon=True) for lane in self._lanes]
-        for thread in stopping:
-            thread.start()
-        deadline = boot_time_s() + STOP_MOST_S
-        for thread in stopping:
-            thread.join(max(0.0, deadline - boot_time_s()))
-        return True
+        with self._stopping:
+            with self._changed:
+                if {self._wanted[0], self._at[0] if self._at else Stage.PASSIVE} == {Stage.PASSIVE}:
+                    return False
+                # Whatever is wanted next is a change, even if it is what was wanted last.
+                self._wanted, self._at = (Stage.PASSIVE, 0), None
+                self._changed.notify_all()
+            stopping = [threading.Thread(target=self._stop, args=(lane,), daemon=True) for lane in self._lanes]
+            for thread in stopping:
+                thread.start()
+            deadline = boot_time_s() + STOP_MOST_S
+            for thread in stopping:
+                thread.join(max(0.0, deadline - boot_time_s()))
+            return True
+
+    def settle(self, limit_s: float) -> None:
+        """Wait for what is under way, but no longer than a limit, s."""
+        deadline = boot_time_s() + limit_s
+        while (self._wanted != self._at or any(lane.busy for lane in self._lanes)) and boot_time_s() < deadline:
+            time.sleep(0.01)
 
     def command(self, participant: str, **wish: Any) -> None:
         """Tell a participant what an operator wants of it.
@@ -131,16 +142,19 @@ class Conductor:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted != self._at, TICK_EVERY_S)
-                wanted = self._wanted
-            if wanted != self._at:
-                self._go(*wanted)
-                continue
-            for lane in self._lanes:
-                if not lane.busy:
-                    self._begin(lane, wanted[0], "tick")
+                before, self._at = self._at, self._wanted
+                stage, turn = self._wanted
+            if (stage, turn) != before:
+                self._go(before, stage, turn)
+            else:
+                self._tick(stage)
 
-    def _go(self, stage: Stage, turn: int) -> None:
-        before, self._at = self._at, (stage, turn)
+    def _tick(self, stage: Stage) -> None:
+        for lane in self._lanes:
+            if not lane.busy:
+                self._begin(lane, stage, "tick")
+
+    def _go(self, before: tuple[Stage, int] | None, stage: Stage, turn: int) -> None:
         match stage:
             case Stage.BEFORE_ACTIVE:
                 self._lead(stage, BEFORE_MOST_S)
@@ -154,17 +168,22 @@ class Conductor:
             case Stage.PASSIVE:
                 self._free_lanes()
                 self._lead(stage, AFTER_MOST_S)
-        if self._wanted == self._at:
+        if self._wanted == self._at == (stage, turn):
             self._reached(stage, turn)
 
     def _lead(self, stage: Stage, limit_s: float) -> None:
-        """Have all participants do a step, one after the other; those for whom no time is left are not waited for."""
+        """Have all participants do a step, one after the other; those for whom no time is left are not waited for.
+
+        What the role has left behind ends at the same time: a hook that hangs must not keep a service running.
+        """
         together = stage in (Stage.BEFORE_ACTIVE, Stage.BEFORE_PASSIVE)
-        alone_s = limit_s / 2 if together else limit_s
+        alone_s = ALONE_MOST_S if together else limit_s
         deadline = boot_time_s() + (limit_s if together else float("inf"))
-        for lane in self._lanes if stage.upwards else self._downwards():
-            future = self._begin(lane, stage, stage.value)
-            if not self._wait(future, min(deadline, boot_time_s() + alone_s)):
+        lanes = self._lanes if stage.upwards else self._downwards()
+        begun = {lane: self._begin(lane, stage, stage.value) for lane in lanes if stage is Stage.PASSIVE}
+        for lane in lanes:
+            future = begun.get(lane) or self._begin(lane, stage, stage.value)
+            if not self._wait(future, min(deadline, boot_time_s() + alone_s), None if together else stage):
                 why = f"{lane.participant.name}: {stage.value} took more than {alone_s:.1f} s; it was not waited for."
                 self._failed(lane.participant.name, stage.value, ClusterError(why))
 
@@ -172,8 +191,11 @@ class Conductor:
         """Return the lanes in the order in which they become passive."""
         return sorted(reversed(self._lanes), key=lambda lane: not isinstance(lane.participant, Exclusive))
 
-    def _wait(self, future: Future[None], deadline: float) -> bool:
-        """Wait for a step, unless the agent wants something else meanwhile; False: it was too slow."""
+    def _wait(self, future: Future[None], deadline: float, ticking: Stage | None) -> bool:
+        """Wait for a step, unless the agent wants something else meanwhile; False: it was too slow.
+
+        :param ticking: the others are looked after meanwhile, at this stage.
+        """
         done = threading.Event()
 
         def wake(_: object) -> None:
@@ -181,12 +203,19 @@ class Conductor:
             with self._changed:
                 self._changed.notify_all()
 
-        future.add_done_callback(wake)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: done.is_set() or self._wanted != self._at, max(0.0, deadline - boot_time_s())
-            )
+        def over() -> bool:
             return done.is_set() or self._wanted != self._at
+
+        future.add_done_callback(wake)
+        while True:
+            left_s = max(0.0, deadline - boot_time_s())
+            with self._changed:
+                if self._changed.wait_for(over, left_s if ticking is None else min(left_s, TICK_EVERY_S)):
+                    return True
+            if boot_time_s() >= deadline:
+                return False
+            if ticking is not None:
+                self._tick(ticking)
 
     def _begin(self, lane: _Lane, stage: Stage, step: str) -> Future[None]:
         participant = lane.participant

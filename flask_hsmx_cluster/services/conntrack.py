@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: How long a command to conntrackd may take, and a commit, s.
 _COMMAND_S, _COMMIT_S = 5.0, 30.0
-#: A commit holds packets back at most so long, s.
-_HELD_MOST_S = 2.0
+#: A commit holds packets back at most so long, and services wait for it at most so long, s.
+_HELD_MOST_S, _COMMIT_WAITED_S = 2.0, 0.5
 #: How often conntrackd is asked how many connections it has, s.
 _LOOK_EVERY_S = 5.0
 #: How long conntrackd may take to start, s.
@@ -51,7 +51,7 @@ class ConnectionTracking:
         self._setup: Setup | None = None
         self._own: list[Address] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = self._active = self._silenced = False
+        self._ready = self._active = self._silenced = self._untold = False
         self._failure = ""
         self._started_s = self._next_start_s = self._next_look_s = 0.0
         self._wait_s = _FIRST_WAIT_S
@@ -80,12 +80,11 @@ class ConnectionTracking:
             self._let_pass()
 
     def after_active(self) -> None:
-        """When all is committed: forget what was cached, and tell the other gateway of all that is in this kernel."""
+        """A moment for the commit; nobody behind this one waits for a long one."""
+        self._untold = True
         if self._committing is not None:
-            self._committing.join(_COMMIT_S)
-            self._committing = None
-        if self._running():
-            self._ask("-f", "-R", "-B")
+            self._committing.join(_COMMIT_WAITED_S)
+        self._tell_all()
 
     def before_passive(self) -> None:
         """Tell no more of connections that end: with its address the kernel ends all that were masqueraded by it."""
@@ -94,7 +93,7 @@ class ConnectionTracking:
 
     def after_passive(self) -> None:
         """Hold packets back again, let the kernel's entries go in a minute, and ask the other gateway for its own."""
-        self._active = False
+        self._active = self._untold = False
         if self._running():
             self._hold(True)
             self._ask("-t", "-n")
@@ -108,7 +107,7 @@ class ConnectionTracking:
 
     def tick(self, now_s: float) -> None:
         """Start conntrackd where it should run and does not; look now and then."""
-        if self._setup is None or not self._setup.program:
+        if self._setup is None:
             return
         if self._process is not None and self._process.poll() is not None:
             self._ended(now_s)
@@ -120,12 +119,14 @@ class ConnectionTracking:
                 self._begin()
             elif now_s > self._started_s + _READY_S:
                 self._process.kill()
+        elif self._untold and not self._under_way():
+            self._tell_all()
         elif now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_EVERY_S
             self._look()
 
     def status(self) -> dict[str, Any]:
-        """Return its state (``off``, ``absent``, ``down``, ``running``), how many connections it knows, and how long
+        """Return its state (``off``, ``down``, ``running``), how many connections it knows, and how long
         the last commit took, ms.
         """
         alarms = []
@@ -141,8 +142,6 @@ class ConnectionTracking:
     def _state(self) -> str:
         if self._setup is None:
             return "off"
-        if not self._setup.program:
-            return "absent"
         return "running" if self._running() else "down"
 
     # -- the process ----------------------------------------------------------------------------------------------
@@ -191,6 +190,7 @@ class ConnectionTracking:
             self._wait_s = _FIRST_WAIT_S
         if self._silenced:
             self._ready = self._silenced = False
+            self._next_start_s = now_s + self._setup.lease_s  # once the addresses have gone: of that it must not tell
             return
         said = self._setup.output.read_text(errors="replace").strip().splitlines()
         self._ready, self._entries = False, {}
@@ -234,6 +234,16 @@ class ConnectionTracking:
             limit.cancel()
             self._let_pass()
 
+    def _under_way(self) -> bool:
+        return self._committing is not None and self._committing.is_alive()
+
+    def _tell_all(self) -> None:
+        """When all is committed: forget what was cached, and tell the other gateway of all that is in this kernel."""
+        if not self._under_way():
+            self._committing, self._untold = None, False
+            if self._running():
+                self._ask("-f", "-R", "-B")
+
     def _let_pass(self) -> None:
         try:
             self._hold(False)
@@ -241,10 +251,13 @@ class ConnectionTracking:
             log.warning("Packets may be held back: %s", error.message)
 
     def _look(self) -> None:
-        """Count the connections, and see whether the packet rules are still there."""
-        if self._committing is not None:
+        """Count the connections, and see whether the packet rules are still there and name this gateway's addresses."""
+        if self._under_way():
             return  # which lets packets pass when it is done
         self._entries = entries(self._ask("-s"))
+        if not self._active and (own := packet_rules.own_addresses()) != self._own:  # an active one holds nothing back
+            self._own = own
+            self._load_rules()
         try:
             self._hold(not self._active)
         except ClusterError:  # somebody has flushed the whole ruleset

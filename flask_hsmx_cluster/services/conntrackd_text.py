@@ -38,9 +38,10 @@ class Link:
 class Setup:
     """What connection tracking needs to know.
 
-    :param program: conntrackd, as an absolute path; empty: it is not installed.
+    :param program: conntrackd, as an absolute path.
     :param directory: for its files; nobody else's.
     :param links: the sync link first; conntrackd uses one at a time, the first whose port has carrier.
+    :param lease_s: how long the kernel keeps addresses that nobody renews, s.
     :param shared: addresses that are the gateway itself for its guests; connections to them end here and do not move.
     """
 
@@ -48,6 +49,7 @@ class Setup:
     directory: Path
     links: tuple[Link, ...]
     shared: tuple[Address, ...]
+    lease_s: float
 
     @classmethod
     def parsed(cls, setup: Mapping[str, Any]) -> Setup:
@@ -56,7 +58,7 @@ class Setup:
         :raises ToolFailed: something in it cannot be written down for conntrackd.
         """
         directory, program = str(setup["directory"]), str(setup["program"])
-        for path in (directory, program or directory):
+        for path in (directory, program):
             if not _PATH.fullmatch(path):
                 raise ToolFailed(
                     f"conntrackd cannot work with the path {path!r:.80}.",
@@ -70,7 +72,8 @@ class Setup:
         )
         if not links or any(type(link.own) is not type(link.peer) for link in links):
             raise ToolFailed("conntrackd needs a link to the other gateway, with both addresses of one family.")
-        return cls(program, Path(directory), links, tuple(checked_address(each) for each in setup["shared"]))
+        shared = tuple(checked_address(each) for each in setup["shared"])
+        return cls(program, Path(directory), links, shared, float(setup["lease_s"]))
 
     @property
     def configuration(self) -> Path:

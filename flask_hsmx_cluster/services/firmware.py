@@ -70,6 +70,7 @@ class Managed:
             code = self.program.code() if self.program else None
             if self.program is not None and code is not None:
                 self.program = None
+                end_left_behind(self.mark)  # children of its own are no service
                 why = f"it has ended with status {code}."
                 self.failed(CommandFailed(why, "See the agent's log for what it said."), now)
             self.turned(self.program is not None)
@@ -113,9 +114,7 @@ class FirmwareServices:
         stated = [service_from(one) for one in setup.get("services", ())]
         kept = {one.service.name: one for one in self._all if one.service in stated}
         gone = [one for one in self._all if one.service.name not in kept]
-        for service in stated:
-            if service.run and service.name not in kept:
-                end_left_behind(f"{self._owner}:{service.name}")
+        end_left_behind(*(f"{self._owner}:{one.name}" for one in stated if one.run and one.name not in kept))
         self._all = [kept.get(service.name) or Managed(service, self._owner) for service in stated]
         self._stop(gone)
 
@@ -142,7 +141,8 @@ class FirmwareServices:
                 self._let_go(one.commands()[1], one.mark)
                 if one.service.unit:  # its own patience with stopping may be long
                     self._let_go((SYSTEMCTL, "kill", "--signal=KILL", one.service.unit), one.mark)
-        end([one.program for one in self._active_only() if one.program], END_NOW_S)
+        end([program for one in self._active_only() if (program := one.program)], END_NOW_S)
+        end_left_behind(*(one.mark for one in self._active_only() if one.service.run))
 
     def tick(self, now_s: float) -> None:
         for one in self._all:
@@ -222,9 +222,9 @@ class FirmwareServices:
             for one in which
             if not one.service.run and (one.runs or one.asked_at == UNKNOWN)
         ]  # fmt: skip
-        end([one.program for one in foreground if one.program], END_S)
+        end([program for one in foreground if (program := one.program)], END_S)
+        end_left_behind(*(one.mark for one in foreground))
         for one in foreground:
-            end_left_behind(one.mark)
             one.program = None
             one.problem, one.failures = None, 0
             one.turned(False)

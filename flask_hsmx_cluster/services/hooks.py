@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +73,19 @@ class Hooks:
         return {
             "ready": self._runner.ready or not self._runner.needed,
             "hooks": [self._as_dict(hook, now) for hook in list(self._hooks)],
-            "alarms": [
-                {
+            "alarms": [*self._runner.alarms(), *self._alarms(now)],
+        }
+
+    def _alarms(self, now: float) -> Iterator[dict[str, str]]:
+        for hook in list(self._hooks):
+            outcome = self._outcomes.get((hook.step, hook.name))
+            if outcome and outcome.error and now - outcome.at < SHOWN_S:
+                yield {
                     "key": f"hook_{hook.step}_{hook.name}",
                     "severity": "warning",
                     "text": f"Hook {hook.name} ({hook.step}) failed when the role changed: {outcome.error.message}",
                     "remedy": f"{outcome.error.remedy} Shown until it works, for a day at most.",
                 }
-                for hook in list(self._hooks)
-                if (outcome := self._outcomes.get((hook.step, hook.name))) and outcome.error
-                and now - outcome.at < SHOWN_S
-            ],
-        }  # fmt: skip
 
     def _as_dict(self, hook: Hook, now: float) -> dict[str, Any]:
         outcome = self._outcomes.get((hook.step, hook.name))

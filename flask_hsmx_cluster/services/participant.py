@@ -56,7 +56,7 @@ class Participant(Protocol):
         """A hand-over on request: the addresses are still there, the other gateway waits. As quick as possible."""
 
     def after_passive(self) -> None:
-        """The addresses are gone. Nothing that must run on one gateway only may be left."""
+        """The addresses are gone. Nothing that must run on one gateway only may be left. All do it at the same time."""
 
     def stop_now(self) -> None:
         """End at once what must run on one gateway only, whatever the thread is doing; no step begins it again before
@@ -66,7 +66,7 @@ class Participant(Protocol):
         """
 
     def tick(self, now_s: float) -> None:
-        """About every 0.5 s while no step is due: compare what runs with what should.
+        """About every 0.5 s while it has no step to do: compare what runs with what should.
 
         :param now_s: boot time, s.
         """

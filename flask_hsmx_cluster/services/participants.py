@@ -18,9 +18,9 @@ from .situation import Situation
 
 
 def participants(situation: Situation) -> list[Participant]:
-    """Return all of them, in the order in which they become active; becoming passive is the other way round."""
+    """Return all of them, in the order in which they become active; a hand-over is the other way round."""
     runner = Runner()
     return [
-        ConnectionTracking(), PassiveInternet(), PPPoE(situation), FirmwareServices(), Hooks(situation, runner),
+        PPPoE(situation), ConnectionTracking(), PassiveInternet(), FirmwareServices(), Hooks(situation, runner),
         Checks(runner),
     ]  # fmt: skip

@@ -24,8 +24,8 @@ from .pppd import Connection, Pppd, end_orphans, send_padt
 from .situation import Situation
 
 log = logging.getLogger(__name__)
-#: A session gets this long to end properly before it is ended the hard way, s.
-RELEASE_S = 0.5
+#: A session gets this long to end properly before it is ended the hard way, s; less than a hand-over waits for it.
+RELEASE_S = 0.4
 #: Added to the bound of the other gateway's process: it needs a moment to end what it runs, s.
 MARGIN_S = 0.1
 #: Dialling takes this long at most, s.
@@ -263,12 +263,13 @@ class PPPoE:
         for line in self._leaving:
             line.release(now)
             again.append(now + 0.05)
-        busy = {line.connection.name for line in self._leaving}
-        for name, line in self._lines.items():
+        # Under another name, or on another port, it is still the same account, or the same wire.
+        busy = {word for line in self._leaving for word in (line.connection.name, line.connection.port)}
+        for line in self._lines.values():
             if not self._wants(line):
                 line.release(now)
                 again.append(now + 0.05 if line.pppd is not None else now + 60)
-            elif line.pppd is None and name not in busy:
+            elif line.pppd is None and busy.isdisjoint((line.connection.name, line.connection.port)):
                 due_at = max(line.due_at, self._from)
                 if now >= due_at:
                     self._end_session_of_other(line)

@@ -28,6 +28,8 @@ from .situation import Situation
 log = logging.getLogger(__name__)
 #: Without a set-up the agent may be silent this long, s.
 BOUND_S = 1.5
+#: What is under way when the agent ends as a passive gateway has this long, s; less than the agent's patience.
+SETTLE_S = 1.0
 
 
 class Process:
@@ -44,7 +46,7 @@ class Process:
         self._ending = threading.RLock()
 
     def run(self) -> None:
-        """Serve both lines. Ends the process when the agent has closed one of them."""
+        """Serve both lines until the agent has closed the prompt one; :meth:`end` is due then."""
         threading.Thread(target=self._serve_patient, name="patient", daemon=True).start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         while (message := self._prompt.read()) is not None:
@@ -55,7 +57,6 @@ class Process:
                 self._situation.reason, self._situation.term = told["reason"], told["term"]
                 self._situation.released = told["released"]
                 self._conductor.want(Stage(told["stage"]), told["turn"])
-        self.end()
 
     def _watch(self) -> None:
         """End what must run on one gateway only when the agent has been silent for too long."""
@@ -77,7 +78,8 @@ class Process:
     def end(self) -> None:
         """End what must run on one gateway only, and this process."""
         with self._ending:  # both lines end, and each has its thread
-            self._conductor.stop_now()
+            if not self._conductor.stop_now():
+                self._conductor.settle(SETTLE_S)  # the agent was asked to stop: what comes last is under way still
             os._exit(0)
 
     def _serve_patient(self) -> None:
@@ -126,4 +128,7 @@ def main() -> None:
     process = Process(*lines_to_agent())
     # The agent ends this process by SIGTERM: nothing is left that runs on one gateway only.
     signal.signal(signal.SIGTERM, lambda *_: process.end())
-    process.run()
+    try:
+        process.run()
+    finally:  # whatever happened: nothing outlives it that runs on one gateway only
+        process.end()

@@ -22,6 +22,13 @@ from .declare import RUNNER_FD, Argv
 AGAIN_S = 5.0
 #: It ends a call at its limit; its word is waited for this much longer, s.
 ANSWER_S = 0.2
+#: An app that is not loaded after this time is an alarm, s.
+LOAD_MOST_S = 60.0
+_SEE = "See what `flask cluster hooks` said in the agent's log."
+
+
+class AppNotLoaded(CommandFailed):
+    """The process that has the app does not run: nothing is known of the callable."""
 
 
 class Runner:
@@ -36,6 +43,7 @@ class Runner:
         self._number = 0
         self._waiting: dict[int, Future[str]] = {}
         self._started_at = float("-inf")
+        self._gone_at = 0.0
         self._lock = threading.RLock()
         self.ready = False  #: the app is loaded
 
@@ -46,6 +54,8 @@ class Runner:
         :param owner: this gateway's state directory.
         """
         with self._lock:
+            if not self._users:
+                self._gone_at = boot_time_s()
             self._users = self._users | {user} if argv else self._users - {user}
             if argv and (argv, f"{owner}:app") != (self._argv, self._mark):
                 self.end()
@@ -75,21 +85,22 @@ class Runner:
                     self._argv, self._mark, captured=False, privileged=False, pass_fds=(theirs.fileno(),),
                     environment={RUNNER_FD: str(theirs.fileno())},
                 )  # fmt: skip
-            self._socket = ours
-            threading.Thread(target=self._read, args=(ours,), name="runner", daemon=True).start()
+            self._socket, self._waiting = ours, {}
+            threading.Thread(target=self._read, args=(ours, self._waiting), name="runner", daemon=True).start()
 
     def call(self, number: int, limit_s: float, told: Mapping[str, Any] | None) -> None:
         """Have a callable called, and wait for its end.
 
         :param told: what a hook is told; None for a check.
+        :raises AppNotLoaded: it was not called, or its end is not known.
         :raises CommandFailed: it failed, or was not done in time.
         """
         with self._lock:
             if self._socket is None:
-                raise CommandFailed("the app is not loaded.", "See what `flask cluster hooks` said in the agent's log.")
+                raise AppNotLoaded("the app is not loaded.", _SEE)
             self._number += 1
-            this, answer = self._number, Future[str]()
-            self._waiting[this] = answer
+            this, answer, waiting = self._number, Future[str](), self._waiting
+            waiting[this] = answer
             message = {"id": this, "number": number, "limit_s": limit_s, "told": told}
             with contextlib.suppress(OSError):  # then nobody answers
                 self._socket.send(json.dumps(message).encode())
@@ -99,7 +110,7 @@ class Runner:
             late = f"it was not done within {limit_s:.1f} s, and was ended."
             raise CommandFailed(late, "See what it waits for.") from None
         finally:
-            self._waiting.pop(this, None)
+            waiting.pop(this, None)
         if error:
             raise CommandFailed(f"{error}.", "See the agent's log.")
 
@@ -115,13 +126,25 @@ class Runner:
                 end([self._program], 0.2)
                 self._program = None
 
-    def _read(self, ours: socket.socket) -> None:
+    def alarms(self) -> list[dict[str, str]]:
+        """Return the alarm, in the form in which participants show theirs, if the app cannot be loaded."""
+        if not self.needed or self.ready or boot_time_s() - self._gone_at < LOAD_MOST_S:
+            return []
+        text = "The app is not loaded: its hooks and checks are not called"
+        return [{"key": "hooks_app", "severity": "critical", "text": text, "remedy": f"{_SEE} It is tried again."}]
+
+    def _read(self, ours: socket.socket, waiting: Mapping[int, Future[str]]) -> None:
         """Hand its answers to those who wait for them. The first one says that the app is loaded."""
         with ours, contextlib.suppress(OSError):
             while data := ours.recv(65536):
-                self.ready, answer = True, json.loads(data)
-                if (waiting := self._waiting.get(answer["id"])) is not None:
-                    waiting.set_result(answer["error"])
-        for waiting in list(self._waiting.values()):
-            if not waiting.done():
-                waiting.set_result("the process that has the app ended")
+                if self._socket is ours:
+                    self.ready = True
+                answer = json.loads(data)
+                if (asked := waiting.get(answer["id"])) is not None:
+                    asked.set_result(answer["error"])
+            with self._lock:
+                if self._socket is ours:  # it has ended by itself
+                    self.ready, self._socket, self._gone_at = False, None, boot_time_s()
+        for asked in list(waiting.values()):
+            if not asked.done():
+                asked.set_exception(AppNotLoaded("the process that has the app ended.", _SEE))

@@ -42,7 +42,7 @@ traffic processed:
 
 def setup(where: Path, **changes: Any) -> dict[str, Any]:
     return {"program": "/usr/sbin/conntrackd", "directory": str(where), "links": LINKS, "shared": ["10.0.0.100"],
-            **changes}  # fmt: skip
+            "lease_s": 2.0, **changes}  # fmt: skip
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -177,19 +177,6 @@ def running(tracking: ConnectionTracking) -> bool:
     return tracking.status()["state"] == "running"
 
 
-def test_absent_it_is_said_and_no_alarm(tmp_path: Path, tracking: ConnectionTracking, told: list[str]) -> None:
-    tracking.configure(setup(tmp_path / "c", program=""))
-    tracking.tick(0)
-    tracking.before_active()
-    tracking.after_active()
-    tracking.before_passive()
-    tracking.after_passive()
-    shown = tracking.status()
-    assert shown["state"] == "absent"
-    assert not shown["alarms"] and not told
-    assert not (tmp_path / "c").exists()
-
-
 def test_it_is_led_through_both_roles(tmp_path: Path, tracking: ConnectionTracking, told: list[str]) -> None:
     tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
     tracking.after_passive()
@@ -229,6 +216,41 @@ def test_a_look_amid_a_commit_lets_nothing_pass(
     goes_on.touch()
     tracking.after_active()
     assert told == [holding(False)]
+
+
+def test_what_comes_behind_does_not_wait_for_a_long_commit(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str]
+) -> None:
+    """Services do; the other gateway is told of all once everything is committed."""
+    program = Path(stand_in(tmp_path))
+    tracking.configure(setup(tmp_path / "c", program=str(program)))
+    now_s = ticked(tracking, lambda: running(tracking))
+    goes_on = tmp_path / "goes on"
+    waits = f'shift 2; while [ "$1" = -c ] && [ ! -e "{goes_on}" ]; do sleep 0.01; done;'
+    program.write_text(program.read_text().replace("shift 2;", waits))
+    asked(tmp_path)
+    tracking.before_active()
+    tracking.after_active()
+    tracking.tick(now_s)
+    assert asked(tmp_path) == []
+    goes_on.touch()
+    found: list[str] = []
+    ticked(tracking, lambda: bool(found.extend(asked(tmp_path)) or "-B" in found), now_s)
+    assert found[:4] == ["-c", "-f", "-R", "-B"]
+
+
+def test_a_new_address_of_its_own_is_held_back_no_longer(
+    tmp_path: Path, tracking: ConnectionTracking, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking.configure(setup(tmp_path / "c", program=stand_in(tmp_path)))
+    tracking.after_passive()
+    ticked(tracking, lambda: running(tracking))
+    monkeypatch.setattr(packet_rules, "own_addresses", lambda: OWN)
+    tracking.tick(1000)
+    assert any("daddr { 10.0.0.1, 10.99.0.1 } accept" in text for text in told) and told[-1] == holding(True)
+    told.clear()
+    tracking.tick(2000)
+    assert told == [holding(True)]
 
 
 def test_after_a_failed_hand_over_nothing_is_committed(
@@ -294,9 +316,13 @@ def test_a_silent_agent_ends_what_is_told_at_once_and_it_comes_back(
     tracking.before_active()
     tracking.after_active()
     tracking.stop_now()
-    ticked(tracking, lambda: not running(tracking))
     tracking.after_passive()
-    ticked(tracking, lambda: running(tracking), now_s)
+    assert tracking._process is not None
+    tracking._process.wait(10)
+    for later_s in (0.5, 1.0, 2.4):
+        tracking.tick(now_s + later_s)
+        assert tracking._process is None, "with its address the kernel ends connections: nobody must hear of that"
+    ticked(tracking, lambda: running(tracking), now_s + 2.5)
     assert not tracking.status()["alarms"]
 
 

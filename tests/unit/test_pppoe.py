@@ -154,7 +154,7 @@ def test_a_lost_session_is_dialled_again(make: Make, tmp_path: Path, monkeypatch
     one = make(UP + "exit 16")
     become_active(one)
     until(lambda: dialled(tmp_path) >= 3)
-    assert shown(one)["fault"] == "The provider's side has ended the session."
+    until(lambda: shown(one)["fault"] == "The provider's side has ended the session.")
 
 
 def test_an_operator_disconnects_it_until_the_role_moves(make: Make) -> None:
@@ -186,6 +186,17 @@ def test_a_change_touches_only_the_connection_that_changed(make: Make, tmp_path:
     until(lambda: dialled(tmp_path) == 3 and is_up(one))
     one.configure({})
     until(lambda: one.status() == {"connections": [], "alarms": []})
+
+
+def test_a_connection_that_was_renamed_ends_before_it_is_dialled_again(make: Make, tmp_path: Path) -> None:
+    one = make(UP + DEAF)
+    become_active(one)
+    until(lambda: is_up(one))
+    setup = {"program": str(tmp_path / "fake-pppd"), "directory": str(tmp_path / "pppoe"), "bound_s": 0.0}
+    one.configure({"connections": [{**ROW, "name": "glass"}], **setup})
+    until(lambda: dialled(tmp_path) == 2)
+    assert len(one._all()) == 1
+    until(lambda: shown(one, "glass")["state"] == "up")
 
 
 def test_the_session_that_a_dead_gateway_left_is_ended_first(make: Make, padts: list[Any]) -> None:

@@ -24,12 +24,14 @@ class Surroundings:
         self.handlers: dict[str, Any] = {}
         self.peer_sessions: list[dict[str, Any]] = []
         self.active, self.absent = True, False
+        self.roles_asked = 0
         self.store = self
 
     def record(self, kind: str, severity: str, text: str) -> None:
         self.events.append((kind, severity, text))
 
     def role(self) -> str:
+        self.roles_asked += 1  # the heartbeat loop is woken up for it
         return "active" if self.active else "passive"
 
     def require_heads(self) -> None: ...
@@ -82,6 +84,18 @@ def test_the_other_gateway_is_told_sessions_that_are_new(side: PPPoESide, around
     side.look()
     side.look()
     assert around.asked == [("pppoe_sessions", {"sessions": [SESSION]})]
+
+
+def test_without_connections_the_heartbeat_is_not_asked(side: PPPoESide, around: Surroundings) -> None:
+    side.look()
+    assert not around.roles_asked
+    around.rows = [row("up")]
+    side.look()
+    around.active, around.rows = False, [row("down")]
+    side.look()
+    asked = around.roles_asked
+    side.look()
+    assert around.roles_asked == asked, "nor where its sessions have ended with the role"
 
 
 def test_an_absent_one_is_not_asked_all_the_time_and_a_passive_tells_nothing(

@@ -25,6 +25,7 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Term
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 from flask_hsmx_cluster.network.clock import boot_time_s
+from flask_hsmx_cluster.services import runner as runner_module
 from flask_hsmx_cluster.services.checks import Checks
 from flask_hsmx_cluster.services.commands import CommandFailed, Program, end_left_behind
 from flask_hsmx_cluster.services.conductor import Conductor
@@ -32,7 +33,7 @@ from flask_hsmx_cluster.services.declare import Statement, hook_from, service_fr
 from flask_hsmx_cluster.services.firmware import FirmwareServices
 from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.participant import Stage
-from flask_hsmx_cluster.services.runner import Runner
+from flask_hsmx_cluster.services.runner import AppNotLoaded, Runner
 from flask_hsmx_cluster.services.situation import Situation
 
 SLEEP = ["/bin/sleep", "3600"]
@@ -214,6 +215,29 @@ def test_nothing_starts_once_it_must_be_stopped_at_once(firmware: FirmwareServic
     assert runs(firmware) == [] and not processes(f"{tmp_path}:next")
 
 
+def test_what_a_program_has_begun_ends_with_it(firmware: FirmwareServices, tmp_path: Path) -> None:
+    """Its children would be a second daemon: on the other gateway, or beside the one that is started again."""
+    child = tmp_path / "child"
+    deaf = f"trap \"\" TERM; touch {child}; while :; do sleep 0.05; done"
+    leaves = f"sh -c '{deaf}' & while [ ! -e {tmp_path}/end ]; do sleep 0.02; done"
+    configure(firmware, tmp_path, {"name": "x", "run": ["/bin/sh", "-c", leaves]})
+    firmware.after_active()
+    assert within(10, child.exists)
+    (tmp_path / "end").touch()
+
+    def died() -> bool:
+        firmware.tick(0.0)
+        return bool(firmware.status()["services"][0]["problem"])
+
+    assert within(10, died) and within(10, lambda: not processes(f"{tmp_path}:x"))
+    (tmp_path / "end").unlink()
+    child.unlink()
+    firmware.after_active()
+    assert within(10, child.exists)
+    firmware.stop_now()
+    assert within(10, lambda: not processes(f"{tmp_path}:x"))
+
+
 def test_commands_are_believed_and_one_that_runs_on_the_passive_is_stopped(
     firmware: FirmwareServices, tmp_path: Path
 ) -> None:
@@ -319,8 +343,9 @@ def test_participants_become_active_in_their_order_and_passive_the_other_way_rou
         conductor.want(stage, turn)
         conductor.want(stage, turn)
         assert within(10, lambda stage=stage, turn=turn: (stage, turn) in reached)
-    assert log == ["x before_active", "y before_active", "x after_active", "y after_active", "y before_passive",
-                   "x before_passive", "y after_passive", "x after_passive"]  # fmt: skip
+    assert log[:6] == ["x before_active", "y before_active", "x after_active", "y after_active", "y before_passive",
+                       "x before_passive"]  # fmt: skip
+    assert sorted(log[6:]) == ["x after_passive", "y after_passive"], "at the same time"
 
 
 def test_one_that_fails_or_hangs_stops_nothing_and_is_told() -> None:
@@ -362,6 +387,65 @@ def test_what_is_stopped_at_once_is_begun_again_when_the_agent_says_so() -> None
     assert within(10, lambda: "x after_passive" in log and "x stop_now" in log)
     conductor.want(Stage.ACTIVE, 1)
     assert within(10, lambda: log.count("x after_active") == 2)
+
+
+def test_what_is_wanted_again_at_once_after_a_stop_is_begun_again() -> None:
+    """The agent speaks again before the conductor has come to know that everything was stopped."""
+    log: list[str] = []
+    x = Noting("x", log, hangs="after_active")
+    conductor, _failed, reached = conduct(x)
+    conductor.want(Stage.ACTIVE, 1)
+    assert within(10, lambda: "x after_active" in log)
+    with conductor._changed:  # which keeps the conductor from seeing what is between the two
+        assert conductor.stop_now()
+        conductor.want(Stage.ACTIVE, 1)
+    assert within(10, lambda: (Stage.ACTIVE, 1) in reached)
+    assert log.count("x after_active") == 2
+
+
+def test_who_stops_everything_waits_for_who_does_so_already() -> None:
+    log: list[str] = []
+    slow = Noting("slow", log)
+    stopping, goes_on = threading.Event(), threading.Event()
+
+    def stop_now() -> None:
+        stopping.set()
+        goes_on.wait(60)
+        log.append("stopped")
+
+    slow.stop_now = stop_now  # type: ignore[method-assign]
+    conductor, _failed, reached = conduct(slow)
+    conductor.want(Stage.ACTIVE, 1)
+    assert within(10, lambda: (Stage.ACTIVE, 1) in reached)
+    first = threading.Thread(target=conductor.stop_now)
+    first.start()
+    assert stopping.wait(10)
+    threading.Timer(0.05, goes_on.set).start()
+    assert not conductor.stop_now()
+    assert "stopped" in log
+    first.join()
+    with conductor._stopping:  # as a signal finds it, on the thread that stops everything
+        assert not conductor.stop_now()
+
+
+def test_a_hook_that_hangs_keeps_no_service_running_and_nobody_from_looking_after_the_others() -> None:
+    log: list[str] = []
+    service, hook = Noting("service", log), Noting("hook", log, hangs="after_passive")
+    hook.stop_now = lambda: None  # type: ignore[method-assign]
+    looked = threading.Semaphore(0)
+    service.tick = lambda now_s: looked.release()  # type: ignore[method-assign]
+    hook.freed.set()
+    conductor, _failed, reached = conduct(service, hook)
+    hook.freed.clear()
+    conductor.want(Stage.ACTIVE, 1)
+    assert within(10, lambda: (Stage.ACTIVE, 1) in reached)
+    log.clear()
+    conductor.want(Stage.PASSIVE, 2)
+    assert within(10, lambda: "service after_passive" in log and "hook after_passive" in log)
+    while looked.acquire(blocking=False):
+        pass
+    assert looked.acquire(timeout=10) and (Stage.PASSIVE, 2) not in reached
+    hook.freed.set()
 
 
 # The process ------------------------------------------------------------------------------------------------
@@ -424,15 +508,17 @@ def test_a_silent_agent_is_as_good_as_dead(link: ServicesLink, tmp_path: Path) -
     assert within(20, lambda: processes(f"{tmp_path}:x")), "it has only stood still"
 
 
-def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = tmp_path / "hooked.py"
     app.write_text(
-        "import os, time\nfrom flask import Flask, current_app\nfrom flask_hsmx_cluster import HSMXCluster\n"
+        "import os, subprocess\nfrom flask import Flask, current_app\nfrom flask_hsmx_cluster import HSMXCluster\n"
         "app = Flask(__name__)\napp.config['HSMX_CLUSTER_FIRMWARE_VERSION'] = '1'\n"
         "cluster = HSMXCluster(app, allow_unprotected=True)\n"
         "@cluster.hook('after_active')\n"
         f"def good(change): open({str(tmp_path / 'notes')!r}, 'a').write(f'{{current_app.name}} {{change}}\\n')\n"
-        "@cluster.hook('after_active', order=-1, limit_s=0.2)\ndef hangs(change): time.sleep(3600)\n"
+        "@cluster.hook('after_active', order=-1, limit_s=0.2)\ndef hangs(change): subprocess.run(['sleep', '3600'])\n"
         "@cluster.hook('after_active', order=-2)\ndef crashes(change): os.abort()\n"
         "@cluster.hook('after_active', order=-3)\ndef fails(change): raise ValueError('no good')\n"
         "cluster.health_check('fine', lambda: None)\ncluster.health_check('poor', lambda: False)\n"
@@ -455,10 +541,21 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(tmp_p
         for words in ("ValueError: no good", "status -6", "not done within"):
             assert words in caught.value.message
         assert "role='active', reason='because', term=7" in (tmp_path / "notes").read_text()
+        assert within(20, lambda: not any(b"sleep" in Path("/proc", str(one), "comm").read_bytes()
+                                          for one in processes(f"{tmp_path}:app")))  # fmt: skip
         assert within(60, lambda: [one["state"] for one in checks.status()["checks"]] == ["good", "bad"])
         [alarm] = checks.status()["alarms"]
         assert "Check poor fails on this gateway: it says no." in alarm["text"]
+        monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
         os.kill(processes(f"{tmp_path}:app")[0], signal.SIGKILL)
+        assert within(60, lambda: not hooks.status()["ready"])
+        with pytest.raises(AppNotLoaded):
+            runner.call(4, 20.0, None)
+        assert checks.status()["checks"][0]["state"] == "good", "that says nothing of this gateway's health"
+        assert "hooks_app" not in str(hooks.status()["alarms"])
+        monkeypatch.setattr(runner_module, "LOAD_MOST_S", 0.0)
+        assert "hooks_app" in str(hooks.status()["alarms"]), "that nobody is called is known"
+        monkeypatch.setattr(runner_module, "AGAIN_S", 0.0)
 
         def again() -> bool:
             hooks.tick(boot_time_s())

@@ -27,16 +27,27 @@ def links(cluster: Cluster) -> list[dict[str, str]]:
     return found
 
 
+def conntrack_is_absent(cluster: Cluster) -> bool:
+    """Return whether connections should move along, and conntrackd is not installed."""
+    return bool(cluster.config.conntrack) and not _conntrackd(cluster) and bool(links(cluster))
+
+
+def _conntrackd(cluster: Cluster) -> str:
+    wanted = cluster.config.conntrack
+    return (shutil.which(wanted, path=_PATH) or "") if wanted else ""
+
+
 def conntrack_setup(cluster: Cluster) -> dict[str, Any] | None:
-    """Return the set-up of *conntrack*; None: it is switched off, or there is no other gateway."""
-    wanted, cables = cluster.config.conntrack, links(cluster)
-    if not wanted or not cables:
+    """Return the set-up of *conntrack*; None: it is switched off or not installed, or there is no other gateway."""
+    program, cables = _conntrackd(cluster), links(cluster)
+    if not program or not cables:
         return None
     settings = cluster.require_heads().applied.settings
     return {
-        "program": shutil.which(wanted, path=_PATH) or "",
+        "program": program,
         "directory": str(Path(cluster.config.state_dir, "conntrackd")),
         "links": cables,
+        "lease_s": settings.advanced.lease_s,
         "shared": sorted(
             {str(one.address.ip) for one in settings.virtual_ips} | {str(one.address.ip) for one in settings.networks}
         ),

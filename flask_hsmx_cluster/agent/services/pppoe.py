@@ -53,8 +53,11 @@ class PPPoESide:
             self._note(row)
         self._states = {row["name"]: row["state"] for row in rows}
         sessions = [{key: row[key] for key in _SESSION_KEYS} for row in rows if row["state"] == "up"]
-        if self._cluster.role() == "active" and sessions != self._shared:
-            self._share(sessions)
+        if sessions != self._shared:
+            if self._cluster.role() == "active":
+                self._share(sessions)
+            else:
+                self._shared = []
         return f"{len(sessions)} of {len(rows)} up"
 
     def command(self, name: str, connect: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..cluster import Cluster
 from ..heartbeat.services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand, ServicesLink
 from ..heartbeat.status import Showing, brought_up_to_date
 from ..jobs import Periodic
+from .guest_traffic import conntrack_is_absent
 from .setup import BOUND_LEASES, PARTS, Part, checks_that_move
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,11 @@ SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
 IDLE_EVERY_S = 5.0
 LOOK_TIMEOUT_S = 3.0
+#: A process that runs and does not answer for so long is started again, s: longer than any step takes.
+SILENT_MOST_S = 90.0
 SET_UP_TIMEOUT_S = 10.0
+#: At the agent's start addresses may be leased still: they do not wait any longer than this, s.
+BEGIN_TIMEOUT_S = 1.0
 
 
 class ServicesSide:
@@ -38,6 +43,8 @@ class ServicesSide:
         self._lock = threading.Lock()
         self._in_force: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
+        self._conntrack_absent = False
+        self._answered_at = boot_time_s()
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
 
@@ -55,15 +62,16 @@ class ServicesSide:
     def begin(self) -> None:
         """At the agent's start, before the first claim: be ready for it."""
         try:
-            self.set_up(tell_loop=False)
+            self.set_up(tell_loop=False, within_s=BEGIN_TIMEOUT_S)
         except (ClusterError, OSError) as error:
             log.warning("Services and hooks are not ready yet: %s", error)
 
-    def set_up(self, tell_loop: bool = True) -> str:
+    def set_up(self, tell_loop: bool = True, within_s: float = SET_UP_TIMEOUT_S) -> str:
         """Start the process if it is needed and does not run, and tell it what has changed."""
         with self._lock:
             parts = self._parts()
             follow = bool(parts)
+            self._conntrack_absent = self._cluster.heads() is not None and conntrack_is_absent(self._cluster)
             self._hand.checks = checks_that_move(self._cluster)
             self._hand.awaited = frozenset(
                 stage
@@ -73,7 +81,7 @@ class ServicesSide:
             )
             changed, self._hand.follow = follow != self._hand.follow, follow
             try:
-                result = self._set_up(parts)
+                result = self._set_up(parts, within_s)
                 self._problem = None
             except ClusterError as error:
                 self._problem = error
@@ -89,7 +97,7 @@ class ServicesSide:
         found = {name: part(self._cluster) for name, part in PARTS.items()}
         return {name: part for name, part in found.items() if part is not None}
 
-    def _set_up(self, parts: dict[str, Part]) -> str:
+    def _set_up(self, parts: dict[str, Part], within_s: float) -> str:
         if not parts:
             if self._link.alive():
                 self._link.stop()
@@ -103,9 +111,10 @@ class ServicesSide:
         if not self._link.alive():
             self._in_force = None
             self._link.start()
+            self._answered_at = boot_time_s()
             self._restarted()
         if wanted != self._in_force:
-            self._link.ask("configure", SET_UP_TIMEOUT_S, setup=wanted)
+            self._link.ask("configure", within_s, setup=wanted)
             self._in_force = wanted
         return "set up"
 
@@ -122,8 +131,12 @@ class ServicesSide:
             return "nothing follows the role"
         try:
             self._shown = self._link.ask("look", LOOK_TIMEOUT_S)
+            self._answered_at = boot_time_s()
         except ClusterError as error:
             self._problem = error
+            if boot_time_s() - self._answered_at > SILENT_MOST_S:
+                with self._lock:
+                    self._link.stop()  # the next set-up starts it
             raise
         finally:
             self._update_alarms()
@@ -146,8 +159,8 @@ class ServicesSide:
     # -- what is told -----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any] | None:
-        """Return what the verb ``status`` shows; None where nothing follows the role."""
-        if not self._hand.follow:
+        """Return what the verb ``status`` shows; None where nothing follows the role, nor could."""
+        if not self._hand.follow and not self._conntrack_absent:
             return None
         problem = self._problem
         participants = self._shown.get("participants", {})
@@ -161,7 +174,7 @@ class ServicesSide:
             "hooks": hooks.get("hooks", []),
             "hooks_ready": hooks.get("ready", True),
             "checks": checks.get("checks", []),
-            "conntrack": self.shown("conntrack"),
+            "conntrack": {"state": "absent"} if self._conntrack_absent else self.shown("conntrack"),
             "passive_internet": self.shown("passive_internet"),
         }
 
