@@ -12,16 +12,21 @@ from .form_fields import PortField, Ports, clean, number
 from .forms import ClusterForm
 
 
+def _text(text: str | None) -> str:
+    """Keep one character more than fits, so that what is too long is refused and not cut."""
+    return (text or "").strip()[: pppoe.LONGEST + 1]
+
+
 class PPPoEForm(ClusterForm):
     """Add or change one. A password that was typed is never sent back; an empty one leaves what is stored."""
 
     base_revision = HiddenField(default="0")
     name = StringField(filters=[clean])
     port = PortField()
-    user = StringField(filters=[lambda text: (text or "").strip()[: pppoe.LONGEST + 1]])
+    user = StringField(filters=[_text])
     password = PasswordField()
-    service = StringField(filters=[clean])
-    concentrator = StringField(filters=[clean])
+    service = StringField(filters=[_text])
+    concentrator = StringField(filters=[_text])
     mtu = number(pppoe.MTU)
     default_route = BooleanField(default=True)
     enabled = BooleanField(default=True)

@@ -128,3 +128,16 @@ def test_the_rest_api_takes_a_wish(client: FlaskClient, dialled: FakeAgent) -> N
     wish = {"name": "fibre", "connect": True}
     answer = client.post(f"{PREFIX}/api/pppoe", json=wish, headers={"X-HSMX-Cluster": "1"})
     assert answer.status_code == 200 and ("pppoe", {"name": "fibre", "connect": True}) in dialled.calls
+
+
+@pytest.mark.parametrize("path", ["pppoe/fibre/remove", "pppoe", "pppoe/fibre", "networks/remove", "networks/add/list"])
+def test_outside_of_a_cluster_nothing_is_done(client: FlaskClient, agent: FakeAgent, path: str) -> None:
+    answer = client.post(f"{PREFIX}/{path}", data={"base_revision": "0", "names": "10.0.0.9"})
+    assert answer.status_code in (302, 303) and answer.location == f"{PREFIX}/"
+
+
+@pytest.mark.parametrize("field", ["user", "service", "concentrator"])
+def test_what_is_too_long_is_refused_and_not_cut(client: FlaskClient, formed: FakeAgent, field: str) -> None:
+    assert send(client, **{**TYPED, field: "x" * 200}).status_code == 303 and held(formed)[0][field] == "x" * 200
+    formed.form()
+    assert send(client, **{**TYPED, field: "x" * 201}).status_code == 422 and held(formed) == []
