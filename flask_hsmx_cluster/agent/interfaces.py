@@ -273,14 +273,19 @@ def _replaced(statement: Statement, present: Addresses) -> list[tuple[str, Inter
 def _read(path: Path) -> Statement:
     """Return the statement of a file; an empty one where there is none that can be read."""
     try:
-        with path.open("rb") as file:
-            data = json.loads(file.read(MAX_FILE))
+        with open(path, "rb", opener=_without_waiting) as file:
+            data = json.loads(file.read(MAX_FILE) or b"")
         return Statement(data["in_cluster"] is True, _addresses(data["ports"]), _addresses(data["replaced"]))
     except FileNotFoundError:
         return Statement()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.warning("%s cannot be read, the settings are asked instead: %s", path, error)
         return Statement()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe in its place is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _addresses(data: Mapping[str, list[str]]) -> dict[str, tuple[Interface, ...]]:

@@ -223,6 +223,13 @@ def test_hostile_facts_are_malformed_or_harmless(changes: dict[str, Any]) -> Non
     assert len(facts.node_id) == 32 and 0 < facts.http_port < 65536 and len(facts.name) <= 128
 
 
+def test_thousands_of_addresses_of_the_other_gateway_are_refused() -> None:
+    ports = [port(f"p{at}", *[f"10.{at}.{one}.1/24" for one in range(100)]) for at in range(100)]
+    with pytest.raises(ValueError, match="too many addresses"):
+        preflight.ports_from(ports)
+    assert len(preflight.ports_from(ports[:40])) == 40
+
+
 def test_every_finding_is_in_the_table() -> None:
     root = Path(preflight.__file__).parents[2]
     sources = [root / "replication" / "layout.py", *(root / "settings").glob("*.py"), *(root / "agent").rglob("*.py")]

@@ -29,6 +29,8 @@ from .probing import PROBE_TIMEOUT_S, Probe, in_use
 PROTOCOL_LEAST = 1
 CLOCK_DIFFERENCE_S = 5.0
 DISK_FREE_LEAST = 50 * 1024 * 1024
+#: Own addresses of the other gateway that are looked at: the rules compare each with whatever is shared.
+MOST_ADDRESSES = 4096
 
 #: How long an :class:`EchoWindow` sends and listens, s, and how often it sends.
 ECHO_WINDOW_S = 0.6
@@ -150,6 +152,8 @@ def ports_from(data: Any) -> tuple[Port, ...]:
                 "mtu": _number(port.get("mtu", 0), 0, 1 << 20),
             }
         )
+    if sum(len(port["addresses"]) for port in found) > MOST_ADDRESSES:
+        raise ValueError("too many addresses")
     return tuple(found)
 
 
