@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ..network.clock import boot_time_s
 from .commands import CommandFailed, Program, end, end_left_behind
 from .declare import RUNNER_FD, Argv
 
+log = logging.getLogger(__name__)
 #: One that has ended is started again at most this often, s.
 AGAIN_S = 5.0
 #: It ends a call at its limit; its word is waited for this much longer, s.
@@ -92,7 +94,7 @@ class Runner:
             self._waiting[this] = answer
             message = {"id": this, "number": number, "limit_s": limit_s, "told": told}
             with contextlib.suppress(OSError):  # then nobody answers
-                self._socket.send(json.dumps(message).encode())
+                self._socket.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
         try:
             error = answer.result(limit_s + ANSWER_S)
         except TimeoutError:
@@ -115,13 +117,24 @@ class Runner:
                 end([self._program], 0.2)
                 self._program = None
 
+    def _take(self, data: bytes) -> None:
+        """Hand an answer to whoever waits for it. A callable may have written anything, or twice."""
+        try:
+            answer = json.loads(data)
+            waiting, error = self._waiting.pop(answer["id"], None), str(answer["error"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            log.warning("What the process with the app says cannot be read")
+            return
+        if waiting is not None:
+            waiting.set_result("".join(filter(str.isprintable, error))[:300])
+
     def _read(self, ours: socket.socket) -> None:
         """Hand its answers to those who wait for them. The first one says that the app is loaded."""
         with ours, contextlib.suppress(OSError):
             while data := ours.recv(65536):
-                self.ready, answer = True, json.loads(data)
-                if (waiting := self._waiting.get(answer["id"])) is not None:
-                    waiting.set_result(answer["error"])
-        for waiting in list(self._waiting.values()):
-            if not waiting.done():
+                self.ready = True
+                self._take(data)
+        while self._waiting:
+            with contextlib.suppress(KeyError):  # it has just given up
+                _, waiting = self._waiting.popitem()
                 waiting.set_result("the process that has the app ended")

@@ -64,7 +64,7 @@ def test_an_operators_wish_reaches_the_participant_that_takes_wishes() -> None:
     steps: list[str] = []
     conductor = Conductor([Only("line", steps), Recorder("dhcp", steps)], lambda *_: None, lambda *_: None)
     conductor.command("line", name="x")
-    assert steps == [str({"name": "x"})]
+    assert str({"name": "x"}) in steps
     for name in ("dhcp", "nobody"):
         with pytest.raises(ClusterError):
             conductor.command(name, name="x")
