@@ -56,7 +56,8 @@ def run(*argv: str, stdin: str = "", timeout_s: float = _TIMEOUT_S) -> str:
     :raises ToolFailed: it is not installed, refused, or took too long.
     """
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace",
+                              timeout=timeout_s)
     except FileNotFoundError:
         raise ToolFailed(f"{argv[0]} is not installed.", "Install it (Debian: nftables, iproute2).") from None
     except subprocess.TimeoutExpired:

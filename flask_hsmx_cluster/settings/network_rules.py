@@ -222,7 +222,10 @@ def _check_routes(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "via", f"{route.via} is no router for {target}.", "Use one of the two families.", f"{where}.via"
             )
-        elif router_of(settings, route) is None:
+        elif (found := router_of(settings, route)) is not None:
+            if fault := address_fault(ip_interface(f"{route.via}/{found[1].network.prefixlen}")):
+                yield Finding("via", f"The router {route.via} {fault}.", "Enter the router's address.", f"{where}.via")
+        else:
             yield Finding(
                 "via",
                 f"The router {route.via} is in none of the shared networks{f' on {route.port}' if route.port else ''}.",

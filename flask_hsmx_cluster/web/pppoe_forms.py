@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wtforms import BooleanField, Field, HiddenField, PasswordField, StringField
+from wtforms import BooleanField, Field, Form, HiddenField, PasswordField, StringField
+from wtforms.validators import StopValidation
 
 from ..settings import pppoe
 from ..translate import gettext as _
@@ -17,16 +18,25 @@ def _text(text: str | None) -> str:
     return (text or "").strip()[: pppoe.LONGEST + 1]
 
 
+class _Words:
+    """Checks a text that goes to pppd. What was typed is not repeated: it may be a password."""
+
+    def __call__(self, form: Form, field: Field) -> None:
+        text = field.data or ""
+        if len(text.encode()) > pppoe.LONGEST or not text.isprintable():
+            raise StopValidation(_("At most %(n)s bytes, of signs that can be printed.", n=pppoe.LONGEST))
+
+
 class PPPoEForm(ClusterForm):
     """Add or change one. A password that was typed is never sent back; an empty one leaves what is stored."""
 
     base_revision = HiddenField(default="0")
     name = StringField(filters=[clean])
     port = PortField()
-    user = StringField(filters=[_text])
-    password = PasswordField()
-    service = StringField(filters=[_text])
-    concentrator = StringField(filters=[_text])
+    user = StringField(filters=[_text], validators=[_Words()])
+    password = PasswordField(validators=[_Words()])
+    service = StringField(filters=[_text], validators=[_Words()])
+    concentrator = StringField(filters=[_text], validators=[_Words()])
     mtu = number(pppoe.MTU)
     default_route = BooleanField(default=True)
     enabled = BooleanField(default=True)

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.config import Config
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 from flask_hsmx_cluster.network.clock import boot_time_s
-from flask_hsmx_cluster.services import commands, firmware, pppd
+from flask_hsmx_cluster.services import commands, conntrack, firmware, packet_rules, pppd
 from flask_hsmx_cluster.services.checks import Checks
 from flask_hsmx_cluster.services.commands import CommandFailed, Program
 from flask_hsmx_cluster.services.conductor import Conductor
@@ -75,6 +76,14 @@ def test_a_unit_that_is_no_text_is_named(unit: Any) -> None:
     else:
         with pytest.raises(ConfigError):
             service_from({"name": "x", "unit": unit})
+
+
+@pytest.mark.parametrize("key", ["SERVICES", "HOOKS", "CONNTRACK", "PASSIVE_INTERNET", "PPPD", "OWN_ADDRESSES"])
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000, "9" * 5000, b"[]", {"a": 1}, [[]], ["[["], 7, object(), "NaN", "\ud800"])
+def test_a_key_of_a_wrong_type_is_named(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"HSMX_CLUSTER_{key} "):
+        Config.load({"HSMX_CLUSTER_FIRMWARE_VERSION": "1", f"HSMX_CLUSTER_{key}": value})
 
 
 # Services ---------------------------------------------------------------------------------------------------
@@ -219,6 +228,26 @@ def test_a_check_that_cannot_even_be_started_ends_no_other(tmp_path: Path) -> No
     checks.configure({"owner": str(tmp_path), "checks": looks[1:]})
     assert within(20, lambda: checks.status()["checks"][0]["state"] == "good")
     checks.configure({})
+
+
+# Tools ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_tool_prints_need_not_be_text(tmp_path: Path) -> None:
+    tool = tmp_path / "conntrackd"
+    tool.write_text("#!/bin/sh\nprintf '\\377 \\000 7'\n")
+    tool.chmod(0o755)
+    assert packet_rules.run(str(tool)) == "\ufffd \0 7"
+    tool.write_text("#!/bin/sh\nprintf '\\377' >&2; exit 3\n")
+    with pytest.raises(ClusterError, match="conntrackd: \ufffd"):
+        packet_rules.run(str(tool))
+
+
+def test_of_conntrackds_words_the_last_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "output"
+    assert conntrack._end_of(file) == ""
+    file.write_bytes(b"x" * 5_000_000 + b"\n\xff no\n")
+    assert conntrack._end_of(file).endswith("\n\ufffd no\n") and len(conntrack._end_of(file)) <= 4096
 
 
 # pppd -------------------------------------------------------------------------------------------------------
