@@ -83,13 +83,17 @@ def replace_table(name: str, body: str) -> None:
 
 def own_addresses() -> list[Address]:
     """Return this machine's addresses that are no leases, hence its own."""
-    ports = json.loads(run("ip", "-json", "address", "show") or "[]")
-    return [
-        ip_address(found["local"])
-        for port in ports
-        for found in port.get("addr_info", ())
-        if "local" in found and found.get("valid_life_time") == _FOREVER
-    ]
+    said = run("ip", "-json", "address", "show") or "[]"
+    try:
+        ports = json.loads(said, strict=False)  # a port's name may have any signs in it
+        return [
+            ip_address(found["local"])
+            for port in ports
+            for found in port.get("addr_info", ())
+            if "local" in found and found.get("valid_life_time") == _FOREVER
+        ]
+    except ValueError:
+        raise ToolFailed("What ip says of the addresses cannot be read.", "Has a port an odd name?") from None
 
 
 def matching(keyword: str, addresses: list[Address]) -> list[str]:

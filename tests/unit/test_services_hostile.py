@@ -243,6 +243,21 @@ def test_what_a_tool_prints_need_not_be_text(tmp_path: Path) -> None:
         packet_rules.run(str(tool))
 
 
+def test_a_port_with_an_odd_name_keeps_no_address_from_being_known(tmp_path: Path) -> None:
+    tool = tmp_path / "ip"
+    port = '{"ifname": "a\x1b[2J\u202e", "addr_info": [{"local": "10.0.0.1", "valid_life_time": 4294967295}]}'
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        for said, found in ((f"[{port}]", ["10.0.0.1"]), ("[", None)):
+            tool.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+            tool.chmod(0o755)
+            if found is None:
+                with pytest.raises(ClusterError, match="cannot be read"):
+                    packet_rules.own_addresses()
+            else:
+                assert [str(one) for one in packet_rules.own_addresses()] == found
+
+
 def test_of_conntrackds_words_the_last_are_told(tmp_path: Path) -> None:
     file = tmp_path / "output"
     assert conntrack._end_of(file) == ""
