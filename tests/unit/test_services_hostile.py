@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,6 +25,7 @@ from flask_hsmx_cluster.services.declare import service_from
 from flask_hsmx_cluster.services.firmware import FirmwareServices
 from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.pppd import Connection, Pppd
+from flask_hsmx_cluster.services.process import Process
 from flask_hsmx_cluster.services.runner import Runner
 from flask_hsmx_cluster.services.situation import Situation
 
@@ -144,6 +145,22 @@ def test_a_participant_that_breaks_has_the_others_set_up_once() -> None:
         with pytest.raises(ClusterError, match="Permission denied"):
             conductor.configure({"first": {"a": 1}, "second": {"b": 2}})
     assert [line for line in log if "configure" in line] == ["second configure {'b': 2}"]
+
+
+def test_what_fails_in_ever_other_words_floods_no_events() -> None:
+    class Prompt:
+        told: ClassVar[list[dict[str, Any]]] = []
+
+        def write(self, message: dict[str, Any]) -> None:
+            if message.get("participant") == "x":
+                self.told.append(message)
+
+    process = Process(Prompt(), Prompt())  # type: ignore[arg-type]
+    for at in range(100):
+        process._failed("x", "tick", ClusterError(f"It failed at {at}."))
+    assert [one["error"]["message"] for one in Prompt.told] == ["It failed at 0."]
+    process._failed("x", "after_active", ClusterError("It failed at a change."))
+    assert len(Prompt.told) == 2, "changes of the role are always told"
 
 
 # Callables of the app ---------------------------------------------------------------------------------------
