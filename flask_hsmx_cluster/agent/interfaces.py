@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
 from ..network.own_addresses import OwnAddressHand
+from ..settings.addressing import own_addresses
 from ..settings.interfaces import Interface, stated
 from ..settings.model import Settings
 
@@ -223,8 +224,8 @@ def check_new(
     :param ports: network ports by node id, of this gateway and, if it answers, of the other one.
     :param probe: asks the wire on this gateway's ports.
     """
-    held = {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
-            for address in port["addresses"]}
+    held = {str(address.ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+            for address in own_addresses(port)}
     macs = {str(port["mac"]) for each in ports.values() for port in each}
     names = {node.node_id: node.name for node in settings.nodes}
     left = MOST_PROBED

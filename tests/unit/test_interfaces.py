@@ -460,6 +460,11 @@ def test_either_gateway_sets_the_other_ones(world: World) -> None:
     assert "own_addresses" in world.a.event_kinds() and world.b.event_kinds().count("own_addresses") == 1
 
 
+def test_what_is_no_address_of_the_other_gateway_stops_no_change(world: World) -> None:
+    world.b.hot.own_ports[-1]["addresses"].append("nonsense")
+    assert propose(world, "A", wan(world, a="203.0.113.5/29"))["delivered"]
+
+
 def test_what_one_gateway_cannot_do_is_done_on_neither(world: World) -> None:
     before = both(world)
     world.b.hand.refuse = "203.0.113.4/29"
