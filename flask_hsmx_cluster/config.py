@@ -269,7 +269,7 @@ def _stated(values: Mapping[str, Any], key: str, read: Callable[[object], T]) ->
     given = values.get(key) or ()
     try:
         stated = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
+    except (ValueError, RecursionError):
         stated = None
     if not isinstance(stated, list | tuple):
         raise _refuse(key, f"must be a list, not {given!r:.60}.", "See docs/services.md.")

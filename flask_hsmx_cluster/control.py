@@ -33,6 +33,8 @@ from .errors import (
 MAX_MESSAGE = 640 * 1024
 #: Longest request or answer, bytes: it holds such a message in base64.
 MAX_LINE = 1024 * 1024
+#: Findings of an error that are taken over, and characters of a text in it.
+MAX_FINDINGS, MAX_WORDS = 200, 2000
 
 _ERRORS: dict[str, type[ClusterError]] = {
     kind.code: kind for kind in (NotAllowed, RequestRefused, PairingFailed, PeerUnavailable, NetworkError)
@@ -156,14 +158,24 @@ def result_from_dict(data: Any) -> dict[str, Any]:
 
 def error_from_dict(error: dict[str, Any]) -> ClusterError:
     """Return the typed error for its dict form (see :meth:`ClusterError.as_dict`)."""
-    message, remedy = str(error.get("message", "refused")), str(error.get("remedy", ""))
+    message, remedy = _words(error.get("message", "refused")), _words(error.get("remedy", ""))
     if error.get("code") == ChecksFailed.code:
-        return ChecksFailed([Finding(**finding) for finding in error.get("findings", [])], message)
+        return ChecksFailed([_finding(one) for one in error.get("findings", [])[:MAX_FINDINGS]], message)
     if error.get("code") == DataConflict.code:
         rows = {name: _values(error.get(name)) for name in ("wanted", "present", "base")}
         kind, seen = str(error.get("kind", "")), str(error.get("seen", ""))
         return DataConflict(message, remedy, kind=kind, seen=seen, **rows)
     return _ERRORS.get(str(error.get("code")), RequestRefused)(message, remedy)
+
+
+def _finding(data: dict[str, Any]) -> Finding:
+    """Return a finding, whatever stands in it: it may be the other gateway's."""
+    key, text, remedy, field = (_words(data.get(name, "")) for name in ("key", "text", "remedy", "field"))
+    return Finding(key, text, remedy, field, data.get("blocking") is not False)
+
+
+def _words(value: Any) -> str:
+    return str(value)[:MAX_WORDS]
 
 
 def _values(row: Any) -> dict[str, str | None] | None:

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -20,6 +21,8 @@ from .services.declare import Check, Hook
 log = logging.getLogger(__name__)
 #: While calls are under way, their end is looked for this often, s.
 REAP_EVERY_S = 0.02
+#: A process that outlives its limit is killed so much later, s.
+KILLED_AFTER_S = 0.1
 
 Step = Literal["before_active", "after_active", "before_passive", "after_passive"]
 
@@ -60,7 +63,7 @@ class HookRunner:
 
     def __init__(self, app: Flask, registered: Sequence[Registered], connection: socket.socket) -> None:
         self._app, self._registered, self._connection = app, registered, connection
-        self._under_way: dict[int, int] = {}  # by process: the call
+        self._under_way: dict[int, tuple[int, float]] = {}  # by process: the call, and when it must be over (s)
 
     def serve(self) -> None:
         """Serve until the connection is closed. The first message says that the app is loaded."""
@@ -75,8 +78,11 @@ class HookRunner:
             message = json.loads(data)
             process = os.fork()
             if process == 0:
-                self._call(message)
-            self._under_way[process] = message["id"]
+                try:
+                    self._call(message)
+                finally:  # whatever the callable did to this process, it is no other runner
+                    os._exit(1)
+            self._under_way[process] = message["id"], time.monotonic() + message["limit_s"] + KILLED_AFTER_S
         for process in self._under_way:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -100,12 +106,14 @@ class HookRunner:
 
     def _reap(self) -> None:
         """Answer for those that have ended without a word."""
-        for process, number in list(self._under_way.items()):
+        for process, (number, until) in list(self._under_way.items()):
+            if late := time.monotonic() > until:  # it has switched its alarm off
+                os.kill(process, signal.SIGKILL)
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 del self._under_way[process]
                 code = os.waitstatus_to_exitcode(status)
-                if code == -signal.SIGALRM:
+                if late or code == -signal.SIGALRM:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process, signal.SIGKILL)  # and what it has begun
                     self._answer(number, "it was not done within its limit, and was ended")

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
 from ..network.own_addresses import OwnAddressHand
+from ..settings.addressing import own_addresses
 from ..settings.interfaces import Interface, stated
 from ..settings.model import Settings
 
@@ -233,8 +234,8 @@ def check_new(
     :param ports: network ports by node id, of this gateway and, if it answers, of the other one.
     :param probe: asks the wire on this gateway's ports.
     """
-    held = {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
-            for address in port["addresses"]}
+    held = {str(address.ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+            for address in own_addresses(port)}
     macs = {str(port["mac"]) for each in ports.values() for port in each}
     names = {node.node_id: node.name for node in settings.nodes}
     left = MOST_PROBED
@@ -283,14 +284,19 @@ def _replaced(statement: Statement, present: Addresses) -> list[tuple[str, Inter
 def _read(path: Path) -> Statement:
     """Return the statement of a file; an empty one where there is none that can be read."""
     try:
-        with path.open("rb") as file:
-            data = json.loads(file.read(MAX_FILE))
+        with open(path, "rb", opener=_without_waiting) as file:
+            data = json.loads(file.read(MAX_FILE) or b"")
         return Statement(data["in_cluster"] is True, _addresses(data["ports"]), _addresses(data["replaced"]))
     except FileNotFoundError:
         return Statement()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.warning("%s cannot be read, the settings are asked instead: %s", path, error)
         return Statement()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe in its place is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _addresses(data: Mapping[str, list[str]]) -> dict[str, tuple[Interface, ...]]:

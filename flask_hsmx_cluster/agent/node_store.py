@@ -563,7 +563,8 @@ class NodeStore:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5}
+        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5},
+        hide_parameters=True,  # of errors: they may be passwords
     )
 
     @event.listens_for(engine, "connect")

@@ -60,11 +60,15 @@ def add_alias(address: str, port: str, note: str, as_json: bool) -> None:
 
 
 @_network_command
-@click.argument("file", type=click.File())
+@click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--port", default="", help="Port of the lines that name none.")
 def import_aliases(file: IO[str], port: str, as_json: bool) -> None:
     """Add many IP aliases from FILE (- for the input): a line is ADDRESS[/PREFIX][@PORT] and a note."""
-    rows = network_lists.aliases(file.read(network_lists.MAX_LIST + 1), port)
+    try:
+        text = file.read(network_lists.MAX_LIST + 1)
+    except (UnicodeDecodeError, OSError):
+        raise RequestRefused(_("The file cannot be read as text in UTF-8."), _("Is it another file?")) from None
+    rows = network_lists.aliases(text, port)
     _save(lambda settings: network_lists.added(settings, "aliases", rows), as_json)
 
 

@@ -23,6 +23,9 @@ def pppoe_group() -> None:
     """PPPoE connections: they are dialled on the active gateway only."""
 
 
+#: More than a password can have, characters.
+_LONGEST_LINE = 4096
+
 _pppoe_command = partial(command, group=pppoe_group)
 
 
@@ -121,5 +124,8 @@ def _given(options: Json) -> Json:
 
 def _password(from_input: bool) -> str:
     if from_input:
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            return sys.stdin.readline(_LONGEST_LINE).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise RequestRefused("The password is not in UTF-8.", "Write it with another encoding.") from None
     return str(click.prompt(_("Password"), hide_input=True, err=True))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 #: Bytes read of a file, files looked at in a directory, processes looked at.
 MOST_BYTES, MOST_FILES, MOST_PROCESSES = 64 * 1024, 256, 8192
+#: Characters of one manager's files that are searched for addresses.
+MOST_SEARCHED = 1024 * 1024
 #: Daemons, by the name that the kernel has of them (15 characters).
 _DAEMONS = {"systemd-network": "systemd-networkd", "NetworkManager": "NetworkManager"}
 #: States in which networkd has nothing to do with a port, or not yet.
@@ -142,8 +144,11 @@ def _listed(root: Path, patterns: Sequence[str], addresses: Collection[str]) -> 
     """Return which addresses stand in files, in whatever notation."""
     wanted = {ip_address(address): address for address in addresses}
     found: dict[str, None] = {}
+    left = MOST_SEARCHED
     for path in _files(root, patterns):
-        for line in _text(path).splitlines():
+        text = _text(path)[:left]
+        left -= len(text)
+        for line in text.splitlines():
             for word in _ADDRESS.findall(line.partition("#")[0]):
                 try:
                     address = wanted.get(ip_address(word.rstrip(".:") if word.count(":") < 2 else word))
@@ -172,7 +177,7 @@ def _entries(folder: Path) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 yield Path(entry.path)
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL in it
         return
 
 

@@ -90,7 +90,7 @@ def read_ports(requests: RequestSocket) -> list[Port]:
         kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or "ethernet"
         found.append(
             Port(
-                name=link.get_attr("IFLA_IFNAME"),
+                name=_fit_to_show(link.get_attr("IFLA_IFNAME")),
                 index=link["index"],
                 mac=link.get_attr("IFLA_ADDRESS") or "",
                 kind=kind,
@@ -100,6 +100,12 @@ def read_ports(requests: RequestSocket) -> list[Port]:
             )
         )
     return found
+
+
+def _fit_to_show(name: str | bytes) -> str:
+    """Return a port's name, for which Linux takes nearly any bytes. One that was changed is no name for settings."""
+    text = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 #: Kernel settings of a port that carries a shared address, each with its reason.

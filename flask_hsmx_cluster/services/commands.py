@@ -7,11 +7,12 @@ carry a mark, by which what they have left behind is found, even if this process
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from ..errors import ClusterError
@@ -19,8 +20,10 @@ from ..network.clock import boot_time_s
 
 #: The mark: a variable that says for whom and what a program runs.
 MARK = "HSMX_CLUSTER_RUNS_FOR"
-#: Bytes of a program's last output that are shown.
+#: Characters of a program's last line that are shown.
 SAID_MOST = 200
+#: Bytes that a program may print while its output is kept; it cannot write more than that.
+OUTPUT_MOST = 1024 * 1024
 #: util-linux's: what must be set between fork and exec, where threads allow nothing of ours.
 _TIED = ("--pdeathsig", "KILL")
 _WITHOUT_PRIVILEGES = ("--inh-caps=-all", "--ambient-caps=-all")
@@ -50,17 +53,19 @@ class Program:
     ) -> None:  # fmt: skip
         self.argv = argv
         self._said = ""
-        self._output = tempfile.TemporaryFile() if captured else None  # noqa: SIM115 - lives as long as the program
+        self._output: FileIO | None = None
         options = [*(_TIED if tied else ()), *(() if privileged else _WITHOUT_PRIVILEGES)]
         try:
+            self._output = _bounded_file() if captured else None
             self._process = subprocess.Popen(
                 ["setpriv", *options, "--", *argv] if options else argv, stdin=subprocess.DEVNULL,
                 stdout=self._output, stderr=self._output, start_new_session=True,
                 env={**os.environ, MARK: mark, **(environment or {})}, pass_fds=pass_fds,
             )  # fmt: skip
-        except OSError as error:
+        except (OSError, ValueError) as error:  # among them a sign that no argument can have
             self._close()
-            raise CommandFailed(f"{argv[0]} cannot be started: {error.strerror}.", "Is it installed?") from None
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise CommandFailed(f"{argv[0]} cannot be started: {why}.", "Is it installed?") from None
 
     def code(self) -> int | None:
         """Return its exit code; None while it runs."""
@@ -97,15 +102,24 @@ class Program:
         output, self._output = self._output, None  # of two that wait for it one keeps it
         if output is not None:
             with output:
-                output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_MOST))
-                lines = output.read().decode(errors="replace").strip().splitlines()
-            self._said = "".join(filter(str.isprintable, lines[-1])).rstrip(".") if lines else ""
+                output.seek(0)
+                text = output.read(OUTPUT_MOST).rstrip(b"\0")[-4 * SAID_MOST :].decode(errors="replace").strip()
+            line = text.splitlines()[-1] if text else ""
+            self._said = "".join(filter(str.isprintable, line))[-SAID_MOST:].rstrip(".")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it and all in its session, while it runs itself."""
         if self._process.poll() is None:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, number)
+
+
+def _bounded_file() -> FileIO:
+    """Return a file in memory that cannot grow, for the output: what a program leaves behind may print for ever."""
+    handle = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(handle, OUTPUT_MOST)
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return FileIO(handle, "r+")
 
 
 def end(programs: Sequence[Program], limit_s: float) -> None:

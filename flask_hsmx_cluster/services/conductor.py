@@ -90,7 +90,9 @@ class Conductor:
             try:
                 future.result(AFTER_MOST_S)
                 lane.setup = setup
-            except (ClusterError, TimeoutError) as error:
+            except Exception as error:
+                if not isinstance(error, ClusterError):
+                    log.exception("%s could not be set up", lane.participant.name)
                 refused.append(_as_error(error))
         if refused:
             raise refused[0]

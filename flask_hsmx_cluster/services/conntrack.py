@@ -9,6 +9,7 @@ active the connections are committed to this kernel. The addresses do not wait f
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -192,7 +193,7 @@ class ConnectionTracking:
             self._ready = self._silenced = False
             self._next_start_s = now_s + self._setup.lease_s  # once the addresses have gone: of that it must not tell
             return
-        said = self._setup.output.read_text(errors="replace").strip().splitlines()
+        said = _end_of(self._setup.output).strip().splitlines()
         self._ready, self._entries = False, {}
         self._failed(now_s, said[-1][-200:] if said else f"it ended with {code}")
         self._let_pass()
@@ -276,3 +277,13 @@ class ConnectionTracking:
         assert self._setup is not None
         command = (self._setup.program, "-C", str(self._setup.configuration))
         return "".join(packet_rules.run(*command, *option.split(), timeout_s=timeout_s) for option in options)
+
+
+def _end_of(file: Path) -> str:
+    """Return the last words of a file, which may be of any length, or gone."""
+    try:
+        with file.open("rb") as output:
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 4096))
+            return output.read(4096).decode(errors="replace")
+    except OSError:
+        return ""

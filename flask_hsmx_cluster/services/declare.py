@@ -6,6 +6,7 @@ The same on both gateways: they run the same firmware.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -60,6 +61,8 @@ class Service:
         _limit(self)
         for part in ("run", "start", "stop", "status"):
             _command(self, part)
+        if not isinstance(self.unit, str):
+            raise _refuse(self, "unit must be a text", "For example kea.service.")
         if self.unit and not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,200}\.(service|target|socket)", self.unit):
             raise _refuse(self, f"unit {self.unit!r:.60} is no name of a systemd unit", "For example kea.service.")
         three = [self.start, self.stop, self.status]
@@ -245,12 +248,19 @@ def _limit(one: Any, field: str = "limit_s", least: float = LIMIT_LEAST_S, most:
         raise _refuse(one, f"{field} must be from {least} to {most:.0f}", "It is a time in seconds.")
 
 
+def _encodable(text: str) -> bool:
+    try:
+        return bool(os.fsencode(text) or not text)
+    except UnicodeEncodeError:  # half a character, as JSON may hold it
+        return False
+
+
 def _command(one: Any, field: str) -> None:
     argv = getattr(one, field)
     if not isinstance(argv, tuple) or len(argv) > PARTS_MOST:
         raise _refuse(one, f"{field} must be a list of texts", "The program and its arguments; there is no shell.")
     for part in argv:
-        if not isinstance(part, str) or len(part) > PART_MOST or "\0" in part:
+        if not isinstance(part, str) or len(part) > PART_MOST or "\0" in part or not _encodable(part):
             raise _refuse(one, f"{field} must be a list of texts", "The program and its arguments; there is no shell.")
     if argv and not argv[0].startswith("/"):
         raise _refuse(one, f"{field} must begin with an absolute path, not {argv[0]!r:.60}", "For example /usr/sbin/x.")

@@ -70,7 +70,7 @@ class Managed:
             code = self.program.code() if self.program else None
             if self.program is not None and code is not None:
                 self.program = None
-                end_left_behind(self.mark)  # children of its own are no service
+                end_left_behind(self.mark)  # one that goes to the background would be there once more each time
                 why = f"it has ended with status {code}."
                 self.failed(CommandFailed(why, "See the agent's log for what it said."), now)
             self.turned(self.program is not None)
@@ -166,7 +166,10 @@ class FirmwareServices:
     def _let_go(self, argv: Argv, mark: str) -> None:
         """Start a program that nobody waits for."""
         self._loose = [one for one in self._loose if one.code() is None]
-        self._loose.append(Program(argv, mark, captured=False, tied=False))
+        try:
+            self._loose.append(Program(argv, mark, captured=False, tied=False))
+        except CommandFailed as error:  # the others are to be stopped all the same
+            log.warning("%s", error.message)
 
     def _allow(self, which: Iterable[str]) -> None:
         with self._lock:
@@ -217,26 +220,32 @@ class FirmwareServices:
         :raises CommandFailed: one could not be stopped; the others are.
         """
         foreground = [one for one in which if one.service.run and one.program]
-        stopping = [
-            (one, Program(one.commands()[1], one.mark))
-            for one in which
-            if not one.service.run and (one.runs or one.asked_at == UNKNOWN)
-        ]  # fmt: skip
-        end([program for one in foreground if (program := one.program)], END_S)
+        stopping: list[tuple[Managed, Program]] = []
+        failed: list[str] = []
+
+        def refused(one: Managed, error: ClusterError) -> None:
+            one.failed(error)
+            failed.append(f"{one.service.name} could not be stopped: {error.message}")
+
+        for one in which:
+            if not one.service.run and (one.runs or one.asked_at == UNKNOWN):
+                try:
+                    stopping.append((one, Program(one.commands()[1], one.mark)))
+                except CommandFailed as error:
+                    refused(one, error)
+        end([one.program for one in foreground if one.program], END_S)
         end_left_behind(*(one.mark for one in foreground))
         for one in foreground:
             one.program = None
             one.problem, one.failures = None, 0
             one.turned(False)
-        failed = []
         for one, program in stopping:
             try:
                 program.succeed(one.service.limit_s)
                 one.problem, one.failures, one.asked_at = None, 0, boot_time_s()
                 one.turned(False)
             except ClusterError as error:
-                one.failed(error)
-                failed.append(f"{one.service.name} could not be stopped: {error.message}")
+                refused(one, error)
         if failed:
             raise CommandFailed(" ".join(failed), "It is tried again by itself.")
 

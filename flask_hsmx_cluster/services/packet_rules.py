@@ -56,7 +56,8 @@ def run(*argv: str, stdin: str = "", timeout_s: float = _TIMEOUT_S) -> str:
     :raises ToolFailed: it is not installed, refused, or took too long.
     """
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace",
+                              timeout=timeout_s)
     except FileNotFoundError:
         raise ToolFailed(f"{argv[0]} is not installed.", "Install it (Debian: nftables, iproute2).") from None
     except subprocess.TimeoutExpired:
@@ -82,13 +83,17 @@ def replace_table(name: str, body: str) -> None:
 
 def own_addresses() -> list[Address]:
     """Return this machine's addresses that are no leases, hence its own."""
-    ports = json.loads(run("ip", "-json", "address", "show") or "[]")
-    return [
-        ip_address(found["local"])
-        for port in ports
-        for found in port.get("addr_info", ())
-        if "local" in found and found.get("valid_life_time") == _FOREVER
-    ]
+    said = run("ip", "-json", "address", "show") or "[]"
+    try:
+        ports = json.loads(said, strict=False)  # a port's name may have any signs in it
+        return [
+            ip_address(found["local"])
+            for port in ports
+            for found in port.get("addr_info", ())
+            if "local" in found and found.get("valid_life_time") == _FOREVER
+        ]
+    except ValueError:
+        raise ToolFailed("What ip says of the addresses cannot be read.", "Has a port an odd name?") from None
 
 
 def matching(keyword: str, addresses: list[Address]) -> list[str]:

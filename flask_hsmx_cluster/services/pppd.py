@@ -34,6 +34,8 @@ PRIVILEGED = ("plugin pppoe.so", "noauth", f"defaultroute-metric {ROUTE_METRIC}"
 #: Longest user name, password or other text, bytes: what pppd keeps of one.
 LONGEST = 200
 LONGEST_LOG_LINE = 4096
+#: Pieces of its log, of 64 KB at most, that are read in one go; pppd that has said more meanwhile is ended.
+PIECES_MOST = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}")
 _ETHERTYPE, _PADT = 0x8863, 0xA7
@@ -233,7 +235,7 @@ class Pppd:
         try:
             self._file.unlink(missing_ok=True)
             handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(options(self.connection, privileged))
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -258,13 +260,17 @@ class Pppd:
             return False
         closed = False
         try:
-            while data := os.read(self.fileno(), 65536):
+            for _ in range(PIECES_MOST):
+                if closed := not (data := os.read(self.fileno(), 65536)):
+                    break
                 self._forget_file()  # it has read its options
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 self._rest = self._rest[-LONGEST_LOG_LINE:]
                 for line in lines:
                     self.told.take(line.decode(errors="replace").strip(), self.connection.port)
-            closed = True
+            else:
+                self.told.fault = "pppd fills its log without end."
+                self.kill()
         except BlockingIOError:
             pass
         try:

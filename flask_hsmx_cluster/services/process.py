@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 BOUND_S = 1.5
 #: What is under way when the agent ends as a passive gateway has this long, s; less than the agent's patience.
 SETTLE_S = 1.0
+#: What fails between changes of the role is told this often at most, s: a program's words may differ each time.
+SAY_EVERY_S = 600.0
 
 
 class Process:
@@ -41,7 +43,7 @@ class Process:
         self._conductor = Conductor(participants(self._situation), self._failed, self._reached)
         self._bound_s = BOUND_S
         self._heard_at = boot_time_s()
-        self._said: dict[str, str] = {}  # by participant: what failed last
+        self._said: dict[str, tuple[str, float]] = {}  # by participant: what failed last, and when that was told
         self._bound_changed = threading.Event()
         self._ending = threading.RLock()
 
@@ -110,9 +112,11 @@ class Process:
             return {"ok": False, "error": ClusterError(f"{message['verb']}: {error}"[:300]).as_dict()}
 
     def _failed(self, name: str, step: str, error: ClusterError) -> None:
-        if step == "tick" and self._said.get(name) == error.message:
-            return  # again
-        self._said[name] = error.message
+        said, at = self._said.get(name, ("", float("-inf")))
+        now = boot_time_s()
+        if step == "tick" and (said == error.message or now - at < SAY_EVERY_S):
+            return  # again, perhaps in other words
+        self._said[name] = error.message, now
         log.warning("%s, %s: %s", name, step, error.message)
         self._tell(event="failed", participant=name, step=step, error=error.as_dict())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ..network.clock import boot_time_s
 from .commands import CommandFailed, Program, end, end_left_behind
 from .declare import RUNNER_FD, Argv
 
+log = logging.getLogger(__name__)
 #: One that has ended is started again at most this often, s.
 AGAIN_S = 5.0
 #: It ends a call at its limit; its word is waited for this much longer, s.
@@ -103,7 +105,7 @@ class Runner:
             waiting[this] = answer
             message = {"id": this, "number": number, "limit_s": limit_s, "told": told}
             with contextlib.suppress(OSError):  # then nobody answers
-                self._socket.send(json.dumps(message).encode())
+                self._socket.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
         try:
             error = answer.result(limit_s + ANSWER_S)
         except TimeoutError:
@@ -133,18 +135,28 @@ class Runner:
         text = "The app is not loaded: its hooks and checks are not called"
         return [{"key": "hooks_app", "severity": "critical", "text": text, "remedy": f"{_SEE} It is tried again."}]
 
-    def _read(self, ours: socket.socket, waiting: Mapping[int, Future[str]]) -> None:
+    def _read(self, ours: socket.socket, waiting: dict[int, Future[str]]) -> None:
         """Hand its answers to those who wait for them. The first one says that the app is loaded."""
         with ours, contextlib.suppress(OSError):
             while data := ours.recv(65536):
                 if self._socket is ours:
                     self.ready = True
-                answer = json.loads(data)
-                if (asked := waiting.get(answer["id"])) is not None:
-                    asked.set_result(answer["error"])
+                _take(data, waiting)
             with self._lock:
                 if self._socket is ours:  # it has ended by itself
                     self.ready, self._socket, self._gone_at = False, None, boot_time_s()
-        for asked in list(waiting.values()):
-            if not asked.done():
-                asked.set_exception(AppNotLoaded("the process that has the app ended.", _SEE))
+        while waiting:
+            with contextlib.suppress(KeyError):  # it has just given up
+                waiting.popitem()[1].set_exception(AppNotLoaded("the process that has the app ended.", _SEE))
+
+
+def _take(data: bytes, waiting: dict[int, Future[str]]) -> None:
+    """Hand an answer to whoever waits for it. A callable may have written anything, or twice."""
+    try:
+        answer = json.loads(data)
+        asked, error = waiting.pop(answer["id"], None), str(answer["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        log.warning("What the process with the app says cannot be read")
+        return
+    if asked is not None:
+        asked.set_result("".join(filter(str.isprintable, error))[:300])

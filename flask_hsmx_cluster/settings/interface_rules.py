@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ..errors import Finding
-from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
+from .addressing import ADDRESS_REMEDY, PORT_NAME, Placed, Port, address_fault, own_addresses
 from .interfaces import MAX_INTERFACES, Interface, NetworkInterface, stated
 from .model import Address, Settings
 
@@ -166,18 +166,13 @@ def _check_overlaps(settings: Settings, known: Known) -> Iterator[Finding]:
     """Two ports of a gateway with one network: packets would take the wrong one."""
     shared = [(one.port, one.address, "a virtual IP's") for one in settings.virtual_ips]
     shared += [(one.port, one.address, "a subscriber network") for one in settings.networks]
+    nodes = {node for one in settings.interfaces for node in one.addresses}
+    beside = {node: Placed([*shared, *_networks_of(node, settings, known)]) for node in nodes}
     for one, node, address, where in _entries(settings):
         if address_fault(address):
             continue
-        others = [*shared]
-        others += [(link.ends[node].port, link.ends[node].address, "that of a link") for link in settings.links
-                   if node in link.ends]
-        others += [(each.port, other, "its own") for each in settings.interfaces
-                   for other in each.addresses.get(node, ())]
-        others += [(name, other, "its own") for name, port in known.get(node, {}).items()
-                   for other in own_addresses(port)]
-        for port, other, whose in others:
-            if port != one.port and overlap(other, address) and other.ip != address.ip:
+        for port, other, whose in beside[node].overlapping(one.port, address):
+            if other.ip != address.ip:
                 yield Finding(
                     "subnet_overlap",
                     f"{address} on {one.port} lies in the network {other.network}, {whose}, on {port}: packets would "
@@ -185,3 +180,16 @@ def _check_overlaps(settings: Settings, known: Known) -> Iterator[Finding]:
                     "Use networks that do not overlap.", where,
                 )
                 break
+
+
+def _networks_of(node: str, settings: Settings, known: Known) -> Iterator[tuple[str, Interface, str]]:
+    """Yield the networks of one gateway's links and own addresses, each with its port and what it is."""
+    for link in settings.links:
+        if node in link.ends:
+            yield link.ends[node].port, link.ends[node].address, "that of a link"
+    for each in settings.interfaces:
+        for other in each.addresses.get(node, ()):
+            yield each.port, other, "its own"
+    for name, port in known.get(node, {}).items():
+        for other in own_addresses(port):
+            yield name, other, "its own"

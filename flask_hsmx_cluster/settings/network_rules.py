@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_interface
 
 from ..errors import Finding
-from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
+from .addressing import ADDRESS_REMEDY, PORT_NAME, Placed, Port, address_fault, own_addresses
 from .model import MAX_SIZE, Settings, VirtualIP, to_dict
 from .networks import (
     MAX_ALIASES,
@@ -169,23 +169,23 @@ def _check_overlaps(settings: Settings, known: Mapping[str, Mapping[str, Port]])
             for address in own_addresses(known_port):
                 others.setdefault((name, _whole(address)), "one of a gateway's own")
     others |= {(vip.port, _whole(vip.address)): "a virtual IP's" for vip in settings.virtual_ips}
+    placed = Placed((port, network, whose) for (port, network), whose in others.items())
     seen: set[tuple[str, Interface]] = set()
     for where, one in entries(settings):
         place = (one.port, _whole(one.address))
         if place in seen or address_fault(one.address):
             continue
         seen.add(place)
-        for (port, network), whose in others.items():
-            if port != one.port and overlap(network, one.address):
-                yield Finding(
-                    "subnet_overlap",
-                    f"{one.address} on {one.port} lies in the network {network.network}, {whose}, on {port}: packets "
-                    "would take the wrong port.",
-                    _NO_OVERLAP, f"{where}.address",
-                )
-                break
-        if isinstance(one, Network):
-            others.setdefault(place, "a subscriber network")
+        for port, network, whose in placed.overlapping(one.port, one.address):
+            yield Finding(
+                "subnet_overlap",
+                f"{one.address} on {one.port} lies in the network {network.network}, {whose}, on {port}: packets "
+                "would take the wrong port.",
+                _NO_OVERLAP, f"{where}.address",
+            )
+            break
+        if isinstance(one, Network) and place not in others:
+            placed.add(*place, "a subscriber network")
 
 
 def _whole(address: Interface) -> Interface:
@@ -222,7 +222,10 @@ def _check_routes(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "via", f"{route.via} is no router for {target}.", "Use one of the two families.", f"{where}.via"
             )
-        elif router_of(settings, route) is None:
+        elif (found := router_of(settings, route)) is not None:
+            if fault := address_fault(ip_interface(f"{route.via}/{found[1].network.prefixlen}")):
+                yield Finding("via", f"The router {route.via} {fault}.", "Enter the router's address.", f"{where}.via")
+        else:
             yield Finding(
                 "via",
                 f"The router {route.via} is in none of the shared networks{f' on {route.port}' if route.port else ''}.",

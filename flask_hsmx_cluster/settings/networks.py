@@ -99,7 +99,7 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
         "aliases": _rows(data, "aliases", MAX_ALIASES, lambda row: Alias(
             ip_interface(_text(row["address"])), _text(row["port"]), _text(row.get("note", "")))),
         "routes": _rows(data, "routes", MAX_ROUTES, lambda row: Route(
-            ip_network(_text(row["destination"])), ip_address(_text(row["via"])),
+            ip_network(_plain(row["destination"])), ip_address(_plain(row["via"])),
             None if row.get("port") is None else _text(row["port"]))),
     }
 
@@ -109,6 +109,13 @@ def _rows(data: Mapping[str, Any], key: str, most: int, read: Callable[[Any], T]
     if not isinstance(rows, list) or len(rows) > most:
         raise ValueError(f"{key}: no list of at most {most} entries")
     return tuple(read(row) for row in rows)
+
+
+def _plain(value: object) -> str:
+    """Return a text that names no port (``fe80::1%lan0``): a route could not be told to the kernel that way."""
+    if "%" in (text := _text(value)):
+        raise ValueError(f"an address of a route names a port: {text:.60}")
+    return text
 
 
 def _text(value: object) -> str:

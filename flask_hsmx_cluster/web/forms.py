@@ -12,7 +12,6 @@ from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
     Field,
-    FieldList,
     Form,
     FormField,
     HiddenField,
@@ -142,7 +141,7 @@ class SettingsForm(ClusterForm):
     sync = FormField(LinkForm)
     backup = FormField(LinkForm)
     service = FormField(LinkForm)
-    interfaces = FieldList(FormField(interface_forms.InterfaceForm), max_entries=interfaces.MAX_INTERFACES)
+    interfaces = interface_forms.Rows(FormField(interface_forms.InterfaceForm), max_entries=interfaces.MAX_INTERFACES)
     heartbeat_ms = number(settings.HEARTBEAT_MS)
     ping_pongs = number(settings.PING_PONGS)
     lease_s = number(settings.LEASE_S)

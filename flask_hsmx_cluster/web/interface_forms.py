@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from wtforms import BooleanField, Field, FieldList, Form, HiddenField, TextAreaField
@@ -29,6 +30,16 @@ class AddressList:
             interface_table.addresses(field.data)
         except ValueError as error:
             raise StopValidation(str(error)) from None
+
+
+class Rows(FieldList):
+    """Rows of a form. Names of fields that no page of ours makes are passed over."""
+
+    def _extract_indices(self, prefix: str, formdata: Iterable[str]) -> Iterator[int]:
+        wanted = re.compile(re.escape(prefix) + r"-([0-9]{1,4})-")
+        for name in formdata:
+            if found := wanted.match(name):
+                yield int(found[1])
 
 
 class InterfaceForm(Form):

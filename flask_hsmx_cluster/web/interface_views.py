@@ -36,7 +36,13 @@ def api_interfaces() -> Response:
 
 def rows(held: Json, ports: Ports) -> Json:
     """Return the section's part of the data of a :class:`SettingsForm`."""
-    return {"interfaces": interface_forms.data(interface_table.rows(held["settings"], held["node_id"], ports))}
+    return {"interfaces": interface_forms.data(_all(held, ports)[: interfaces.MAX_INTERFACES])}
+
+
+def _all(held: Json, ports: Ports) -> list[interface_table.Row]:
+    """Return all rows: first those that the settings name, which are never too many for the page."""
+    found = interface_table.rows(held["settings"], held["node_id"], ports)
+    return found if len(found) <= interfaces.MAX_INTERFACES else sorted(found, key=lambda row: not row.stated)
 
 
 def stated(form: SettingsForm, held: Json, ports: Ports) -> Json:
@@ -63,7 +69,8 @@ def around(held: Json, ports: Ports, *, look: bool = False) -> Json:
     :param look: read back what both kernels have.
     """
     settings, node_id = held["settings"], held["node_id"]
-    shown: Json = {"leased": interface_table.leased_ports(ports), "cables": interface_table.cables(settings, node_id)}
+    shown: Json = {"leased": interface_table.leased_ports(ports), "cables": interface_table.cables(settings, node_id),
+                   "left_out": len(_all(held, ports)[interfaces.MAX_INTERFACES :])}
     if look:
         peer_ports, error = _asked()
         shown["read_back"] = interface_table.read_back(settings, node_id, ports, peer_ports)

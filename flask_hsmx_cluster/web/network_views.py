@@ -84,6 +84,8 @@ def remove_networks() -> Answer:
     form = network_forms.RemoveForm()
     demand(form)
     held, names = call("settings"), request.form.getlist("names")[: 2 * PAGE]
+    if not held["formed"]:
+        return redirect(url_for(".index"), 303)
     if not names:
         raise RequestRefused(_("Nothing was ticked."), _("Go back, and tick what shall be removed."))
     if form.base_revision.data != str(held["revision"]):

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from wtforms import BooleanField, Field, HiddenField, PasswordField, StringField
+from wtforms import BooleanField, Field, Form, HiddenField, PasswordField, StringField
+from wtforms.validators import StopValidation
 
 from ..settings import pppoe
 from ..translate import gettext as _
 from .form_fields import PortField, Ports, clean, number
 from .forms import ClusterForm
+
+
+def _text(text: str | None) -> str:
+    """Keep one character more than fits, so that what is too long is refused and not cut."""
+    return (text or "").strip()[: pppoe.LONGEST + 1]
+
+
+class _Words:
+    """Checks a text that goes to pppd. What was typed is not repeated: it may be a password."""
+
+    def __call__(self, form: Form, field: Field) -> None:
+        text = field.data or ""
+        if len(text.encode()) > pppoe.LONGEST or not text.isprintable():
+            raise StopValidation(_("At most %(n)s bytes, of signs that can be printed.", n=pppoe.LONGEST))
 
 
 class PPPoEForm(ClusterForm):
@@ -18,10 +33,10 @@ class PPPoEForm(ClusterForm):
     base_revision = HiddenField(default="0")
     name = StringField(filters=[clean])
     port = PortField()
-    user = StringField(filters=[lambda text: (text or "").strip()[: pppoe.LONGEST + 1]])
-    password = PasswordField()
-    service = StringField(filters=[clean])
-    concentrator = StringField(filters=[clean])
+    user = StringField(filters=[_text], validators=[_Words()])
+    password = PasswordField(validators=[_Words()])
+    service = StringField(filters=[_text], validators=[_Words()])
+    concentrator = StringField(filters=[_text], validators=[_Words()])
     mtu = number(pppoe.MTU)
     default_route = BooleanField(default=True)
     enabled = BooleanField(default=True)

@@ -77,6 +77,8 @@ def remove_pppoe(name: str) -> Answer:
     form = PPPoEActionForm()
     demand(form)
     held = call("settings")
+    if not held["formed"]:
+        return redirect(url_for(".index"), 303)
     if form.base_revision.data != str(held["revision"]):
         raise RequestRefused(_overtaken().text, _overtaken().remedy)
     answer = call("propose", settings=pppoe_edits.removed(held["settings"], name), base_revision=held["revision"])

@@ -19,7 +19,15 @@ import pytest
 from flask_hsmx_cluster.agent import control_server
 from flask_hsmx_cluster.agent.config import AgentConfig
 from flask_hsmx_cluster.agent.control_server import ARGUMENTS, ControlServer
-from flask_hsmx_cluster.control import MAX_LINE, VERBS, ControlClient
+from flask_hsmx_cluster.control import (
+    MAX_FINDINGS,
+    MAX_LINE,
+    MAX_WORDS,
+    VERBS,
+    ControlClient,
+    error_from_dict,
+    result_from_dict,
+)
 from flask_hsmx_cluster.errors import ChecksFailed, ConfigError, Finding, NotAllowed, RequestRefused
 
 
@@ -277,6 +285,19 @@ def test_errors_keep_their_type_and_bugs_show_no_traceback(
     with pytest.raises(RequestRefused) as refused:
         client(server).call("status")
     assert "secret" not in str(refused.value) and "secret detail" in caplog.text
+
+
+def test_findings_of_any_shape_can_be_shown() -> None:
+    """They may be the other gateway's."""
+    odd: dict[str, Any] = {"key": [1], "text": {"a": "x" * 10**6}, "field": 7, "blocking": "no", "more": 1}
+    told = {"code": "findings", "message": ["x" * 10**6], "findings": [odd] * 10_000}
+    error = error_from_dict(told)
+    assert isinstance(error, ChecksFailed) and len(error.message) <= MAX_WORDS
+    assert len(error.findings) == MAX_FINDINGS and error.findings[0].field.split(".") == ["7"]
+    assert len(error.findings[0].text) <= MAX_WORDS and error.findings[0].blocking is True
+    for junk in (None, 7, "abc", [7], ["abc"], {"a": 1}):
+        with pytest.raises((ValueError, ChecksFailed)):
+            result_from_dict({"ok": False, "error": {**told, "findings": junk}})
 
 
 def test_a_socket_left_behind_is_replaced_and_a_living_one_is_not(server: ControlServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,7 +25,8 @@ from flask_hsmx_cluster.agent.revisions.model import Heads
 from flask_hsmx_cluster.editing import interfaces as interface_table
 from flask_hsmx_cluster.editing.interfaces import Row
 from flask_hsmx_cluster.errors import ConfigError, NetworkError, PeerUnavailable
-from flask_hsmx_cluster.settings import rules
+from flask_hsmx_cluster.settings import interface_rules, rules
+from flask_hsmx_cluster.settings.addressing import own_addresses
 from flask_hsmx_cluster.settings.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
 from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.networks import Alias, Network
@@ -150,6 +152,22 @@ def test_the_store_keeps_them_and_takes_over_one_of_the_former_version(tmp_path:
 ])  # fmt: skip
 def test_the_rules_of_own_addresses(settings: Settings, fields: dict[str, str]) -> None:
     assert found(settings) == fields
+
+
+def test_each_port_is_read_a_few_times_only_however_many_addresses_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counting(one: Any) -> Any:
+        read.append(one.get("name", ""))
+        return own_addresses(one)
+
+    monkeypatch.setattr(interface_rules, "own_addresses", counting)
+    many = [own(f"wan{at}", f"100.64.{at}.1/28", f"100.64.{at}.2/28") for at in range(MAX_INTERFACES)]
+    x0 = {"name": "x0", "addresses": ["100.64.7.9/32"]}
+    ports = {"x0": x0, **{one.port: {"name": one.port} for one in many}}
+    told = interface_rules.check(having(*many), {A: ports, B: ports})
+    assert {one.field for one in told} == {f"interfaces.wan7.{node}" for node in (A, B)}
+    assert read.count("x0") <= 4
 
 
 def test_a_gateway_whose_ports_are_not_known_can_be_entered() -> None:
@@ -388,9 +406,17 @@ def test_a_firmware_that_sets_them_itself_is_told_by_the_file(
     assert read()["ports"] == {"wan0": ["203.0.113.3/29"]}, "another cluster that says nothing of it takes nothing back"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"in_cluster": true, "ports": {"wan0": ["x"]}, "replaced": {}}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "9" * 5000,
+                                     '{"in_cluster": true, "ports": {"wan0": ["x"]}, "replaced": {}}'])
 def test_a_damaged_file_stops_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)
+    machine = Machine(tmp_path, "203.0.113.9/29")
+    machine.own.restore(stated("203.0.113.3/29"))
+    assert machine.addresses == ["203.0.113.3/29"]
+
+
+def test_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
     machine = Machine(tmp_path, "203.0.113.9/29")
     machine.own.restore(stated("203.0.113.3/29"))
     assert machine.addresses == ["203.0.113.3/29"]
@@ -432,6 +458,11 @@ def test_either_gateway_sets_the_other_ones(world: World) -> None:
     assert propose(world, "B", wan(world, a="203.0.113.5/29", b="203.0.113.4/29"))["delivered"]
     assert both(world) == [["203.0.113.5/29"], ["203.0.113.4/29"]], "one gateway's is never copied onto the other"
     assert "own_addresses" in world.a.event_kinds() and world.b.event_kinds().count("own_addresses") == 1
+
+
+def test_what_is_no_address_of_the_other_gateway_stops_no_change(world: World) -> None:
+    world.b.hot.own_ports[-1]["addresses"].append("nonsense")
+    assert propose(world, "A", wan(world, a="203.0.113.5/29"))["delivered"]
 
 
 def test_what_one_gateway_cannot_do_is_done_on_neither(world: World) -> None:

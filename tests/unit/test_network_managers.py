@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent.preflight import network_managers
 from flask_hsmx_cluster.agent.preflight.network_managers import ManagersWatch, check_managers
-from flask_hsmx_cluster.network.managers import MOST_BYTES, Manager, find_managers
+from flask_hsmx_cluster.network.managers import MOST_BYTES, MOST_SEARCHED, Manager, find_managers
 from flask_hsmx_cluster.settings.model import from_dict
 
 from .gateways import settings_of_one
@@ -128,6 +128,21 @@ def test_hostile_content_survives(tmp_path: Path, content: bytes, head: str) -> 
         (root / name).write_bytes(head.encode() + content)
     names = {one.name for one in find_managers(PORTS, ADDRESSES, root)}
     assert names == {"systemd-networkd", "NetworkManager", "netplan"}
+
+
+def test_no_more_is_searched_than_a_moment_allows(tmp_path: Path) -> None:
+    files = {f"etc__netplan__{at:02}.yaml": "x" * MOST_BYTES for at in range(MOST_SEARCHED // MOST_BYTES)}
+    root = tree(tmp_path, **files, **{"etc__netplan__98.yaml": "fd00::100"})
+    assert find_managers(PORTS, ADDRESSES, root) == [Manager("netplan")]
+    (tmp_path / "etc/netplan/00.yaml").write_text("10.0.0.100")
+    assert find_managers(PORTS, ADDRESSES, root) == [Manager("netplan", lists=("10.0.0.100", "fd00::100"))]
+
+
+def test_a_file_whose_name_can_be_none_is_passed_over(tmp_path: Path) -> None:
+    root = networkd(tmp_path, "")
+    links = tmp_path / "run/systemd/netif/links/3"
+    links.write_text("ADMIN_STATE=configured\nNETWORK_FILE=/run/systemd/network/\0x.network\n")
+    assert find_managers(PORTS, ADDRESSES, root) == [Manager("systemd-networkd", ("lan0",), ("lan0",), True)]
 
 
 def test_what_is_found_is_told_with_a_remedy_and_blocks_nothing() -> None:

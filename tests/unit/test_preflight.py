@@ -21,6 +21,7 @@ from flask_hsmx_cluster.agent.preflight import probing
 from flask_hsmx_cluster.agent.preflight.checks import EchoWindow, Facts, Report
 from flask_hsmx_cluster.errors import Finding, NetworkError
 from flask_hsmx_cluster.settings.model import Link, LinkEnd, Node, Settings, VirtualIP
+from flask_hsmx_cluster.settings.networks import MAX_NETWORKS
 
 from .gateways import port
 
@@ -221,6 +222,17 @@ def test_hostile_facts_are_malformed_or_harmless(changes: dict[str, Any]) -> Non
     except ValueError:
         return
     assert len(facts.node_id) == 32 and 0 < facts.http_port < 65536 and len(facts.name) <= 128
+
+
+def test_thousands_of_addresses_of_the_other_gateway_are_refused() -> None:
+    ports = [port(f"p{at}", *[f"10.{at}.{one}.1/24" for one in range(100)]) for at in range(100)]
+    with pytest.raises(ValueError, match="too many addresses"):
+        preflight.ports_from(ports)
+    assert len(preflight.ports_from(ports[:40])) == 40
+    many = [port(f"lan0.{at}", "02:00:00:00:00:01") for at in range(preflight.MOST_PORTS + 1)]
+    with pytest.raises(ValueError, match="malformed"):
+        preflight.ports_from(many)
+    assert len(preflight.ports_from(many[1:])) > MAX_NETWORKS + 256
 
 
 def test_every_finding_is_in_the_table() -> None:

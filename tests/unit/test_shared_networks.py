@@ -105,6 +105,21 @@ def test_nothing_else_than_a_refusal_comes_of_junk(junk: dict[str, Any]) -> None
 # The rules
 
 
+@pytest.mark.parametrize(
+    ("destination", "via"), [("2001:db8:77::/64", "2001:db8:20::9%lan0"), ("2001:db8:77::%lan0/64", "2001:db8:20::9")])
+def test_no_address_of_a_route_names_a_port(destination: str, via: str) -> None:
+    """The kernel is not told one: nothing that comes in may bring it."""
+    rows = [{"destination": destination, "via": via, "port": None}]
+    with pytest.raises(ChecksFailed, match="cannot be read"):
+        from_dict({**to_dict(FULL), "routes": rows})
+
+
+@pytest.mark.parametrize("via", ["10.20.255.255", "10.20.0.0", "2001:db8:20::"])
+def test_no_router_has_the_address_of_a_whole_network(via: str) -> None:
+    route = Route(ip_network("10.77.0.0/16" if "." in via else "2001:db8:77::/64"), ip_address(via))
+    assert found(replace(FULL, routes=(route,))) == {"routes.0.via": "via"}
+
+
 def test_good_ones_have_no_findings() -> None:
     assert rules.check(FULL, WITH_VLAN) == []
     assert rules.check(FULL) == []

@@ -169,6 +169,25 @@ def test_thousands_of_forged_rows_are_cut_short(client: Any, formed: FakeAgent) 
     assert answer.status_code == 200 and answer.text.count('<fieldset class="hsmx-link">') == 64
 
 
+@pytest.mark.parametrize("at", ["²", "٣", "9" * 5000, "-1", ""])
+def test_names_of_fields_that_no_page_makes_are_passed_over(client: Any, formed: FakeAgent, at: str) -> None:
+    answer = client.post(PREFIX + "/", data={**sent(interfaces__1__other=OTHER), f"interfaces-{at}-port": "x"})
+    assert answer.status_code == 303 and entries(formed) == [WAN]
+
+
+def test_more_ports_than_the_page_has_room_for(client: Any, formed: FakeAgent) -> None:
+    formed.ports += [port(f"lan0.{at}", f"10.99.{at}.1/24") for at in range(1, 100)]
+    assert formed.settings is not None
+    last = {"port": "lan0.99", "addresses": {OWN_ID: ["10.99.99.1/24"]}, "apart": False}
+    formed.settings["interfaces"] = [last]
+    page = client.get(PREFIX + "/").text
+    assert value(page, "interfaces-0-port") == "lan0.99" and "37 more ports are not shown here" in page
+    assert page.count('<fieldset class="hsmx-link">') == 64
+    changed = {"interfaces-0-port": "wan0", "interfaces-0-mine": MINE, "interfaces-0-other": OTHER}
+    assert client.post(PREFIX + "/", data={**GOOD, **changed}).status_code == 303
+    assert entries(formed) == [last, WAN], "what is not shown is not lost"
+
+
 # ---- the icon ----
 
 

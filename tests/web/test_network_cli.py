@@ -91,6 +91,13 @@ def test_each_wrong_line_is_named(app: Flask, formed: FakeAgent) -> None:
     assert "Line 2, 10.0.0.999: This is not an IP address." in result.stderr and "41 more lines" in result.stderr
 
 
+def test_a_file_that_is_no_text_is_refused_in_words(app: Flask, formed: FakeAgent, tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_bytes(b"10.0.0.9 caf\xe9\n")
+    result = run(app, "import-aliases", str(file), "--port", "lan0")
+    assert result.exit_code == 1 and "as text in UTF-8" in result.output and held(formed).get("aliases") is None
+
+
 def test_outside_of_a_cluster(app: Flask, agent: FakeAgent) -> None:
     assert "not in a cluster" in run(app, "list").stderr
 

@@ -14,6 +14,7 @@ from flask_hsmx_cluster.errors import RequestRefused
 
 from .conftest import PREFIX
 from .fake_agent import FakeAgent
+from .test_settings_page import messages
 
 PAGE = f"{PREFIX}/pppoe"
 ROW = {
@@ -59,7 +60,7 @@ def test_one_is_added(client: FlaskClient, formed: FakeAgent) -> None:
         ({"port": ""}, "Choose a port"),
         ({"user": ""}, "has no user name"),
         ({"mtu": "9"}, "A whole number from 576 to 1500"),
-        ({"password": "geheim\x07"}, "no short printable text"),
+        ({"password": "geheim\x07"}, "At most 200 bytes"),
         ({"port": "sync0"}, "303"),
     ],
 )
@@ -128,3 +129,32 @@ def test_the_rest_api_takes_a_wish(client: FlaskClient, dialled: FakeAgent) -> N
     wish = {"name": "fibre", "connect": True}
     answer = client.post(f"{PREFIX}/api/pppoe", json=wish, headers={"X-HSMX-Cluster": "1"})
     assert answer.status_code == 200 and ("pppoe", {"name": "fibre", "connect": True}) in dialled.calls
+
+
+@pytest.mark.parametrize("path", ["pppoe/fibre/remove", "pppoe", "pppoe/fibre", "networks/remove", "networks/add/list"])
+def test_outside_of_a_cluster_nothing_is_done(client: FlaskClient, agent: FakeAgent, path: str) -> None:
+    answer = client.post(f"{PREFIX}/{path}", data={"base_revision": "0", "names": "10.0.0.9"})
+    assert answer.status_code in (302, 303) and answer.location == f"{PREFIX}/"
+
+
+@pytest.mark.parametrize("field", ["user", "service", "concentrator"])
+def test_what_is_too_long_is_refused_and_not_cut(client: FlaskClient, formed: FakeAgent, field: str) -> None:
+    assert send(client, **{**TYPED, field: "x" * 200}).status_code == 303 and held(formed)[0][field] == "x" * 200
+    formed.form()
+    assert send(client, **{**TYPED, field: "x" * 201}).status_code == 422 and held(formed) == []
+
+
+@pytest.mark.parametrize("field", ["user", "password", "service", "concentrator"])
+@pytest.mark.parametrize("text", ["é" * 150, "a\tb", "a\0b", "x" * 5000])
+def test_a_text_that_pppd_cannot_take_is_told_beside_its_field(
+    client: FlaskClient, formed: FakeAgent, field: str, text: str
+) -> None:
+    answer = send(client, **{**TYPED, field: text})
+    assert answer.status_code == 422 and held(formed) == []
+    assert "At most 200 bytes" in messages(answer.text, field) and "cannot be read" not in answer.text
+
+
+def test_a_password_that_is_no_text_is_refused_in_words(app: Flask, formed: FakeAgent) -> None:
+    arguments = ["cluster", "pppoe", "add", "fibre", "--port", "lan0", "--user", "hotel", "--password-stdin"]
+    result = app.test_cli_runner().invoke(args=arguments, input=b"geh\xe9im\n")
+    assert result.exit_code == 1 and "not in UTF-8" in result.output and "geh" not in result.output

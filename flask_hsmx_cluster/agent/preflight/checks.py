@@ -29,6 +29,9 @@ from .probing import PROBE_TIMEOUT_S, Probe, in_use
 PROTOCOL_LEAST = 1
 CLOCK_DIFFERENCE_S = 5.0
 DISK_FREE_LEAST = 50 * 1024 * 1024
+#: Ports of the other gateway that are looked at, a VLAN for each network that there can be among them; own addresses
+#: of all these together: the rules compare each with whatever is shared.
+MOST_PORTS, MOST_ADDRESSES = 2048, 4096
 
 #: How long an :class:`EchoWindow` sends and listens, s, and how often it sends.
 ECHO_WINDOW_S = 0.6
@@ -133,7 +136,7 @@ def ports_from(data: Any) -> tuple[Port, ...]:
 
     :raises ValueError: they are malformed.
     """
-    if not isinstance(data, list) or len(data) > 256:
+    if not isinstance(data, list) or len(data) > MOST_PORTS:
         raise ValueError("ports are malformed")
     found: list[Port] = []
     for port in data:
@@ -150,6 +153,8 @@ def ports_from(data: Any) -> tuple[Port, ...]:
                 "mtu": _number(port.get("mtu", 0), 0, 1 << 20),
             }
         )
+    if sum(len(port["addresses"]) for port in found) > MOST_ADDRESSES:
+        raise ValueError("too many addresses")
     return tuple(found)
 
 
