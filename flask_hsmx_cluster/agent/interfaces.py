@@ -6,7 +6,8 @@ statement instead: the file ``own-addresses.json`` in the state directory, which
     {"in_cluster": true, "ports": {"wan0": ["203.0.113.3/29"]}, "replaced": {"wan0": ["203.0.113.9/29"]}}
 
 Only ports that it names are touched, and of their addresses only those that this section has set, or that were there
-when it named the port first (``replaced``); never one with a lifetime. A new address comes before an old one goes.
+when it named the port first (``replaced``); never one with a lifetime, or one that nobody could enter. A new address
+comes before an old one goes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
 from ..network.own_addresses import OwnAddressHand
+from ..settings.addressing import address_fault
 from ..settings.interfaces import Interface, stated
 from ..settings.model import Settings
 
@@ -97,12 +99,13 @@ class OwnAddresses:
         if not self._differs(wanted):
             yield
             return
-        former, statement = self._statement, self._next(wanted)
-        added = self._begin(statement)
+        former, before = self._statement, self._hand.present()
+        statement = self._next(wanted, before)
+        added = self._begin(statement, before)
         try:
             yield
         except BaseException:
-            self._take_back(former, added)
+            self._take_back(former, added, before)
             raise
         self._finish(statement)
         self.record(
@@ -135,17 +138,17 @@ class OwnAddresses:
         """Return whether something new is stated. A first statement that names no port takes nothing back."""
         return wanted != self._statement.ports if self._statement.in_cluster else bool(wanted)
 
-    def _next(self, wanted: Addresses) -> Statement:
-        """Return the statement of what is wanted; it remembers what each port has, or was given before."""
-        former, present = self._statement, self._hand.present()
+    def _next(self, wanted: Addresses, present: Addresses) -> Statement:
+        """Return the statement of what is wanted; it remembers what each port has, or was given in this cluster."""
+        former = self._statement if self._statement.in_cluster else Statement()
         replaced = {
             port: tuple(dict.fromkeys((*former.replaced[port], *former.ports.get(port, ()))))[-MOST_REPLACED:]
-            if port in former.replaced else tuple(present.get(port, ()))
+            if port in former.replaced else tuple(one for one in present.get(port, ()) if not address_fault(one))
             for port in wanted
         }
         return Statement(True, wanted, replaced)
 
-    def _begin(self, statement: Statement) -> list[tuple[str, Interface]]:
+    def _begin(self, statement: Statement, before: Addresses) -> list[tuple[str, Interface]]:
         """Set what is new, or let the host do it; return what was set."""
         if self._by_host:
             self._keep(statement)
@@ -153,20 +156,25 @@ class OwnAddresses:
             return []
         added: list[tuple[str, Interface]] = []
         try:
-            for port, address in _missing(statement, self._hand.present()):
-                self._hand.add(port, address)
+            for port, address in _missing(statement, before):
                 added.append((port, address))
+                self._hand.add(port, address)
         except BaseException:
-            self._take_back(self._statement, added)
+            self._take_back(self._statement, added, before)
             raise
         return added
 
-    def _take_back(self, former: Statement, added: list[tuple[str, Interface]]) -> None:
+    def _take_back(self, former: Statement, added: list[tuple[str, Interface]], before: Addresses) -> None:
+        """Remove what was set. It may have replaced the same IPv6 address with another prefix length."""
         if self._by_host:
             self._keep(former)
         for port, address in added:
             with suppress(NetworkError):
                 self._hand.remove(port, address)
+            for twin in before.get(port, ()):
+                if twin.version == 6 and twin.ip == address.ip:
+                    with suppress(NetworkError):
+                        self._hand.add(port, twin)
 
     def _finish(self, statement: Statement) -> None:
         """Write the statement down, and remove what was replaced. The settings are in force: nothing can go back."""

@@ -63,7 +63,10 @@ def around(held: Json, ports: Ports, *, look: bool = False) -> Json:
     :param look: read back what both kernels have.
     """
     settings, node_id = held["settings"], held["node_id"]
-    shown: Json = {"leased": interface_table.leased_ports(ports), "cables": interface_table.cables(settings, node_id)}
+    shown: Json = {
+        "leased": interface_table.leased_ports(ports), "crowded": interface_table.crowded_ports(ports),
+        "cables": interface_table.cables(settings, node_id),
+    }  # fmt: skip
     if look:
         peer_ports, error = _asked()
         shown["read_back"] = interface_table.read_back(settings, node_id, ports, peer_ports)
