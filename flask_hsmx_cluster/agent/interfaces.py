@@ -223,16 +223,19 @@ class OwnAddresses:
 
 
 def check_new(
-    settings: Settings, present: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]], probe: Probe
+    settings: Settings, present: Settings, there: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]],
+    probe: Probe,
 ) -> Iterator[Finding]:
     """Is an address that a gateway is to get somebody's already?
 
-    :param present: the settings in force.
+    :param present: the settings in force here; ``there``: those that the other gateway is known to have.
     :param ports: network ports by node id, of this gateway and, if it answers, of the other one.
     :param probe: asks the wire on this gateway's ports.
     """
-    held = {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
-            for address in port["addresses"]}
+    held = {str(address.ip): (node.node_id, port) for node in settings.nodes if node.node_id not in ports
+            for port, addresses in stated(there.interfaces, node.node_id).items() for address in addresses}
+    held |= {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+             for address in port["addresses"]}
     macs = {str(port["mac"]) for each in ports.values() for port in each}
     names = {node.node_id: node.name for node in settings.nodes}
     left = MOST_PROBED
@@ -242,7 +245,13 @@ def check_new(
             for ip in (str(address.ip) for address in addresses if address not in former):
                 where = f"interfaces.{one.port}.{node}"
                 owner, port = held.get(ip, (node, one.port))
-                if owner != node:
+                if owner != node and owner not in ports:
+                    yield Finding(
+                        "address_in_use",
+                        f"{names[owner]}, which does not answer, may still have {ip} on {port}.",
+                        "Wait until it answers, and has another address.", where,
+                    )
+                elif owner != node:
                     yield Finding(
                         "address_in_use", f"{names.get(owner, 'The other gateway')} still has {ip} on {port}.",
                         "Give that gateway another address first, save, and then enter this one.", where,

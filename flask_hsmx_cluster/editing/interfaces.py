@@ -155,17 +155,21 @@ def entries(settings: Json, node_id: str, peer_id: str, typed: Iterable[Row], po
     return [found[port] for port in sorted(found)]
 
 
-def with_addresses(settings: Json, port: str, sides: Mapping[str, Sequence[str]], apart: bool) -> Json:
+def with_addresses(
+    settings: Json, port: str, sides: Mapping[str, Sequence[str]], apart: bool | None = None
+) -> Json:
     """Return settings with own addresses of gateways on a port; an empty list leaves that gateway to itself.
 
     :param sides: by node id; the others keep what they have.
+    :param apart: None: as it is.
     """
     before = settings.get(interfaces.KEY, [])
     entry: Json = next((one for one in before if one["port"] == port), {"addresses": {}})
     both = {node: list(each) for node, each in {**entry["addresses"], **sides}.items() if each}
     rest = [one for one in before if one["port"] != port]
     if both:
-        rest.append({"port": port, "addresses": dict(sorted(both.items())), "apart": apart})
+        ticked = entry.get("apart", False) if apart is None else apart
+        rest.append({"port": port, "addresses": dict(sorted(both.items())), "apart": ticked})
     return {**settings, interfaces.KEY: sorted(rest, key=lambda one: str(one["port"]))}
 
 

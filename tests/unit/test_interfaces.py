@@ -348,6 +348,23 @@ def test_a_gateway_that_was_away_gets_its_own_later(world: World) -> None:
     assert both(world)[1] == ["203.0.113.4/29"]
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_address_of_a_gateway_that_is_away_is_not_taken(world: World, steps: int) -> None:
+    propose(world, "A", wan(world, b="203.0.113.4/29"))
+    before = both(world)
+    world.cut = True
+    if steps == 2:
+        assert not propose(world, "A", wan(world, b="203.0.113.3/29"))["delivered"]
+    with pytest.raises(ChecksFailed, match=r"B, which does not answer, may still have 203\.0\.113\.4"):
+        propose(world, "A", wan(world, a="203.0.113.4/29", b="203.0.113.3/29"))
+    assert both(world) == before
+    world.cut = False
+    world.a.service.periodic_jobs()["deliver settings"][1]()
+    if steps == 1:
+        propose(world, "A", wan(world, b="203.0.113.3/29"))
+    assert propose(world, "A", wan(world, a="203.0.113.4/29", b="203.0.113.3/29"))["delivered"]
+
+
 @pytest.mark.parametrize("names", [
     [f"port{at}" for at in range(10_000)], ["wan0\x1b[2J"], ["x" * 200], ["\u202ewan0"], ["\ud800"],
 ])

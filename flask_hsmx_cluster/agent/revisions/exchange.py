@@ -165,7 +165,8 @@ class RevisionExchange:
             return {place: [mac for mac in answered if mac not in macs] for place, answered in found.items()}
 
         yield from probing.check_virtual_ips(new, probe)
-        yield from interfaces.check_new(settings, present, ports, probe)
+        other = self._cluster.require_heads().there
+        yield from interfaces.check_new(settings, present, other.settings if other else present, ports, probe)
         yield from probing.check_shared(_new_entries(settings, present), probe_many)
 
     def _change_to(self, revision: Revision) -> dict[str, Any]:
