@@ -21,6 +21,8 @@ from ipaddress import (
 )
 from typing import Any, TypeVar
 
+from .values import text
+
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
 AnyNetwork = IPv4Network | IPv6Network
@@ -95,12 +97,12 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         "networks": _rows(data, "networks", MAX_NETWORKS, lambda row: Network(
-            ip_interface(_text(row["address"])), _text(row["port"]), _text(row.get("name", "")))),
+            ip_interface(text(row["address"])), text(row["port"]), text(row.get("name", "")))),
         "aliases": _rows(data, "aliases", MAX_ALIASES, lambda row: Alias(
-            ip_interface(_text(row["address"])), _text(row["port"]), _text(row.get("note", "")))),
+            ip_interface(text(row["address"])), text(row["port"]), text(row.get("note", "")))),
         "routes": _rows(data, "routes", MAX_ROUTES, lambda row: Route(
-            ip_network(_text(row["destination"])), ip_address(_text(row["via"])),
-            None if row.get("port") is None else _text(row["port"]))),
+            ip_network(text(row["destination"])), ip_address(text(row["via"])),
+            None if row.get("port") is None else text(row["port"]))),
     }
 
 
@@ -109,9 +111,3 @@ def _rows(data: Mapping[str, Any], key: str, most: int, read: Callable[[Any], T]
     if not isinstance(rows, list) or len(rows) > most:
         raise ValueError(f"{key}: no list of at most {most} entries")
     return tuple(read(row) for row in rows)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError(f"not a short text: {value!r:.60}")
-    return value
