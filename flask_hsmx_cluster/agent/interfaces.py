@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
 from ..network.own_addresses import OwnAddressHand
-from ..settings.addressing import address_fault
+from ..settings.addressing import address_fault, own_addresses
 from ..settings.interfaces import Interface, stated
 from ..settings.model import Settings
 
@@ -234,8 +234,8 @@ def check_new(
     """
     held = {str(address.ip): (node.node_id, port) for node in settings.nodes if node.node_id not in ports
             for port, addresses in stated(there.interfaces, node.node_id).items() for address in addresses}
-    held |= {str(ip_interface(address).ip): (node, str(port["name"])) for node, each in ports.items() for port in each
-             for address in port["addresses"]}
+    held |= {str(address.ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+             for address in own_addresses(port)}
     macs = {str(port["mac"]) for each in ports.values() for port in each}
     names = {node.node_id: node.name for node in settings.nodes}
     left = MOST_PROBED

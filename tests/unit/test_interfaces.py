@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster import ChecksFailed, models
-from flask_hsmx_cluster.agent.interfaces import FILE
+from flask_hsmx_cluster.agent.interfaces import FILE, check_new
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
 from flask_hsmx_cluster.agent.revisions import model as revisions
@@ -363,6 +363,13 @@ def test_an_address_of_a_gateway_that_is_away_is_not_taken(world: World, steps: 
     if steps == 1:
         propose(world, "A", wan(world, b="203.0.113.3/29"))
     assert propose(world, "A", wan(world, a="203.0.113.4/29", b="203.0.113.3/29"))["delivered"]
+
+
+def test_an_address_of_the_other_gateway_that_is_none_stops_no_change() -> None:
+    ports = {B: [port("wan0", "02:00:00:00:09:02", "junk", "203.0.113.4/29")]}
+    wanted = having(own("wan0", "203.0.113.5/29 203.0.113.4/29"))
+    findings = list(check_new(wanted, GOOD, GOOD, ports, lambda *_: []))
+    assert [one.text for one in findings] == ["B still has 203.0.113.4 on wan0."]
 
 
 @pytest.mark.parametrize("names", [
