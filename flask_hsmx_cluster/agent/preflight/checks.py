@@ -1,6 +1,6 @@
 """Preflight: what is checked on both gateways before anything is changed. The table is in ``docs/preflight.md``.
 
-Facts are gathered first (:func:`facts_of`), then judged by pure functions; what must be tried on the wire (a
+Facts are gathered first (:class:`Facts`), then judged by pure functions; what must be tried on the wire (a
 virtual IP's owner, heartbeats in each direction, the web ports) has a function each. A gateway judges its own side
 and what it sees of the other.
 """
