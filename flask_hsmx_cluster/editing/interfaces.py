@@ -112,11 +112,16 @@ def cables(settings: Json, node_id: str) -> list[str]:
 
 
 def rows(settings: Json, node_id: str, ports: Iterable[Port]) -> list[Row]:
-    """Return a row for each port of this gateway that has a set address of its own, and for each in the settings."""
+    """Return a row for each port of this gateway that has a set address of its own, and for each in the settings.
+
+    There are no more of them than can be entered; what the settings state is among them.
+    """
     entries: dict[str, Json] = {one["port"]: one for one in settings.get(interfaces.KEY, [])}
     present = {str(port["name"]): _enterable(port) for port in ports if port.get("kind") not in _DIALLED}
     links = cables(settings, node_id)
     names = [name for name, own in present.items() if (own or name in entries) and name not in links]
+    more = [name for name in names if name not in entries][: interfaces.MAX_INTERFACES - len(entries)]
+    names = [name for name in names if name in entries or name in more]
     found = []
     for name in [*names, *(name for name in entries if name not in names)]:
         entry = entries.get(name, {"addresses": {}})

@@ -188,6 +188,13 @@ def test_a_port_with_more_addresses_than_can_be_entered_keeps_them_all() -> None
     assert row.mine == () and interface_table.entries(settings, A, B, [row], ports) == settings["interfaces"]
 
 
+def test_of_many_ports_no_more_are_shown_than_can_be_entered() -> None:
+    ports = [port(f"lan0.{at}", "", f"10.{at}.0.1/24") for at in range(MAX_INTERFACES + 9)]
+    last = ports[-1]["name"]
+    shown = interface_table.rows(to_dict(having(own(last, b="10.99.0.1/24"), own("gone0", "192.0.2.1/30"))), A, ports)
+    assert len(shown) == MAX_INTERFACES and [row.port for row in shown if row.stated] == [last, "gone0"]
+
+
 def test_what_is_only_shown_is_not_stated() -> None:
     settings, ports = to_dict(having(own("gone0", "192.0.2.1/30"))), WITH_WAN[A]
     lan = Row("lan0", ("10.0.0.1/24", "2001:db8::1/64"), (), False, False)
