@@ -19,6 +19,7 @@ from flask_hsmx_cluster import ChecksFailed, models
 from flask_hsmx_cluster.agent.interfaces import FILE, check_new
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
+from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.agent.revisions import model as revisions
 from flask_hsmx_cluster.agent.revisions.model import Heads
 from flask_hsmx_cluster.editing import interfaces as interface_table
@@ -304,6 +305,45 @@ def test_either_gateway_sets_the_other_ones(world: World) -> None:
     assert propose(world, "B", wan(world, a="203.0.113.5/29", b="203.0.113.4/29"))["delivered"]
     assert both(world) == [["203.0.113.5/29"], ["203.0.113.4/29"]], "one gateway's is never copied onto the other"
     assert "own_addresses" in world.a.event_kinds() and world.b.event_kinds().count("own_addresses") == 1
+
+
+def test_shared_addresses_are_placed_anew_when_an_own_one_beside_them_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared address is a host's as long as the port has an own one in its network, which has the route."""
+    hot, seen = world.a.hot, []
+    apply = hot.apply
+    monkeypatch.setattr(hot, "apply", lambda one: (seen.append(list(hot.own_ports[0]["addresses"])), apply(one)))
+    for name in ("10.0.0.1/24 10.6.0.1/24", "10.6.0.1/24"):
+        node = world.a.store.node_id
+        row = {"port": "lan0", "addresses": {node: name.split()}, "apart": True}
+        service = world.a.service
+        held = service.settings()
+        vips = [{**one, "off_subnet": True} for one in held["settings"]["virtual_ips"]]
+        service.propose({**held["settings"], "interfaces": [row], "virtual_ips": vips}, held["revision"])
+        assert seen[-1] == name.split()
+
+
+def test_an_own_address_and_the_link_that_ends_on_it_change_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new address is not there to be tried before."""
+    def reachable(route: Any, _port: int) -> str:
+        own = [address for one in world.a.hot.own_ports for address in one["addresses"]]
+        return "" if any(route.local == address.split("/")[0] for address in own) else "cannot assign"
+
+    monkeypatch.setattr(preflight, "reachable", reachable)
+    a, b = (world.gateways[name].store.node_id for name in "AB")
+    service, interfaces = world.a.service, []
+    for address in ("10.0.0.1/24", "10.0.0.11/24"):
+        held = service.settings()
+        links = [one for one in held["settings"]["links"] if one["kind"] != "service"]
+        links.append({"kind": "service", "ends": {
+            a: {"port": "lan0", "address": address}, b: {"port": "lan0", "address": "10.0.0.2/24"}}})
+        wanted = {**held["settings"], "links": links, "interfaces": interfaces}
+        assert service.propose(wanted, held["revision"])["delivered"]
+        interfaces = [{"port": "lan0", "addresses": {a: ["10.0.0.11/24"]}}]
+    assert world.a.hot.own_ports[0]["addresses"] == ["10.0.0.11/24"]
 
 
 def test_what_one_gateway_cannot_do_is_tried_again(world: World) -> None:

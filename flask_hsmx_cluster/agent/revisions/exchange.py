@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import pppoe_rules, rules
+from ...settings.addressing import own_addresses
 from ...settings.model import Settings
 from ...settings.network_rules import entries
 from ...settings.networks import Alias, Network
@@ -148,7 +149,10 @@ class RevisionExchange:
         if peer is not None:
             former = preflight.routes_between(present, own, peer.node_id)
             routes = preflight.routes_between(settings, own, peer.node_id)
-            changed = {kind: route for kind, route in routes.items() if former.get(kind) != route}
+            there = {str(one.ip) for each in ports.values() for port in each for one in own_addresses(port)}
+            # An own address that these very settings bring is not there yet, and cannot be tried.
+            changed = {kind: route for kind, route in routes.items()
+                       if former.get(kind) != route and {route.local, route.remote} <= there}
             yield from preflight.check_http(changed, peer)
             yield from self._check_data(changed, peer.name)
         known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
