@@ -225,9 +225,8 @@ class Cluster:
         """Bring this gateway's own addresses in line with the settings in force; return what was done, in words."""
         with self.state_lock:
             heads = self.heads()
-            if heads is None:
-                return "not in a cluster"
-            return self._own.restore(interfaces.stated(heads.applied.settings.interfaces, self.node_id))
+            settings = heads.applied.settings if heads else None
+            return self._own.restore(interfaces.stated(settings.interfaces, self.node_id) if settings else None)
 
     def resume(self) -> None:
         """Drop what an interrupted change left prepared: its author applies first, so it is in force nowhere, or

@@ -114,12 +114,15 @@ class OwnAddresses:
             + [f"{port}: left to this gateway's own network settings" for port in former.ports if port not in wanted],
         )
 
-    def restore(self, wanted: Addresses) -> str:
+    def restore(self, wanted: Addresses | None) -> str:
         """Bring the kernel in line again, as after a boot, or when a port has come; return what was done, in words.
 
-        :param wanted: as the settings in force state them.
+        :param wanted: as the settings in force state them; None outside of a cluster, as on a copy of the disk.
         """
         try:
+            if wanted is None:
+                self.leave()
+                return "not in a cluster"
             if self._differs(wanted):  # a change was interrupted
                 with self.change(wanted):
                     return "stated anew"

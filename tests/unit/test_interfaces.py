@@ -437,6 +437,21 @@ def test_the_one_that_leaves_keeps_them_and_the_other_forgets_them(world: World)
     assert json.loads(Path(world.b.config.state_dir, FILE).read_text())["in_cluster"] is False
 
 
+@pytest.mark.parametrize("how", ["a crash amid leaving", "a copied disk"])
+def test_outside_of_a_cluster_the_statement_says_so(world: World, how: str) -> None:
+    """The firmware may set what it states at each boot: on a copy it would be the other machine's."""
+    propose(world, "A", wan(world, b="203.0.113.4/29"))
+    before = both(world)
+    service = world.b.service
+    if how == "a copied disk":
+        service._cluster.foreign = True
+    else:
+        world.b.store.forget_cluster()
+    assert service.periodic_jobs()["own addresses"][1]() == "not in a cluster"
+    assert json.loads(Path(world.b.config.state_dir, FILE).read_text())["in_cluster"] is False
+    assert both(world) == before
+
+
 def test_a_new_run_of_the_agent_sets_them_again(world: World) -> None:
     propose(world, "A", wan(world, b="203.0.113.4/29"))
     hot = world.b.hot
