@@ -16,8 +16,9 @@ from ..errors import ClusterError, RequestRefused
 from ..settings import interfaces
 from ..version import PROTOCOL, __version__
 from .config import AgentConfig
+from .heartbeat import plan
 from .hot import HotSide
-from .interfaces import Hand, OwnAddresses
+from .interfaces import Addresses, Hand, OwnAddresses
 from .membership import Key, Membership
 from .node_store import NodeStore, PeerFacts, machine_id
 from .preflight.checks import PROTOCOL_LEAST, Facts
@@ -184,13 +185,26 @@ class Cluster:
         :raises ClusterError: why it was refused.
         """
         former = self.membership()
-        with self._own.change(interfaces.stated(heads.applied.settings.interfaces, self.node_id)):
+        wanted = interfaces.stated(heads.applied.settings.interfaces, self.node_id)
+        with self._own.change(wanted):
             try:
                 self.hot.apply(self.membership(heads, keys or (), claim))
                 self.store.save_heads(heads, keys)
             except BaseException:
                 self._restore(former)
                 raise
+        self._place_anew(interfaces.stated(former.settings.interfaces, self.node_id) if former else {}, wanted)
+
+    def _place_anew(self, former: Addresses, present: Addresses) -> None:
+        """A shared address is a single host's while an own one of its network is beside it: that one may have gone."""
+        membership = self.membership()
+        changed = {port for port, addresses in present.items() if addresses != former.get(port)}
+        if membership is None or not changed & plan.shared_by_port(membership.settings).keys():
+            return
+        try:
+            self.hot.apply(membership)
+        except ClusterError as error:  # the settings are in force: nothing goes back
+            self.store.record("apply_failed", "warning", "Shared addresses are not placed anew.", [error.message])
 
     def _restore(self, former: Membership | None) -> None:
         try:
@@ -211,9 +225,8 @@ class Cluster:
         """Bring this gateway's own addresses in line with the settings in force; return what was done, in words."""
         with self.state_lock:
             heads = self.heads()
-            if heads is None:
-                return "not in a cluster"
-            return self._own.restore(interfaces.stated(heads.applied.settings.interfaces, self.node_id))
+            settings = heads.applied.settings if heads else None
+            return self._own.restore(interfaces.stated(settings.interfaces, self.node_id) if settings else None)
 
     def resume(self) -> None:
         """Drop what an interrupted change left prepared: its author applies first, so it is in force nowhere, or

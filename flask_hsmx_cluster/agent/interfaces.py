@@ -6,7 +6,8 @@ statement instead: the file ``own-addresses.json`` in the state directory, which
     {"in_cluster": true, "ports": {"wan0": ["203.0.113.3/29"]}, "replaced": {"wan0": ["203.0.113.9/29"]}}
 
 Only ports that it names are touched, and of their addresses only those that this section has set, or that were there
-when it named the port first (``replaced``); never one with a lifetime. A new address comes before an old one goes.
+when it named the port first (``replaced``); never one with a lifetime, or one that nobody could enter. A new address
+comes before an old one goes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 
 from ..errors import ClusterError, ConfigError, Finding, NetworkError
 from ..network.own_addresses import OwnAddressHand
-from ..settings.addressing import own_addresses
+from ..settings.addressing import address_fault, own_addresses
 from ..settings.interfaces import Interface, stated
 from ..settings.model import Settings
 
@@ -98,12 +99,13 @@ class OwnAddresses:
         if not self._differs(wanted):
             yield
             return
-        former, statement = self._statement, self._next(wanted)
-        added = self._begin(statement)
+        former, before = self._statement, self._hand.present()
+        statement = self._next(wanted, before)
+        added = self._begin(statement, before)
         try:
             yield
         except BaseException:
-            self._take_back(former, added)
+            self._take_back(former, added, before)
             raise
         self._finish(statement)
         self.record(
@@ -112,12 +114,15 @@ class OwnAddresses:
             + [f"{port}: left to this gateway's own network settings" for port in former.ports if port not in wanted],
         )
 
-    def restore(self, wanted: Addresses) -> str:
+    def restore(self, wanted: Addresses | None) -> str:
         """Bring the kernel in line again, as after a boot, or when a port has come; return what was done, in words.
 
-        :param wanted: as the settings in force state them.
+        :param wanted: as the settings in force state them; None outside of a cluster, as on a copy of the disk.
         """
         try:
+            if wanted is None:
+                self.leave()
+                return "not in a cluster"
             if self._differs(wanted):  # a change was interrupted
                 with self.change(wanted):
                     return "stated anew"
@@ -136,17 +141,17 @@ class OwnAddresses:
         """Return whether something new is stated. A first statement that names no port takes nothing back."""
         return wanted != self._statement.ports if self._statement.in_cluster else bool(wanted)
 
-    def _next(self, wanted: Addresses) -> Statement:
-        """Return the statement of what is wanted; it remembers what each port has, or was given before."""
-        former, present = self._statement, self._hand.present()
+    def _next(self, wanted: Addresses, present: Addresses) -> Statement:
+        """Return the statement of what is wanted; it remembers what each port has, or was given in this cluster."""
+        former = self._statement if self._statement.in_cluster else Statement()
         replaced = {
             port: tuple(dict.fromkeys((*former.replaced[port], *former.ports.get(port, ()))))[-MOST_REPLACED:]
-            if port in former.replaced else tuple(present.get(port, ()))
+            if port in former.replaced else tuple(one for one in present.get(port, ()) if not address_fault(one))
             for port in wanted
         }
         return Statement(True, wanted, replaced)
 
-    def _begin(self, statement: Statement) -> list[tuple[str, Interface]]:
+    def _begin(self, statement: Statement, before: Addresses) -> list[tuple[str, Interface]]:
         """Set what is new, or let the host do it; return what was set."""
         if self._by_host:
             self._keep(statement)
@@ -154,20 +159,25 @@ class OwnAddresses:
             return []
         added: list[tuple[str, Interface]] = []
         try:
-            for port, address in _missing(statement, self._hand.present()):
-                self._hand.add(port, address)
+            for port, address in _missing(statement, before):
                 added.append((port, address))
+                self._hand.add(port, address)
         except BaseException:
-            self._take_back(self._statement, added)
+            self._take_back(self._statement, added, before)
             raise
         return added
 
-    def _take_back(self, former: Statement, added: list[tuple[str, Interface]]) -> None:
+    def _take_back(self, former: Statement, added: list[tuple[str, Interface]], before: Addresses) -> None:
+        """Remove what was set. It may have replaced the same IPv6 address with another prefix length."""
         if self._by_host:
             self._keep(former)
         for port, address in added:
             with suppress(NetworkError):
                 self._hand.remove(port, address)
+            for twin in before.get(port, ()):
+                if twin.version == 6 and twin.ip == address.ip:
+                    with suppress(NetworkError):
+                        self._hand.add(port, twin)
 
     def _finish(self, statement: Statement) -> None:
         """Write the statement down, and remove what was replaced. The settings are in force: nothing can go back."""
@@ -215,27 +225,20 @@ class OwnAddresses:
         self._statement = statement
 
 
-def coming(settings: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
-    """Return the own addresses that these settings state and no gateway has yet, without prefix length.
-
-    :param ports: network ports by node id.
-    """
-    held = {str(ip_interface(address).ip) for each in ports.values() for port in each for address in port["addresses"]}
-    stated = {str(address.ip) for one in settings.interfaces for each in one.addresses.values() for address in each}
-    return stated - held
-
-
 def check_new(
-    settings: Settings, present: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]], probe: Probe
+    settings: Settings, present: Settings, there: Settings, ports: Mapping[str, Sequence[Mapping[str, Any]]],
+    probe: Probe,
 ) -> Iterator[Finding]:
     """Is an address that a gateway is to get somebody's already?
 
-    :param present: the settings in force.
+    :param present: the settings in force here; ``there``: those that the other gateway is known to have.
     :param ports: network ports by node id, of this gateway and, if it answers, of the other one.
     :param probe: asks the wire on this gateway's ports.
     """
-    held = {str(address.ip): (node, str(port["name"])) for node, each in ports.items() for port in each
-            for address in own_addresses(port)}
+    held = {str(address.ip): (node.node_id, port) for node in settings.nodes if node.node_id not in ports
+            for port, addresses in stated(there.interfaces, node.node_id).items() for address in addresses}
+    held |= {str(address.ip): (node, str(port["name"])) for node, each in ports.items() for port in each
+             for address in own_addresses(port)}
     macs = {str(port["mac"]) for each in ports.values() for port in each}
     names = {node.node_id: node.name for node in settings.nodes}
     left = MOST_PROBED
@@ -245,7 +248,13 @@ def check_new(
             for ip in (str(address.ip) for address in addresses if address not in former):
                 where = f"interfaces.{one.port}.{node}"
                 owner, port = held.get(ip, (node, one.port))
-                if owner != node:
+                if owner != node and owner not in ports:
+                    yield Finding(
+                        "address_in_use",
+                        f"{names[owner]}, which does not answer, may still have {ip} on {port}.",
+                        "Wait until it answers, and has another address.", where,
+                    )
+                elif owner != node:
                     yield Finding(
                         "address_in_use", f"{names.get(owner, 'The other gateway')} still has {ip} on {port}.",
                         "Give that gateway another address first, save, and then enter this one.", where,

@@ -110,8 +110,10 @@ def interfaces(as_json: bool) -> None:
 @click.argument("port")
 @click.argument("gateway")
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS/PREFIX...]")
-@click.option("--apart", is_flag=True, help="The two gateways need not be in one subnet on this port.")
-def set_interface(port: str, gateway: str, addresses: tuple[str, ...], apart: bool, as_json: bool) -> None:
+@click.option("--apart/--together", default=None, help="Need not the two be in one subnet on this port?")
+def set_interface(
+    port: str, gateway: str, addresses: tuple[str, ...], apart: bool | None, as_json: bool
+) -> None:
     """Set the own ADDRESSES of a GATEWAY on PORT; without any they are left to its own network settings."""
     read = _typed(f"interfaces.{port}", lambda: {"addresses": interface_table.addresses(" ".join(addresses))})
     held = _held()
@@ -135,7 +137,7 @@ def fetch_interfaces(as_json: bool) -> None:
         if not row["other"] and (found := told["fetched"].get(row["port"])):
             filled[row["port"]] = found
             both = {held["node_id"]: list(row["mine"]), peer_id: found}
-            wanted = interface_table.with_addresses(wanted, row["port"], both, row["apart"])
+            wanted = interface_table.with_addresses(wanted, row["port"], both)
     if not as_json:
         for text in told["unmatched"]:
             say(f"! {text}")

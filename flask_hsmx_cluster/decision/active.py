@@ -226,6 +226,7 @@ class Active:
             return
         if (
             core.role is not Role.ACTIVE
+            or core.renewed_at is None  # the addresses still wait for data and services
             or self.handover
             or not core.peer
             or not core.peer_fresh()
@@ -282,6 +283,8 @@ class Active:
             core.do(HandoverEnded(False, f"{core.plan.peer_name or 'The other gateway'} does not answer", 0.0))
         elif self.handover is not None:
             core.do(HandoverEnded(False, "A hand-over is under way already", 0.0))
+        elif core.renewed_at is None:
+            core.do(HandoverEnded(False, "This gateway has just become active, and is taking the addresses", 0.0))
         else:
             self.begin_handover(event.motive)
 

@@ -79,7 +79,13 @@ def static(port: Port) -> tuple[str, ...]:
                 found.append(str(fields.interface(text)))
             except ValueError:
                 continue
-    return tuple(found[: interfaces.MAX_ADDRESSES])
+    return tuple(found)
+
+
+def _enterable(port: Port) -> tuple[str, ...]:
+    """Return what a port has, if it can be stated whole: what is left out of a statement would be removed."""
+    found = static(port)
+    return found if len(found) <= interfaces.MAX_ADDRESSES else ()
 
 
 def addresses(text: str) -> list[str]:
@@ -108,7 +114,7 @@ def cables(settings: Json, node_id: str) -> list[str]:
 def rows(settings: Json, node_id: str, ports: Iterable[Port]) -> list[Row]:
     """Return a row for each port of this gateway that has a set address of its own, and for each in the settings."""
     entries: dict[str, Json] = {one["port"]: one for one in settings.get(interfaces.KEY, [])}
-    present = {str(port["name"]): static(port) for port in ports if port.get("kind") not in _DIALLED}
+    present = {str(port["name"]): _enterable(port) for port in ports if port.get("kind") not in _DIALLED}
     links = cables(settings, node_id)
     names = [name for name, own in present.items() if (own or name in entries) and name not in links]
     found = []
@@ -125,13 +131,18 @@ def leased_ports(ports: Iterable[Port]) -> list[str]:
     return [str(port["name"]) for port in ports if port.get("leased") and not static(port)]
 
 
+def crowded_ports(ports: Iterable[Port]) -> list[str]:
+    """Return the ports that have more addresses than can be entered: they stay their gateway's own business."""
+    return [str(port["name"]) for port in ports if static(port) and not _enterable(port)]
+
+
 def entries(settings: Json, node_id: str, peer_id: str, typed: Iterable[Row], ports: Iterable[Port]) -> list[Json]:
     """Return the settings' entries of what was typed, beside those of ports that were not shown.
 
     What was merely shown is not stated: a port on which this gateway's field says what it has, and the other one's
     says nothing, stays the business of each gateway's own network settings.
     """
-    present = {str(port["name"]): static(port) for port in ports}
+    present = {str(port["name"]): _enterable(port) for port in ports}
     before = {one["port"]: one for one in settings.get(interfaces.KEY, [])}
     found = dict(before)
     for row in typed:
@@ -144,17 +155,21 @@ def entries(settings: Json, node_id: str, peer_id: str, typed: Iterable[Row], po
     return [found[port] for port in sorted(found)]
 
 
-def with_addresses(settings: Json, port: str, sides: Mapping[str, Sequence[str]], apart: bool) -> Json:
+def with_addresses(
+    settings: Json, port: str, sides: Mapping[str, Sequence[str]], apart: bool | None = None
+) -> Json:
     """Return settings with own addresses of gateways on a port; an empty list leaves that gateway to itself.
 
     :param sides: by node id; the others keep what they have.
+    :param apart: None: as it is.
     """
     before = settings.get(interfaces.KEY, [])
     entry: Json = next((one for one in before if one["port"] == port), {"addresses": {}})
     both = {node: list(each) for node, each in {**entry["addresses"], **sides}.items() if each}
     rest = [one for one in before if one["port"] != port]
     if both:
-        rest.append({"port": port, "addresses": dict(sorted(both.items())), "apart": apart})
+        ticked = entry.get("apart", False) if apart is None else apart
+        rest.append({"port": port, "addresses": dict(sorted(both.items())), "apart": ticked})
     return {**settings, interfaces.KEY: sorted(rest, key=lambda one: str(one["port"]))}
 
 
@@ -175,7 +190,7 @@ def fetched(settings: Json, node_id: str, peer_id: str, names: Sequence[str], po
         if why:
             unmatched.append(why)
         else:
-            found[name] = static(theirs[name][0])
+            found[name] = _enterable(theirs[name][0])
     only_there = [name for name, same in theirs.items()
                   if name not in names and name not in links and any(static(port) for port in same)]
     unmatched += [_only_there(name) for name in only_there[: TOLD + 1]]
@@ -192,8 +207,11 @@ def _why_not(name: str, same: Sequence[Port], links: Sequence[str]) -> str:
         return _("%(port)s is named several times by the other gateway: it is not clear which is meant.", port=name)
     if name in links:
         return _("%(port)s is the cable between the gateways on the other one.", port=name)
-    if static(same[0]):
+    if _enterable(same[0]):
         return ""
+    if static(same[0]):
+        return _("%(port)s has more than %(n)s addresses on the other gateway: enter those that it is to keep.",
+                 port=name, n=interfaces.MAX_ADDRESSES)
     if same[0].get("leased"):
         return _("%(port)s has its address from DHCP or a router on the other gateway: nothing to enter.", port=name)
     return _("%(port)s has no address on the other gateway.", port=name)

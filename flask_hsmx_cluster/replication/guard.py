@@ -19,14 +19,15 @@ from .scope import Scope, TableScope
 #: The trigger on every guarded table.
 TRIGGER = "hsmx_cluster_guard"
 
-# The sequences follow the row, under its lock: a renewal never undoes a revocation.
+# The sequences follow the row, under its lock: a renewal never undoes a revocation. Boot time may have begun anew.
 _GRANT = f"""
 WITH granted AS (
     INSERT INTO hsmx_cluster.lease (term, until_cs, server_started) VALUES (%s, %s, pg_postmaster_start_time())
     ON CONFLICT (single) DO UPDATE
     SET term = excluded.term, until_cs = excluded.until_cs, server_started = excluded.server_started
     RETURNING until_cs)
-SELECT setval('hsmx_cluster.lease_server', {SERVER}), setval('hsmx_cluster.lease_until_cs', until_cs)
+SELECT setval('hsmx_cluster.lease_seen', 0), setval('hsmx_cluster.lease_server', {SERVER}),
+    setval('hsmx_cluster.lease_until_cs', until_cs)
 FROM granted""".encode()
 _RENEW = b"""
 WITH renewed AS (

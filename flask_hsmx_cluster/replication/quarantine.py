@@ -49,8 +49,6 @@ WRITE_ROWS: Final = 5000
 WRITE_BYTES: Final = 16 << 20
 #: Rows that are held in memory when they are shown.
 SHOW: Final = 5
-#: Most rows of one page.
-MOST_PAGE: Final = 500
 
 _PEEK: Final = """
 SELECT data FROM pg_logical_slot_peek_binary_changes(
@@ -176,32 +174,14 @@ class QuarantinedRow:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some rows.
-
-    :param total: rows that the filter lets through.
-    :param after: give this to get the next page; None on the last one.
-    """
-
-    rows: tuple[QuarantinedRow, ...]
-    total: int
-    after: int | None
-
-
-@dataclass(frozen=True)
 class Filter:
     """Which rows to list; empty fields let everything through.
 
-    :param text: part of a key or value.
+    :param table: with its schema or without.
     """
 
     state: str = ""
-    operation: str = ""
     table: str = ""
-    batch: str = ""
-    text: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 # Keeping -----------------------------------------------------------------------------------------------------------
@@ -336,19 +316,11 @@ def _named(relation: Relation, row: Row) -> Values:
 # Showing -----------------------------------------------------------------------------------------------------------
 
 
-def rows(own: Connection, only: Filter = Filter(), *, after: int = 0, limit: int = 50) -> Page:
-    """Return one page, in the order in which the changes were made.
-
-    :param after: the last page's :attr:`Page.after`.
-    """
-    limit = max(1, min(limit, MOST_PAGE))
-    found = list(stream(own, only, after=after, limit=limit + 1))
-    page = tuple(found[:limit])
-    return Page(page, count(own, only), page[-1].id if len(found) > limit else None)
-
-
 def stream(own: Connection, only: Filter, *, after: int, limit: int) -> Generator[QuarantinedRow, None, None]:
-    """Yield rows in the order in which the changes were made, few at a time: each may be 1 MB and more."""
+    """Yield rows in the order in which the changes were made, few at a time: each may be 1 MB and more.
+
+    :param after: id of the last row that was seen already.
+    """
     where, parameters = _where(only)
     query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
     with own.transaction(), own.cursor("hsmx_quarantine") as cursor:
@@ -378,12 +350,9 @@ def row(own: Connection, row_id: int) -> QuarantinedRow | None:
 
 def _where(only: Filter) -> tuple[str, list[object]]:
     conditions: dict[str, object] = {
-        "state = %s": only.state, "operation = %s": only.operation,
-        "%s IN (table_name, schema_name || '.' || table_name)": only.table,
-        "batch::text = %s": only.batch, "committed_at >= %s": only.since, "committed_at <= %s": only.until,
-        "position(lower(%s) IN lower(concat(key, new_row, old_row))) > 0": only.text,
+        "state = %s": only.state, "%s IN (table_name, schema_name || '.' || table_name)": only.table,
     }  # fmt: skip
-    used = {condition: value for condition, value in conditions.items() if value not in ("", None)}
+    used = {condition: value for condition, value in conditions.items() if value}
     # Our own tables are there for the rejoin, which has to replace their rows too; people have no use for them.
     return " AND ".join((f"schema_name <> '{SCHEMA}'", *used)), list(used.values())
 

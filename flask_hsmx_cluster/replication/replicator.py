@@ -5,12 +5,10 @@ Each thread that uses it has a connection of its own (:mod:`.process` says which
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from ..errors import RequestRefused
@@ -124,7 +122,7 @@ class Replicator:
         access.set_access(connection, [*peer.addresses, *peer.former], password=peer.own_password)
         access.grant_shared(connection)
         if peer.certificate:
-            self._pinned = (access.pin_certificate(connection, peer.certificate), _pinned_here(peer.certificate))
+            self._pinned = (access.pin_certificate(connection, peer.certificate), access.pin_here(peer.certificate))
             self._reach_by(peer, peer.addresses)
 
     def _reach_by(self, peer: Peer, addresses: Sequence[str]) -> None:
@@ -463,14 +461,6 @@ class Replicator:
                 "follows": self._follows(connection, streams), "following": following,
                 "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
                 "checks": self.checking.state()}  # fmt: skip
-
-
-@lru_cache(maxsize=4)  # each is kept open for good: a certificate changes seldom
-def _pinned_here(pem: str) -> str:
-    """Return a path by which this process, and nobody else, reads a certificate."""
-    descriptor = os.memfd_create("peer-certificate", 0)
-    os.write(descriptor, pem.encode())
-    return f"/proc/self/fd/{descriptor}"
 
 
 def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:

@@ -145,7 +145,10 @@ DECLARE
     stamp pg_catalog.int8 := {_stamp("until_cs")};
     left_cs pg_catalog.int8 := until_cs OPERATOR(pg_catalog.-) {_BOOT_CS};
 BEGIN
-    IF left_cs OPERATOR(pg_catalog.>) 25::pg_catalog.int8 THEN
+    -- A transaction that was made read-only after it wrote cannot note it; its commit is none the worse.
+    IF left_cs OPERATOR(pg_catalog.>) 25::pg_catalog.int8
+        AND pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off'
+    THEN
         PERFORM pg_catalog.setval('hsmx_cluster.lease_seen', stamp);
     END IF;
     RETURN (left_cs OPERATOR(pg_catalog.>) 0::pg_catalog.int8) IS TRUE;

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
+from .values import flag, text
+
 Interface = IPv4Interface | IPv6Interface
 
 MAX_INTERFACES = 64
@@ -69,23 +71,16 @@ def from_dict(data: Mapping[str, Any]) -> tuple[NetworkInterface, ...]:
         raise ValueError(f"{KEY}: no list of at most {MAX_INTERFACES} entries")
     found = []
     for row in rows:
-        if type(apart := row.get("apart", False)) is not bool:
-            raise ValueError(f"not true or false: {apart!r:.60}")
-        addresses = {_text(node): _addresses(each) for node, each in sorted(row["addresses"].items()) if each}
+        apart = flag(row.get("apart", False))
+        addresses = {text(node): _addresses(each) for node, each in sorted(row["addresses"].items()) if each}
         if len(addresses) > 2:
             raise ValueError("more than two gateways")
         if addresses:
-            found.append(NetworkInterface(_text(row["port"]), addresses, apart))
+            found.append(NetworkInterface(text(row["port"]), addresses, apart))
     return tuple(sorted(found, key=lambda one: one.port))
 
 
 def _addresses(items: object) -> tuple[Interface, ...]:
     if not isinstance(items, list) or len(items) > MAX_ADDRESSES:
         raise ValueError(f"no list of at most {MAX_ADDRESSES} addresses")
-    return tuple(ip_interface(_text(item)) for item in items)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError(f"not a short text: {value!r:.60}")
-    return value
+    return tuple(ip_interface(text(item)) for item in items)

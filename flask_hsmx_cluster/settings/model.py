@@ -16,6 +16,7 @@ from . import interfaces, pppoe
 from . import networks as shared_networks
 from .interfaces import NetworkInterface
 from .networks import Alias, Network, Route
+from .values import few, flag, text, whole
 
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
@@ -32,8 +33,6 @@ MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
 #: Longest dict form as JSON, bytes: an offer to the other gateway holds two of them.
 MAX_SIZE = 256 * 1024
-#: No number of the settings is larger than this, sensible or not: the rules calculate with floats.
-_MOST = 2**31
 
 
 @dataclass(frozen=True)
@@ -175,18 +174,18 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
     """
     try:
         return Settings(
-            cluster_id=_text(data["cluster_id"]),
-            nodes=tuple(Node(_text(node["node_id"]), _text(node["name"])) for node in _few(data["nodes"], 2)),
+            cluster_id=text(data["cluster_id"]),
+            nodes=tuple(Node(text(node["node_id"]), text(node["name"])) for node in few(data["nodes"], 2)),
             virtual_ips=tuple(
-                VirtualIP(ip_interface(_text(vip["address"])), _text(vip["port"]),
-                          _flag(vip.get("off_subnet", False)), _flag(vip.get("virtual_mac", False)))
-                for vip in _few(data["virtual_ips"], MAX_VIRTUAL_IPS)
+                VirtualIP(ip_interface(text(vip["address"])), text(vip["port"]),
+                          flag(vip.get("off_subnet", False)), flag(vip.get("virtual_mac", False)))
+                for vip in few(data["virtual_ips"], MAX_VIRTUAL_IPS)
             ),
             links=tuple(
                 Link(_kind(link["kind"]),
-                     {_text(node): LinkEnd(_text(end["port"]), ip_interface(_text(end["address"])))
-                      for node, end in _few(link["ends"].items(), 2)})
-                for link in _few(data["links"], 3)
+                     {text(node): LinkEnd(text(end["port"]), ip_interface(text(end["address"])))
+                      for node, end in few(link["ends"].items(), 2)})
+                for link in few(data["links"], 3)
             ),
             advanced=_advanced(data.get("advanced", {})),
             **shared_networks.from_dict(data),
@@ -203,39 +202,17 @@ def _advanced(data: Mapping[str, Any]) -> Advanced:
     plain = Advanced()
     wait = data.get("stale_wait_s", plain.stale_wait_s)
     return Advanced(
-        **{name: _whole(data.get(name, getattr(plain, name)))
+        **{name: whole(data.get(name, getattr(plain, name)))
            for name in ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")},
-        stale_wait_s=None if wait is None else _whole(wait),
-        references=tuple(ip_address(_text(item)) for item in _few(data.get("references", []), MAX_REFERENCES)),
+        stale_wait_s=None if wait is None else whole(wait),
+        references=tuple(ip_address(text(item)) for item in few(data.get("references", []), MAX_REFERENCES)),
     )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError(f"not a short text: {value!r:.60}")
-    return value
 
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST:
-        raise ValueError(f"not a whole number: {value!r:.60}")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"not true or false: {value!r:.60}")
-    return value
 
 
 def _kind(value: object) -> LinkKind:
     if value == "sync" or value == "backup" or value == "service":
         return value
     raise ValueError(f"not a kind of link: {value!r:.60}")
-
-
-def _few(items: Any, most: int) -> list[Any]:
-    found = list(items)
-    if len(found) > most:
-        raise ValueError(f"more than {most} entries")
-    return found

@@ -21,6 +21,8 @@ from ipaddress import (
 )
 from typing import Any, TypeVar
 
+from .values import text
+
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
 AnyNetwork = IPv4Network | IPv6Network
@@ -95,12 +97,12 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         "networks": _rows(data, "networks", MAX_NETWORKS, lambda row: Network(
-            ip_interface(_text(row["address"])), _text(row["port"]), _text(row.get("name", "")))),
+            ip_interface(text(row["address"])), text(row["port"]), text(row.get("name", "")))),
         "aliases": _rows(data, "aliases", MAX_ALIASES, lambda row: Alias(
-            ip_interface(_text(row["address"])), _text(row["port"]), _text(row.get("note", "")))),
+            ip_interface(text(row["address"])), text(row["port"]), text(row.get("note", "")))),
         "routes": _rows(data, "routes", MAX_ROUTES, lambda row: Route(
             ip_network(_plain(row["destination"])), ip_address(_plain(row["via"])),
-            None if row.get("port") is None else _text(row["port"]))),
+            None if row.get("port") is None else text(row["port"]))),
     }
 
 
@@ -113,12 +115,6 @@ def _rows(data: Mapping[str, Any], key: str, most: int, read: Callable[[Any], T]
 
 def _plain(value: object) -> str:
     """Return a text that names no port (``fe80::1%lan0``): a route could not be told to the kernel that way."""
-    if "%" in (text := _text(value)):
-        raise ValueError(f"an address of a route names a port: {text:.60}")
-    return text
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError(f"not a short text: {value!r:.60}")
-    return value
+    if "%" in (found := text(value)):
+        raise ValueError(f"an address of a route names a port: {found:.60}")
+    return found

@@ -69,8 +69,11 @@ def around(held: Json, ports: Ports, *, look: bool = False) -> Json:
     :param look: read back what both kernels have.
     """
     settings, node_id = held["settings"], held["node_id"]
-    shown: Json = {"leased": interface_table.leased_ports(ports), "cables": interface_table.cables(settings, node_id),
-                   "left_out": len(_all(held, ports)[interfaces.MAX_INTERFACES :])}
+    shown: Json = {
+        "leased": interface_table.leased_ports(ports), "crowded": interface_table.crowded_ports(ports),
+        "cables": interface_table.cables(settings, node_id),
+        "left_out": len(_all(held, ports)[interfaces.MAX_INTERFACES :]),
+    }  # fmt: skip
     if look:
         peer_ports, error = _asked()
         shown["read_back"] = interface_table.read_back(settings, node_id, ports, peer_ports)

@@ -13,7 +13,7 @@ from flask_hsmx_cluster.replication.database import Connection, connect, one
 from flask_hsmx_cluster.replication.gateways import Gateways
 from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
-from flask_hsmx_cluster.replication.quarantine import QuarantinedRow, rows
+from flask_hsmx_cluster.replication.quarantine import Filter, QuarantinedRow, stream
 from flask_hsmx_cluster.replication.rejoin import Rejoined, rejoin
 from flask_hsmx_cluster.replication.scope import Scope, TableScope, mirror_trigger_sql
 from flask_hsmx_cluster.replication.sequences import Sequences
@@ -73,7 +73,7 @@ class Gateway:
         self.connection = connect(self.server.dsn)
 
     def quarantine(self) -> tuple[QuarantinedRow, ...]:
-        return rows(self.connection, limit=500).rows
+        return tuple(stream(self.connection, Filter(), after=0, limit=500))
 
 
 class TwoGateways:

@@ -237,6 +237,27 @@ def test_a_commit_after_the_lease_is_refused_however_recently_another_one_was_no
     assert rows(side, "SELECT DISTINCT v FROM t") == [("early",)]
 
 
+def test_a_reading_of_an_earlier_reign_counts_for_none(sides: tuple[Side, Side]) -> None:
+    """A clean restart keeps it, and boot time may begin anew."""
+    side, _ = sides
+    side.promote(1)
+    with client(side) as early:
+        early.execute("INSERT INTO t (v) VALUES ('early')")
+    assert rows(side, "SELECT last_value > 0 FROM hsmx_cluster.lease_seen") == [(True,)]
+    side.promote(2)
+    assert rows(side, "SELECT last_value FROM hsmx_cluster.lease_seen") == [(0,)]
+
+
+def test_a_transaction_may_be_made_read_only_after_it_wrote(sides: tuple[Side, Side]) -> None:
+    side, _ = sides
+    side.promote(1)
+    with client(side, autocommit=False) as connection:
+        connection.execute("INSERT INTO t (v) VALUES ('x')")
+        connection.execute("SET TRANSACTION READ ONLY")
+        connection.commit()
+    assert rows(side, "SELECT v FROM t") == [("x",)]
+
+
 def test_commits_without_a_pause_end_with_the_lease(sides: tuple[Side, Side]) -> None:
     side, _ = sides
     until_s = boot_time_s() + 1

@@ -107,6 +107,27 @@ def test_a_hand_over_that_fails_has_them_go_on() -> None:
     assert world.holders() == ["b"]
 
 
+def test_the_role_is_not_passed_on_before_the_addresses_are_there() -> None:
+    """A hand-over that failed meanwhile once left them waiting for ever."""
+    world = formed()
+    b = world.machines["b"]
+    b.followers.hang = True
+    request(world)
+    while active(world) != ["b"]:
+        world.run(0.001)
+    world.run(0.2)
+    world._tell(b, events.FailoverRequested(Motive.REQUEST))
+    world.run(0.1)
+    world._tell(world.machines["a"], events.MaintenanceSet(True))
+    world.run(5)
+    assert world.holders() == ["b"] and not b.handovers[-1].ok
+    world._tell(world.machines["a"], events.MaintenanceSet(False))
+    world._tell(b, events.FailoverRequested(Motive.REQUEST))
+    b.followers.hang = False
+    world.run(1)
+    assert world.holders() == ["a"] and world.services_twice == 0
+
+
 def test_an_agent_that_is_restarted_within_its_lease_waits_for_nothing() -> None:
     world = formed()
     world.machines["a"].followers.hang = True

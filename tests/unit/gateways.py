@@ -165,12 +165,15 @@ class FakeHand:
     def add(self, port: str, address: Any) -> None:
         if str(address) == self.refuse:
             raise NetworkError("The kernel refused an address", "Mend it.")
-        self._addresses(port).append(str(address))
+        there = self._addresses(port)
+        there[:] = [one for one in there if address.version == 4 or ip_interface(one).ip != address.ip]
+        there.append(str(address))
         self.acts.append(f"+{address}@{port}")
 
     def remove(self, port: str, address: Any) -> None:
-        self._addresses(port).remove(str(address))
-        self.acts.append(f"-{address}@{port}")
+        if str(address) in self._addresses(port):
+            self._addresses(port).remove(str(address))
+            self.acts.append(f"-{address}@{port}")
 
     def _addresses(self, port: str) -> list[str]:
         return next(one["addresses"] for one in self.ports if one["name"] == port)  # type: ignore[no-any-return]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent.data import checks as data_checks
 from flask_hsmx_cluster.agent.data import side as data
+from flask_hsmx_cluster.agent.data import told
 from flask_hsmx_cluster.agent.data.checks import CALM_S, FOLLOW_ALARM_S, GONE_S, PROBLEM_ALARM_S, ApplyWatch
-from flask_hsmx_cluster.agent.data.side import CREDENTIALS, FACTS_EVERY_S, DataSide, checked_facts
+from flask_hsmx_cluster.agent.data.side import CREDENTIALS, FACTS_EVERY_S, DataSide
 from flask_hsmx_cluster.errors import ClusterError, PeerUnavailable, RequestRefused
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
@@ -319,7 +320,7 @@ def test_a_reason_that_changes_while_the_worker_stands_is_looked_for(gateway: Ga
 def test_what_is_told_can_be_read_by_the_other_gateway(gateway: Gateway) -> None:
     gateway.link.checks["findings"] = [MISSING]
     gateway.tend()
-    facts = checked_facts(json.loads(json.dumps(gateway.handlers["data_facts"]("", {}))))
+    facts = told.facts(json.loads(json.dumps(gateway.handlers["data_facts"]("", {}))))
     assert facts["scope"] == SCOPE.digests()
     assert facts["alarms"] == [{**{key: MISSING[key] for key in ("key", "text", "remedy")}, "severity": "critical"}]
 
@@ -356,7 +357,7 @@ _JUNK = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.none
 ))
 def test_hostile_facts_are_refused_or_harmless(changes: dict[str, Any]) -> None:
     try:
-        facts = checked_facts({**TOLD, **changes})
+        facts = told.facts({**TOLD, **changes})
     except RequestRefused:
         return
     assert all(alarm["severity"] in ("critical", "warning") for alarm in facts["alarms"])

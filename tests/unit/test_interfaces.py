@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,21 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster import ChecksFailed, models
-from flask_hsmx_cluster.agent.interfaces import FILE, OwnAddresses
+from flask_hsmx_cluster.agent.interfaces import FILE, check_new
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
+from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.agent.revisions import model as revisions
 from flask_hsmx_cluster.agent.revisions.model import Heads
 from flask_hsmx_cluster.editing import interfaces as interface_table
 from flask_hsmx_cluster.editing.interfaces import Row
-from flask_hsmx_cluster.errors import ConfigError, NetworkError, PeerUnavailable
+from flask_hsmx_cluster.errors import PeerUnavailable
 from flask_hsmx_cluster.settings import interface_rules, rules
 from flask_hsmx_cluster.settings.addressing import own_addresses
 from flask_hsmx_cluster.settings.interfaces import MAX_ADDRESSES, MAX_INTERFACES, NetworkInterface
 from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.networks import Alias, Network
 
-from .gateways import FakeHand, FakeHot, World, in_memory, port, without_real_links
+from .gateways import World, in_memory, port, without_real_links
 from .test_rules import GOOD, PORTS, A, B
 
 KEY = Key(1, b"k" * 32)
@@ -193,6 +193,19 @@ def test_rows_are_ports_with_set_addresses_but_not_the_cables() -> None:
     assert interface_table.leased_ports(ports) == ["wan1"]
 
 
+def test_a_port_with_more_addresses_than_can_be_entered_keeps_them_all() -> None:
+    many = [f"203.0.113.{at}/24" for at in range(1, MAX_ADDRESSES + 2)]
+    ports = [port("wan0", "", *many), port("wan1", "", *many[1:])]
+    shown = interface_table.rows(to_dict(GOOD), A, ports)
+    assert [row.port for row in shown] == ["wan1"] and interface_table.crowded_ports(ports) == ["wan0"]
+    told = interface_table.fetched(to_dict(GOOD), A, B, ["wan0", "wan1"], ports)
+    assert list(told.found) == ["wan1"] and told.unmatched == (
+        "wan0 has more than 8 addresses on the other gateway: enter those that it is to keep.",)
+    settings = to_dict(having(own("wan0", b=many[0])))
+    (row,) = interface_table.rows(settings, A, ports[:1])
+    assert row.mine == () and interface_table.entries(settings, A, B, [row], ports) == settings["interfaces"]
+
+
 def test_what_is_only_shown_is_not_stated() -> None:
     settings, ports = to_dict(having(own("gone0", "192.0.2.1/30"))), WITH_WAN[A]
     lan = Row("lan0", ("10.0.0.1/24", "2001:db8::1/64"), (), False, False)
@@ -266,162 +279,6 @@ def test_reading_back_says_what_the_kernels_have() -> None:
         "has 203.0.113.9/29; 203.0.113.4/29 is missing; 203.0.113.9/29 is not of these settings")
 
 
-# One gateway's agent
-
-
-class Machine:
-    """A machine with a port, and what keeps its own addresses."""
-
-    def __init__(self, directory: Path, *addresses: str, by_host: bool = False) -> None:
-        self.directory, self.by_host = directory, by_host
-        self.events: list[tuple[str, list[str]]] = []
-        hot = FakeHot(1)
-        hot.own_ports = [port("wan0", "", *addresses)]
-        self.hand = FakeHand(hot)
-        self.start()
-
-    def start(self) -> None:
-        def record(kind: str, _severity: str, _text: str, evidence: list[str]) -> None:
-            self.events.append((kind, evidence))
-
-        self.own = OwnAddresses(str(self.directory), record, self.by_host, self.hand)
-
-    @property
-    def addresses(self) -> list[str]:
-        return self.hand.ports[0]["addresses"]  # type: ignore[no-any-return]
-
-    def change(self, *addresses: str) -> None:
-        with self.own.change(stated(*addresses)):
-            pass
-
-
-def stated(*addresses: str) -> dict[str, tuple[Any, ...]]:
-    return {"wan0": tuple(map(ip_interface, addresses))} if addresses else {}
-
-
-def test_the_new_one_comes_before_the_old_one_goes(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    with machine.own.change(stated("203.0.113.3/29")):
-        assert machine.addresses == ["203.0.113.9/29", "203.0.113.3/29"], "what binds to either works meanwhile"
-    assert machine.addresses == ["203.0.113.3/29"]
-    assert machine.events == [("own_addresses", ["wan0: 203.0.113.3/29"])]
-
-
-def test_what_cannot_be_put_in_force_leaves_all_as_it_was(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    with pytest.raises(KeyError), machine.own.change(stated("203.0.113.3/29")):
-        raise KeyError
-    assert machine.addresses == ["203.0.113.9/29"] and not (tmp_path / FILE).exists()
-    machine.hand.refuse = "203.0.113.4/29"
-    with pytest.raises(NetworkError), machine.own.change(stated("203.0.113.3/29", "203.0.113.4/29")):
-        pytest.fail("nothing is put in force")
-    assert machine.addresses == ["203.0.113.9/29"] and machine.events == []
-
-
-def test_it_is_set_again_after_a_boot_and_what_the_host_brings_back_goes(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.change("203.0.113.3/29")
-    machine.change("203.0.113.4/29")
-    for back in ("203.0.113.9/29", "203.0.113.3/29"):
-        machine.addresses[:] = [back]
-        machine.start()
-        assert machine.own.restore(stated("203.0.113.4/29")) == "set again"
-        assert machine.addresses == ["203.0.113.4/29"]
-    assert machine.own.restore(stated("203.0.113.4/29")) == "in place"
-
-
-def test_what_it_neither_set_nor_replaced_stays(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.change("203.0.113.3/29")
-    machine.addresses.append("198.51.100.1/24")
-    machine.change("203.0.113.4/29")
-    assert machine.own.restore(stated("203.0.113.4/29")) == "in place"
-    assert machine.addresses == ["198.51.100.1/24", "203.0.113.4/29"]
-
-
-def test_a_port_that_is_left_to_the_host_again_keeps_what_it_has(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.change("203.0.113.3/29")
-    machine.change()
-    machine.addresses.append("203.0.113.9/29")
-    machine.start()
-    assert machine.own.restore({}) == "nothing to do"
-    assert machine.addresses == ["203.0.113.3/29", "203.0.113.9/29"]
-    assert machine.events[-1] == ("own_addresses", ["wan0: left to this gateway's own network settings"])
-
-
-def test_a_change_that_a_crash_interrupted_is_finished_at_the_start(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.change("203.0.113.3/29")
-    machine.addresses.append("203.0.113.4/29")  # set, and in force in the node store; then the power failed
-    machine.start()
-    machine.own.restore(stated("203.0.113.4/29"))
-    assert machine.addresses == ["203.0.113.4/29"]
-
-
-def test_a_full_disk_stops_nothing_that_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(tmp_path, "203.0.113.9/29")
-
-    def refuse(*_arguments: object) -> None:
-        raise ConfigError("The own addresses cannot be written.")
-
-    monkeypatch.setattr("flask_hsmx_cluster.agent.interfaces._write", refuse)
-    machine.change("203.0.113.3/29")
-    assert "203.0.113.3/29" in machine.addresses and machine.events[0][0] == "own_addresses_failed"
-    assert machine.own.restore(stated("203.0.113.3/29")) == "set again"
-    assert machine.addresses == ["203.0.113.3/29"]
-
-
-def test_a_port_that_comes_later_gets_its_address_then(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    machine.change("203.0.113.3/29")
-    ports = [machine.hand.ports.pop()]
-    assert machine.own.restore(stated("203.0.113.3/29")).startswith("waits: There is no port wan0")
-    machine.own.restore(stated("203.0.113.3/29"))
-    assert [kind for kind, _evidence in machine.events] == ["own_addresses", "own_addresses_failed"], "told once"
-    ports[0]["addresses"].clear()
-    machine.hand.ports += ports
-    assert machine.own.restore(stated("203.0.113.3/29")) == "set again" and machine.addresses == ["203.0.113.3/29"]
-
-
-def test_a_firmware_that_sets_them_itself_is_told_by_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_hsmx_cluster.agent.interfaces.HOST_TIMEOUT_S", 0)
-    machine = Machine(tmp_path, "203.0.113.9/29", by_host=True)
-    machine.change("203.0.113.3/29")
-
-    def read() -> Any:
-        return json.loads((tmp_path / FILE).read_text())
-
-    assert read()["ports"] == {"wan0": ["203.0.113.3/29"]} and read()["in_cluster"] is True
-    assert machine.hand.acts == [] and machine.addresses == ["203.0.113.9/29"]
-    with pytest.raises(KeyError), machine.own.change(stated("203.0.113.4/29")):
-        assert read()["ports"] == {"wan0": ["203.0.113.4/29"]}
-        raise KeyError
-    assert read()["ports"] == {"wan0": ["203.0.113.3/29"]}
-    machine.own.leave()
-    assert read()["in_cluster"] is False and read()["ports"] == {"wan0": ["203.0.113.3/29"]}
-    machine.change()
-    assert read()["ports"] == {"wan0": ["203.0.113.3/29"]}, "another cluster that says nothing of it takes nothing back"
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "9" * 5000,
-                                     '{"in_cluster": true, "ports": {"wan0": ["x"]}, "replaced": {}}'])
-def test_a_damaged_file_stops_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE).write_text(content)
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.own.restore(stated("203.0.113.3/29"))
-    assert machine.addresses == ["203.0.113.3/29"]
-
-
-def test_no_pipe_is_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / FILE)
-    machine = Machine(tmp_path, "203.0.113.9/29")
-    machine.own.restore(stated("203.0.113.3/29"))
-    assert machine.addresses == ["203.0.113.3/29"]
-
-
 # Both gateways
 
 
@@ -465,7 +322,46 @@ def test_what_is_no_address_of_the_other_gateway_stops_no_change(world: World) -
     assert propose(world, "A", wan(world, a="203.0.113.5/29"))["delivered"]
 
 
-def test_what_one_gateway_cannot_do_is_done_on_neither(world: World) -> None:
+def test_shared_addresses_are_placed_anew_when_an_own_one_beside_them_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared address is a host's as long as the port has an own one in its network, which has the route."""
+    hot, seen = world.a.hot, []
+    apply = hot.apply
+    monkeypatch.setattr(hot, "apply", lambda one: (seen.append(list(hot.own_ports[0]["addresses"])), apply(one)))
+    for name in ("10.0.0.1/24 10.6.0.1/24", "10.6.0.1/24"):
+        node = world.a.store.node_id
+        row = {"port": "lan0", "addresses": {node: name.split()}, "apart": True}
+        service = world.a.service
+        held = service.settings()
+        vips = [{**one, "off_subnet": True} for one in held["settings"]["virtual_ips"]]
+        service.propose({**held["settings"], "interfaces": [row], "virtual_ips": vips}, held["revision"])
+        assert seen[-1] == name.split()
+
+
+def test_an_own_address_and_the_link_that_ends_on_it_change_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new address is not there to be tried before."""
+    def reachable(route: Any, _port: int) -> str:
+        own = [address for one in world.a.hot.own_ports for address in one["addresses"]]
+        return "" if any(route.local == address.split("/")[0] for address in own) else "cannot assign"
+
+    monkeypatch.setattr(preflight, "reachable", reachable)
+    a, b = (world.gateways[name].store.node_id for name in "AB")
+    service, interfaces = world.a.service, []
+    for address in ("10.0.0.1/24", "10.0.0.11/24"):
+        held = service.settings()
+        links = [one for one in held["settings"]["links"] if one["kind"] != "service"]
+        links.append({"kind": "service", "ends": {
+            a: {"port": "lan0", "address": address}, b: {"port": "lan0", "address": "10.0.0.2/24"}}})
+        wanted = {**held["settings"], "links": links, "interfaces": interfaces}
+        assert service.propose(wanted, held["revision"])["delivered"]
+        interfaces = [{"port": "lan0", "addresses": {a: ["10.0.0.11/24"]}}]
+    assert world.a.hot.own_ports[0]["addresses"] == ["10.0.0.11/24"]
+
+
+def test_what_one_gateway_cannot_do_is_tried_again(world: World) -> None:
     before = both(world)
     world.b.hand.refuse = "203.0.113.4/29"
     answer = propose(world, "A", wan(world, a="203.0.113.5/29", b="203.0.113.4/29"))
@@ -514,6 +410,30 @@ def test_a_gateway_that_was_away_gets_its_own_later(world: World) -> None:
     assert both(world)[1] == ["203.0.113.4/29"]
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_address_of_a_gateway_that_is_away_is_not_taken(world: World, steps: int) -> None:
+    propose(world, "A", wan(world, b="203.0.113.4/29"))
+    before = both(world)
+    world.cut = True
+    if steps == 2:
+        assert not propose(world, "A", wan(world, b="203.0.113.3/29"))["delivered"]
+    with pytest.raises(ChecksFailed, match=r"B, which does not answer, may still have 203\.0\.113\.4"):
+        propose(world, "A", wan(world, a="203.0.113.4/29", b="203.0.113.3/29"))
+    assert both(world) == before
+    world.cut = False
+    world.a.service.periodic_jobs()["deliver settings"][1]()
+    if steps == 1:
+        propose(world, "A", wan(world, b="203.0.113.3/29"))
+    assert propose(world, "A", wan(world, a="203.0.113.4/29", b="203.0.113.3/29"))["delivered"]
+
+
+def test_an_address_of_the_other_gateway_that_is_none_stops_no_change() -> None:
+    ports = {B: [port("wan0", "02:00:00:00:09:02", "junk", "203.0.113.4/29")]}
+    wanted = having(own("wan0", "203.0.113.5/29 203.0.113.4/29"))
+    findings = list(check_new(wanted, GOOD, GOOD, ports, lambda *_: []))
+    assert [one.text for one in findings] == ["B still has 203.0.113.4 on wan0."]
+
+
 @pytest.mark.parametrize("names", [
     [f"port{at}" for at in range(10_000)], ["wan0\x1b[2J"], ["x" * 200], ["\u202ewan0"], ["\ud800"],
 ])
@@ -530,6 +450,21 @@ def test_the_one_that_leaves_keeps_them_and_the_other_forgets_them(world: World)
     rest = world.a.service.settings()["settings"]["interfaces"]
     assert [list(one["addresses"].values()) for one in rest] == [[["203.0.113.5/29"]]]
     assert json.loads(Path(world.b.config.state_dir, FILE).read_text())["in_cluster"] is False
+
+
+@pytest.mark.parametrize("how", ["a crash amid leaving", "a copied disk"])
+def test_outside_of_a_cluster_the_statement_says_so(world: World, how: str) -> None:
+    """The firmware may set what it states at each boot: on a copy it would be the other machine's."""
+    propose(world, "A", wan(world, b="203.0.113.4/29"))
+    before = both(world)
+    service = world.b.service
+    if how == "a copied disk":
+        service._cluster.foreign = True
+    else:
+        world.b.store.forget_cluster()
+    assert service.periodic_jobs()["own addresses"][1]() == "not in a cluster"
+    assert json.loads(Path(world.b.config.state_dir, FILE).read_text())["in_cluster"] is False
+    assert both(world) == before
 
 
 def test_a_new_run_of_the_agent_sets_them_again(world: World) -> None:

@@ -13,8 +13,8 @@ import pytest
 from flask_hsmx_cluster.agent.clerk import Clerk
 from flask_hsmx_cluster.agent.heartbeat.loop import HeartbeatLoop
 from flask_hsmx_cluster.agent.node_store import StoreError
-from flask_hsmx_cluster.decision.events import HandoverEnded
-from flask_hsmx_cluster.decision.model import Motive
+from flask_hsmx_cluster.decision.events import Announce, HandoverEnded, Renew
+from flask_hsmx_cluster.decision.model import Motive, Role
 from flask_hsmx_cluster.errors import NetworkError, RequestRefused
 
 
@@ -60,6 +60,17 @@ def test_settings_that_were_replaced_meanwhile_are_not_applied_again(
     loop._session = SimpleNamespace(membership=old)  # type: ignore[assignment]
     loop._reapply(old)
     assert applied == [old]
+
+
+@pytest.mark.parametrize("renewed_at", [None, 1000.0])
+def test_a_change_does_not_bring_addresses_that_still_wait(loop: HeartbeatLoop, renewed_at: float | None) -> None:
+    """A gateway that is becoming active waits for its data: a change of the settings meanwhile takes no addresses."""
+    done: list[Any] = []
+    lease = SimpleNamespace(addresses=[], routes=[])
+    core = SimpleNamespace(role=Role.ACTIVE, renewed_at=renewed_at)
+    new: Any = SimpleNamespace(core=core, lease=lease, perform=done.extend)
+    loop._carry_over(SimpleNamespace(lease=lease), new)  # type: ignore[arg-type]
+    assert done == ([] if renewed_at is None else [Renew(), Announce()])
 
 
 def test_settings_that_cannot_be_applied_again_are_tried_until_they_can_and_told_once(

@@ -170,7 +170,7 @@ def test_what_is_no_answer_is_passed_over() -> None:
     runner = Runner()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     runner._socket = ours
-    reader = threading.Thread(target=runner._read, args=(ours,), daemon=True)
+    reader = threading.Thread(target=runner._read, args=(ours, runner._waiting), daemon=True)
     reader.start()
 
     def answer() -> None:

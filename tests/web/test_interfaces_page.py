@@ -293,6 +293,17 @@ def test_the_command_line_sets_shows_and_empties(app: Flask, formed: FakeAgent) 
     assert run(app, "network", "set-interface", "wan0", "gateway-b").exit_code == 0 and entries(formed) == []
 
 
+def test_a_gateway_of_many_vlans_has_its_page(client: Any, formed: FakeAgent) -> None:
+    formed.ports += [{**formed.ports[0], "name": f"lan0.{at}", "addresses": [f"10.{at}.7.1/24"]} for at in range(1, 99)]
+    assert client.get(PREFIX + "/").status_code == 200
+
+
+def test_the_tick_beside_a_port_stays_until_it_is_taken_away(app: Flask, formed: FakeAgent) -> None:
+    for option, apart in ((["--apart"], True), ([], True), (["--together"], False)):
+        assert run(app, "network", "set-interface", "wan0", "gateway-b", *OTHER.split(), *option).exit_code == 0
+        assert [one["apart"] for one in entries(formed)] == [apart]
+
+
 @pytest.mark.parametrize("arguments", [
     ("wan0", "gateway-c", "203.0.113.3/29"), ("wan0", "gateway-b", "203.0.113.2/29"), ("wan0", "gateway-b", "nonsense"),
     ("sync0", "gateway-b", "192.168.254.9/30"), ("<wan>", "gateway-b", "203.0.113.3/29"),

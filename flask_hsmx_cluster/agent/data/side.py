@@ -15,7 +15,7 @@ from ...errors import ClusterError, Finding, PeerUnavailable, RequestRefused
 from ...network.clock import boot_time_s
 from ...replication.credentials import Credentials
 from ...replication.layout import Layout
-from ...replication.scope import MAX_TABLES, Scope
+from ...replication.scope import Scope
 from ...settings.model import Settings
 from ..cluster import Cluster
 from ..jobs import Periodic
@@ -23,6 +23,7 @@ from ..peer.client import Route
 from ..peer.exchange import Exchange
 from ..preflight import data as preflight_data
 from ..preflight.data import DatabaseFacts
+from . import told
 from .checks import DataChecks
 from .links import DataLinks, link_addresses
 from .replicator import ReplicatorLink
@@ -224,8 +225,8 @@ class DataSide:
     def _ask_facts(self, peer_id: str) -> dict[str, Any] | None:
         if self._peer_facts is None or self._peer_facts["node_id"] != peer_id:
             try:
-                told = self._exchange.ask("data_facts", 3.0)
-                self._peer_facts = {**checked_facts(told), "node_id": peer_id}
+                answer = self._exchange.ask("data_facts", 3.0)
+                self._peer_facts = {**told.facts(answer), "node_id": peer_id}
             except ClusterError as error:
                 log.info("The other gateway's database is not known yet: %s", error.message)
                 self._peer_facts = None
@@ -269,7 +270,7 @@ class DataSide:
             return str(shown["following"]["step"])
         if shown.get("follows") and not shown["following"]["error"]:
             return "follows"
-        fork = checked_fork(self._exchange.ask("data_fork", 5.0))
+        fork = told.fork(self._exchange.ask("data_fork", 5.0))
         if fork["role"] != "active":
             return "the other gateway is not active"
         self._link.ask("follow", fork={key: fork[key] for key in ("term", "lsn", "bulk_lsn", "own_lsn", "system")})
@@ -314,7 +315,7 @@ class DataSide:
             if (now := boot_time_s()) - self._facts_at < FACTS_EVERY_S:
                 return "compared"
             self._facts_at = now
-            facts = checked_facts(self._exchange.ask("data_facts", 3.0))
+            facts = told.facts(self._exchange.ask("data_facts", 3.0))
         except PeerUnavailable as error:
             self._checks.peer_silent()
             return f"not yet: {error.message}"
@@ -341,8 +342,8 @@ class DataSide:
         node_id = self._cluster.node_id
         links = [link for link in settings.links if link.kind in ("sync", "backup") and node_id in link.ends]
         try:
-            told = self._ask_unformed("survey", listen=[str(link.ends[node_id].address.ip) for link in links])
-            return DatabaseFacts.from_dict(told)
+            answer = self._ask_unformed("survey", listen=[str(link.ends[node_id].address.ip) for link in links])
+            return DatabaseFacts.from_dict(answer)
         except ClusterError as error:
             return preflight_data.unknown(error)
 
@@ -378,20 +379,20 @@ class DataSide:
         deadline = time.monotonic() + REHEARSE_MOST_S
         while True:
             try:
-                told = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
+                answer = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
             except ClusterError as error:
                 log.warning("The hand-over is not rehearsed: %s", error.message)
                 return
-            if not told["writable"] or (told["confirmed"] and told["took_s"] < REHEARSED_S):
+            if not answer["writable"] or (answer["confirmed"] and answer["took_s"] < REHEARSED_S):
                 return
             if time.monotonic() > deadline:
                 break
             time.sleep(REHEARSE_EVERY_S)
         peer = self._cluster.require_heads().applied.settings.peer_of(self._cluster.node_id)
-        took = "took" if told["confirmed"] else "was waited for in vain for"
+        took = "took" if answer["confirmed"] else "was waited for in vain for"
         raise RequestRefused(
             f"{peer.name if peer else 'The other gateway'} confirms writes too slowly for a hand-over: the last one "
-            f"{took} {told['took_s']:.2f} s, and for {REHEARSE_MOST_S:.0f} s none took less than {REHEARSED_S} s.",
+            f"{took} {answer['took_s']:.2f} s, and for {REHEARSE_MOST_S:.0f} s none took less than {REHEARSED_S} s.",
             "No write was refused. See whether its database follows, and repeat when it is less busy.",
         )
 
@@ -433,8 +434,8 @@ class DataSide:
 
     def _facts(self) -> dict[str, Any]:
         found = self._credentials()
-        told = self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)
-        return {**told, "scope": self._scope.digests(), "alarms": self._checks.own_alarms()}
+        answer = self._link.ask("facts", dsn=found.dsn, certificate=found.certificate)
+        return {**answer, "scope": self._scope.digests(), "alarms": self._checks.own_alarms()}
 
     def _credentials(self) -> Credentials:
         found = Credentials.load(Path(self._cluster.config.state_dir) / CREDENTIALS)
@@ -446,10 +447,10 @@ class DataSide:
 
     def _on_alarms(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            told = [_alarm(one) for one in arguments["alarms"][:8]]
+            alarms = [told.alarm(one) for one in arguments["alarms"][:8]]
         except (KeyError, TypeError):
             raise RequestRefused("The alarms cannot be read.", "Are both gateways up to date?") from None
-        self._checks.peer_troubled(told)
+        self._checks.peer_troubled(alarms)
         return {}
 
     def _fork(self) -> dict[str, Any]:
@@ -457,58 +458,3 @@ class DataSide:
         if role != "active":
             return {"role": role, "term": 0, "lsn": "0/0", "bulk_lsn": "0/0", "own_lsn": "0/0", "system": "0"}
         return {**self._link.ask("fork"), "role": role}
-
-
-def checked_facts(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what the other gateway tells of its database.
-
-    :raises RequestRefused: it is malformed.
-    """
-    try:
-        found = {key: told[key] for key in ("port", "database", "version", "system", "certificate", "scope", "alarms")}
-        fits = (
-            type(found["port"]) is int
-            and 0 < found["port"] < 65536
-            and type(found["version"]) is int
-            and isinstance(found["database"], str)
-            and 0 < len(found["database"]) < 64
-            and str(found["system"]).isdigit()
-            and isinstance(found["certificate"], str)
-            and len(found["certificate"]) < 16384
-            and len(found["scope"]) <= MAX_TABLES
-            and all(_short(text) for pair in found["scope"].items() for text in pair)
-        )
-        found["alarms"] = [_alarm(one) for one in found["alarms"][:8]]
-    except (KeyError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise RequestRefused("What the other gateway tells of its database cannot be read.", "Are both up to date?")
-    return found
-
-
-def checked_fork(told: dict[str, Any]) -> dict[str, Any]:
-    """Return where the other gateway says that its data parted from ours.
-
-    :raises RequestRefused: it is malformed.
-    """
-    try:
-        fits = type(told["term"]) is int and isinstance(told["role"], str) and str(told["system"]).isdigit()
-        for key in ("lsn", "bulk_lsn", "own_lsn"):
-            high, low = told[key].split("/")
-            fits = fits and len(high) <= 8 and len(low) <= 8 and int(high, 16) >= 0 and int(low, 16) >= 0
-    except (KeyError, TypeError, ValueError, AttributeError):
-        fits = False
-    if not fits:
-        raise RequestRefused("What the other gateway tells of its data cannot be read.", "Are both up to date?")
-    return told
-
-
-def _alarm(told: dict[str, Any]) -> dict[str, str]:
-    """Return an alarm that the other gateway tells, reduced to what is expected."""
-    found = {key: str(told[key])[:600] for key in ("key", "text", "remedy")}
-    found = {key: "".join(filter(str.isprintable, text)) for key, text in found.items()}
-    return {**found, "severity": "critical" if told["severity"] == "critical" else "warning"}
-
-
-def _short(text: object) -> bool:
-    return isinstance(text, str) and len(text) <= 140 and text.isprintable()

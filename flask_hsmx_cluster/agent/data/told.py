@@ -1,4 +1,4 @@
-"""What the other gateway tells of its data when people ask: taken only in the form in which it is shown.
+"""What the other gateway tells of its data: taken only in the form in which it is used and shown.
 
 Each function raises :class:`~flask_hsmx_cluster.errors.RequestRefused` for anything else: a broken gateway, or one of
 another version, must not break the pages of this one.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import RequestRefused
+from ...replication.scope import MAX_TABLES
+from ...settings import values
 
 Json = dict[str, Any]
 
@@ -69,6 +71,56 @@ def comparison(told: Any) -> Json:
 def count(told: Any, name: str) -> Json:
     """Return an answer that has a number of that name."""
     return _formed(told, {name: int})
+
+
+def facts(told: Any) -> Json:
+    """Return what it tells of its database."""
+    try:
+        found = {
+            "port": values.whole(told["port"], 1, 65535),
+            "database": values.text(told["database"], 63),
+            "version": values.whole(told["version"]),
+            "system": told["system"],
+            "certificate": told["certificate"],
+            "scope": {values.text(table, 140): values.text(declared, 140) for table, declared in told["scope"].items()},
+            "alarms": [alarm(one) for one in told["alarms"][:8]],
+        }
+        fits = (
+            bool(found["database"])
+            and str(found["system"]).isdigit()
+            and isinstance(found["certificate"], str)
+            and len(found["certificate"]) < 16384
+            and len(found["scope"]) <= MAX_TABLES
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise _unreadable()
+    return found
+
+
+def fork(told: Any) -> Json:
+    """Return where it says that its data parted from ours."""
+    try:
+        fits = type(told["term"]) is int and isinstance(told["role"], str) and str(told["system"]).isdigit()
+        for key in ("lsn", "bulk_lsn", "own_lsn"):
+            high, low = told[key].split("/")
+            fits = fits and len(high) <= 8 and len(low) <= 8 and int(high, 16) >= 0 and int(low, 16) >= 0
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise _unreadable()
+    return dict(told)
+
+
+def alarm(told: Any) -> dict[str, str]:
+    """Return an alarm that it tells, reduced to what is expected.
+
+    :raises KeyError, TypeError: it is none.
+    """
+    found = {key: str(told[key])[:600] for key in ("key", "text", "remedy")}
+    found = {key: "".join(filter(str.isprintable, words)) for key, words in found.items()}
+    return {**found, "severity": "critical" if told["severity"] == "critical" else "warning"}
 
 
 def _formed(told: Any, form: Json) -> Json:

@@ -396,7 +396,7 @@ class HeartbeatLoop:
         gone_routes = [route for route in old.lease.routes if route not in routes]
         if gone or gone_routes:
             AddressLease(self._requests, gone, 2, gone_routes).release()
-        if new.core.role is Role.ACTIVE:
+        if new.core.role is Role.ACTIVE and new.core.renewed_at is not None:  # else they still wait for data, services
             new.perform([events.Renew(), events.Announce()])
 
     def _stock_terms(self) -> None:

@@ -1,6 +1,6 @@
 """Preflight: what is checked on both gateways before anything is changed. The table is in ``docs/preflight.md``.
 
-Facts are gathered first (:func:`facts_of`), then judged by pure functions; what must be tried on the wire (a
+Facts are gathered first (:class:`Facts`), then judged by pure functions; what must be tried on the wire (a
 virtual IP's owner, heartbeats in each direction, the web ports) has a function each. A gateway judges its own side
 and what it sees of the other.
 """
@@ -21,6 +21,7 @@ from ...errors import Finding, NetworkError
 from ...settings import rules
 from ...settings.addressing import Port
 from ...settings.model import Settings
+from ...settings.values import text, whole
 from ..node_store import PeerFacts
 from ..peer.client import Route, reachable
 from .probing import PROBE_TIMEOUT_S, Probe, in_use
@@ -112,14 +113,14 @@ class Facts:
         """
         try:
             facts = cls(
-                node_id=_text(data["node_id"]),
-                name=_text(data["name"]),
-                firmware=_text(data["firmware"]),
-                version=_text(data["version"]),
-                protocol=_number(data["protocol"], 0, 1000),
-                protocol_least=_number(data["protocol_least"], 0, 1000),
-                http_port=_number(data["http_port"], 1, 65535),
-                heartbeat_port=_number(data["heartbeat_port"], 1, 65535),
+                node_id=text(data["node_id"]),
+                name=text(data["name"]),
+                firmware=text(data["firmware"]),
+                version=text(data["version"]),
+                protocol=whole(data["protocol"], 0, 1000),
+                protocol_least=whole(data["protocol_least"], 0, 1000),
+                http_port=whole(data["http_port"], 1, 65535),
+                heartbeat_port=whole(data["heartbeat_port"], 1, 65535),
                 wall_s=float(data["wall_s"]),
                 in_cluster=data["in_cluster"] is True,
                 ports=ports_from(data["ports"]),
@@ -140,17 +141,19 @@ def ports_from(data: Any) -> tuple[Port, ...]:
         raise ValueError("ports are malformed")
     found: list[Port] = []
     for port in data:
-        if not isinstance(port, dict) or not isinstance(port.get("addresses"), list):
+        lists = [port.get(key, []) for key in ("addresses", "leased")] if isinstance(port, dict) else []
+        if len(lists) != 2 or not all(isinstance(one, list) for one in lists):
             raise ValueError("a port is malformed")
+        addresses, leased = ([text(one) for one in each[:256]] for each in lists)
         found.append(
             {
-                "name": _text(port.get("name")),
-                "mac": _text(port.get("mac")).lower(),
+                "name": text(port.get("name")),
+                "mac": text(port.get("mac")).lower(),
                 "carrier": port.get("carrier") is True,
-                "addresses": [_text(address) for address in port["addresses"][:256]],
-                "leased": [_text(address) for address in _list(port.get("leased", []))[:256]],
-                "kind": _text(port.get("kind", "")),
-                "mtu": _number(port.get("mtu", 0), 0, 1 << 20),
+                "addresses": addresses,
+                "leased": leased,
+                "kind": text(port.get("kind", "")),
+                "mtu": whole(port.get("mtu", 0), 0, 1 << 20),
             }
         )
     if sum(len(port["addresses"]) for port in found) > MOST_ADDRESSES:
@@ -429,21 +432,3 @@ def _family(address: str) -> socket.AddressFamily:
 def _local(mac: str) -> bool:
     """Whether a MAC is a locally administered one, as a virtual MAC is."""
     return bool(int(mac.split(":")[0], 16) & 2)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError("not a short text")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    return value
-
-
-def _number(value: object, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValueError("not a number in its bounds")
-    return value

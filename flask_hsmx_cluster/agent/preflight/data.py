@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import ClusterError, Finding
 from ...replication.layout import Layout, differences
 from ...replication.scope import MAX_TABLES
+from ...settings.values import text, whole
 from ..peer.client import Route
 
 PREPARE = "Run `flask cluster database prepare` as root on it, and repeat."
@@ -61,12 +62,12 @@ class DatabaseFacts:
             if not isinstance(data["tables"], dict) or len(data["tables"]) > MAX_TABLES:
                 raise ValueError("tables")
             found = cls(
-                port=_number(data["port"], 1, 65535),
-                version=_number(data["version"], 0, 10**7),
-                system=_text(data["system"]),
-                tables={_text(name): (_text(pair[0]), _text(pair[1])) for name, pair in data["tables"].items()},
-                shared_bytes=_number(data["shared_bytes"], 0, 2**62),
-                free_bytes=None if free is None else _number(free, 0, 2**62),
+                port=whole(data["port"], 1, 65535),
+                version=whole(data["version"], 0, 10**7),
+                system=text(data["system"]),
+                tables={text(name): (text(pair[0]), text(pair[1])) for name, pair in data["tables"].items()},
+                shared_bytes=whole(data["shared_bytes"], 0, 2**62),
+                free_bytes=None if free is None else whole(free, 0, 2**62),
                 findings=tuple(_finding(one) for one in data["findings"][:_MAX_FINDINGS]),
             )
         except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -234,19 +235,5 @@ def _silent(route: Route, port: int) -> str:
 
 def _finding(data: Any) -> Finding:
     return Finding(
-        _text(data["key"]), _text(data["text"], 1000), _text(data["remedy"], 1000), "", data["blocking"] is not False
+        text(data["key"]), text(data["text"], 1000), text(data["remedy"], 1000), "", data["blocking"] is not False
     )
-
-
-def _text(value: object, most: int = 140) -> str:
-    if not isinstance(value, str) or len(value) > most or not value.isprintable():
-        raise ValueError("not a short text")
-    return value
-
-
-def _number(value: object, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValueError("not a number in its bounds")
-    return value
-
-

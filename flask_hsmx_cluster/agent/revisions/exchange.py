@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import pppoe_rules, rules
+from ...settings.addressing import own_addresses
 from ...settings.model import Settings
 from ...settings.network_rules import entries
 from ...settings.networks import Alias, Network
@@ -148,11 +149,10 @@ class RevisionExchange:
         if peer is not None:
             former = preflight.routes_between(present, own, peer.node_id)
             routes = preflight.routes_between(settings, own, peer.node_id)
-            coming = interfaces.coming(settings, ports)  # what is not there yet cannot be tried
-            changed = {
-                kind: route for kind, route in routes.items()
-                if former.get(kind) != route and not coming & {route.local, route.remote}
-            }  # fmt: skip
+            there = {str(one.ip) for each in ports.values() for port in each for one in own_addresses(port)}
+            # An own address that these very settings bring is not there yet, and cannot be tried.
+            changed = {kind: route for kind, route in routes.items()
+                       if former.get(kind) != route and {route.local, route.remote} <= there}
             yield from preflight.check_http(changed, peer)
             yield from self._check_data(changed, peer.name)
         known = {(vip.address.ip, vip.port) for vip in present.virtual_ips}
@@ -169,7 +169,8 @@ class RevisionExchange:
             return {place: [mac for mac in answered if mac not in macs] for place, answered in found.items()}
 
         yield from probing.check_virtual_ips(new, probe)
-        yield from interfaces.check_new(settings, present, ports, probe)
+        other = self._cluster.require_heads().there
+        yield from interfaces.check_new(settings, present, other.settings if other else present, ports, probe)
         yield from probing.check_shared(_new_entries(settings, present), probe_many)
 
     def _change_to(self, revision: Revision) -> dict[str, Any]:

@@ -27,8 +27,11 @@ from ...errors import ClusterError
 from ...settings.model import Settings
 from ...settings.model import from_dict as settings_from_dict
 from ...settings.model import to_dict as settings_to_dict
+from ...settings.values import text, whole
 from ..membership import Key
 
+#: Highest number of a revision, and of a key.
+MOST_NUMBER = 2**53 - 1
 #: Forebears remembered. A gateway that missed more revisions than this finds a conflict, and loses nothing.
 MAX_LINEAGE = 64
 
@@ -106,15 +109,15 @@ class Revision:
         """Return a revision from its dict form; anything malformed raises a typed error."""
         try:
             return cls(
-                number=_count(data["number"]),
+                number=whole(data["number"], 0, MOST_NUMBER),
                 parent=_digest(data["parent"]),
                 merged=_digest(data["merged"]),
-                author=_short(data["author"]),
-                author_name=_short(data["author_name"]),
-                changed_at=_short(data["changed_at"]),
+                author=text(data["author"]),
+                author_name=text(data["author_name"]),
+                changed_at=text(data["changed_at"]),
                 settings=settings_from_dict(data["settings"]),
-                key_id=_count(data["key_id"]),
-                signature=bytes.fromhex(_short(data["signature"])),
+                key_id=whole(data["key_id"], 0, MOST_NUMBER),
+                signature=bytes.fromhex(text(data["signature"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RevisionRefused("malformed", "The settings revision cannot be read.") from None
@@ -357,16 +360,4 @@ def _signature(key: Key, digest: str) -> bytes:
 def _digest(value: object) -> str:
     if not isinstance(value, str) or len(value) not in (0, 64):
         raise ValueError("not a digest")
-    return value
-
-
-def _short(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
-        raise ValueError("not a short text")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ValueError("not a count")
     return value
