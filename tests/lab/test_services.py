@@ -170,11 +170,12 @@ def test_the_order_on_request_and_what_fails_or_hangs_stops_nothing(pair: Pair) 
     coming = [
         at(other, "radius-up-alone", False), at(other, "before_active", False),
         at(other, f"python:before_active:active:{term}:0", False),
-        at(other, "dhcp-up-alone", True), at(other, "after_active", True),
+        at(other, "leases-start", True), at(other, "after_active", True),
         at(other, f"python:after_active:active:{term}:0", True),
     ]  # fmt: skip
     assert leaving == sorted(leaving) and coming == sorted(coming) and max(leaving) < min(coming), notes
     assert at(former, "dhcp-down", True) < min(coming) and at(former, "leases-stop", True) < min(coming)
+    assert at(other, "dhcp-up-alone", True) > at(other, "before_active", False)  # which is not waited for
     assert at(former, "after_passive", False) > max(leaving)
     expected = {"hook_before_active_fails", "hook_before_active_hangs", "hook_after_active_python_crashes"}
     assert within(10, lambda: expected <= alarm_keys(other)), (alarm_keys(other), shown(other))
