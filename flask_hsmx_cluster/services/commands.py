@@ -99,13 +99,13 @@ class Program:
 
     def _close(self) -> None:
         """It has ended: of its output the last line is kept."""
-        if self._output is not None:
-            with self._output as output:
+        output, self._output = self._output, None  # two may wait for its end
+        if output is not None:
+            with output:
                 output.seek(0)
                 text = output.read(OUTPUT_MOST).rstrip(b"\0")[-4 * SAID_MOST :].decode(errors="replace").strip()
             line = text.splitlines()[-1] if text else ""
             self._said = "".join(filter(str.isprintable, line))[-SAID_MOST:].rstrip(".")
-            self._output = None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it and all in its session, while it runs itself."""
