@@ -99,7 +99,7 @@ class Program:
 
     def _close(self) -> None:
         """It has ended: of its output the last line is kept."""
-        output, self._output = self._output, None  # two may wait for its end
+        output, self._output = self._output, None  # of two that wait for it one keeps it
         if output is not None:
             with output:
                 output.seek(0)
