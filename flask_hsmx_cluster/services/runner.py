@@ -20,8 +20,8 @@ from .commands import CommandFailed, Program, end, end_left_behind
 from .declare import RUNNER_FD, Argv
 
 log = logging.getLogger(__name__)
-#: One that has ended is started again at most this often, s.
-AGAIN_S = 5.0
+#: One that has ended is started again after this time, s; doubled each time up to the limit, until the app is loaded.
+AGAIN_S, AGAIN_MOST_S = 5.0, 160.0
 #: It ends a call at its limit; its word is waited for this much longer, s.
 ANSWER_S = 0.2
 #: An app that is not loaded after this time is an alarm, s.
@@ -44,8 +44,7 @@ class Runner:
         self._socket: socket.socket | None = None
         self._number = 0
         self._waiting: dict[int, Future[str]] = {}
-        self._started_at = float("-inf")
-        self._gone_at = 0.0
+        self._started_at, self._again_s, self._gone_at = float("-inf"), 0.0, 0.0
         self._lock = threading.RLock()
         self.ready = False  #: the app is loaded
 
@@ -61,6 +60,7 @@ class Runner:
             self._users = self._users | {user} if argv else self._users - {user}
             if argv and (argv, f"{owner}:app") != (self._argv, self._mark):
                 self.end()
+                self._again_s = 0.0
                 self._argv, self._mark = argv, f"{owner}:app"
                 end_left_behind(self._mark)
             if not self._users:
@@ -77,10 +77,11 @@ class Runner:
         """
         with self._lock:
             runs = self._program is not None and self._program.code() is None
-            if runs or not self._users or boot_time_s() - self._started_at < AGAIN_S:
+            if runs or not self._users or boot_time_s() - self._started_at < self._again_s:
                 return
             self.end()
             self._started_at = boot_time_s()
+            self._again_s = min(max(AGAIN_S, 2 * self._again_s), AGAIN_MOST_S)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._program = Program(
@@ -140,7 +141,7 @@ class Runner:
         with ours, contextlib.suppress(OSError):
             while data := ours.recv(65536):
                 if self._socket is ours:
-                    self.ready = True
+                    self.ready, self._again_s = True, AGAIN_S
                 _take(data, waiting)
             with self._lock:
                 if self._socket is ours:  # it has ended by itself

@@ -18,6 +18,7 @@ from flask_hsmx_cluster.config import Config
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 from flask_hsmx_cluster.network.clock import boot_time_s
 from flask_hsmx_cluster.services import commands, conntrack, firmware, packet_rules, pppd
+from flask_hsmx_cluster.services import runner as runner_module
 from flask_hsmx_cluster.services.checks import Checks
 from flask_hsmx_cluster.services.commands import CommandFailed, Program
 from flask_hsmx_cluster.services.conductor import Conductor
@@ -187,6 +188,22 @@ def test_what_is_no_answer_is_passed_over() -> None:
     theirs.close()
     reader.join(10)
     assert not reader.is_alive()
+
+
+def test_an_app_that_cannot_be_loaded_is_loaded_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, starts = [1000.0], tmp_path / "starts"
+    monkeypatch.setattr(runner_module, "boot_time_s", lambda: now[0])
+    runner = Runner()
+    runner.use("hooks", ("/bin/sh", "-c", f"echo >> {starts}"), str(tmp_path))
+    for _ in range(3600):
+        runner.keep()
+        assert runner._program is not None
+        runner._program.wait(60)
+        now[0] += 1
+    runner.use("hooks", (), str(tmp_path))
+    assert 20 <= len(starts.read_text()) <= 30, "in an hour"
 
 
 def test_a_process_that_reads_nothing_any_more_keeps_nobody_waiting() -> None:
