@@ -72,7 +72,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.02)
+        time.sleep(0.05)
     return False
 
 

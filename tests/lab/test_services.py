@@ -128,7 +128,8 @@ def pair(formed: Pair) -> Pair:
 
 
 def hooks_ready(gateway: Gateway) -> bool:
-    return bool(shown(gateway) and shown(gateway)["hooks"] and shown(gateway)["hooks_ready"])
+    found = shown(gateway)
+    return bool(found and found["hooks"] and found["hooks_ready"])
 
 
 def shown(gateway: Gateway) -> Any:
