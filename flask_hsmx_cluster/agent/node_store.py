@@ -1,16 +1,13 @@
-"""The node store: a small SQLite database with full fsync, this gateway's own, never replicated.
+"""The node store: what this gateway remembers of itself and its cluster. It is its own, and never replicated.
 
-One connection, one lock: any thread may call any method, none but the hot loop's thread should not, because an
-fsync can take 100 ms. What cannot be read is never guessed at: opening fails with an error that says what to do.
+Any thread may call any method but the hot loop's: an fsync can take 100 ms.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +16,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import create_engine, delete, event, func, select
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
 
 from .. import models as m
-from ..errors import ClusterError
 from ..network.clock import machine_boot_id
 from .config import AgentConfig
 from .heartbeat.standing import DataStanding
 from .membership import Key
 from .revisions.model import Heads, Revision
 from .revisions.rows import revision_from_row, revision_row
+from .store_file import StoreError, StoreFile, damaged
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +52,6 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Maintenance,
     m.DataStanding,
 )
-
-
-class StoreError(ClusterError):
-    """The node store cannot be read or written."""
-
-    code = "store"
 
 
 @dataclass(frozen=True)
@@ -108,93 +96,23 @@ def machine_id(state_dir: Path) -> str:
     return ""
 
 
-class NodeStore:
+class NodeStore(StoreFile):
     """This gateway's own memory.
 
-    :param path: the database file; it is created readable for its owner only.
+    :param path: the database file.
     :param node_name: recorded with events.
     :raises StoreError: it is damaged, of a later schema, or cannot be opened.
     """
 
     def __init__(self, path: Path, node_name: str = "") -> None:
-        self.path = path
         self.node_name = node_name
-        self._lock = threading.RLock()
         self._remembered: dict[str, Any] = {}
-        self._create_file()
-        self._engine = _engine(path)
-        try:
-            self._prepare_schema()
-        except BaseException:
-            self._engine.dispose()
-            raise
+        super().__init__(path)
 
     @classmethod
     def open(cls, config: AgentConfig) -> NodeStore:
         """Return the node store in the state directory of a configuration."""
         return cls(Path(config.state_dir) / FILE_NAME, config.node_name)
-
-    def close(self) -> None:
-        """Close the database. The store is of no use afterwards."""
-        with self._lock:
-            self._engine.dispose()
-
-    def _create_file(self) -> None:
-        try:
-            self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(handle, 0o600)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise StoreError(
-                f"The node store {self.path} cannot be opened: {error.strerror}.",
-                "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
-            ) from None
-
-    def _prepare_schema(self) -> None:
-        with self._errors(), self._engine.begin() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found > m.SCHEMA_VERSION:
-                raise StoreError(
-                    f"The node store {self.path} was written by a later version of the extension.",
-                    "Install that version again, or move the file away and form the cluster anew.",
-                )
-            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
-                raise _damaged(self.path, "its consistency check failed")
-            tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
-            if found != m.SCHEMA_VERSION and tables - set(m.Base.metadata.tables) - {"sqlite_sequence"}:
-                raise StoreError(
-                    f"The file {self.path} is no node store: another program's tables are in it.",
-                    "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
-                )
-            if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
-                for version in range(found or m.SCHEMA_VERSION, m.SCHEMA_VERSION):
-                    for statement in m.UPGRADES.get(version, ()):
-                        connection.exec_driver_sql(statement)
-                m.Base.metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            raise StoreError(
-                f"The node store {self.path} cannot be used: {error.orig}.",
-                "See whether the disk is full or read-only, and whether a second agent runs.",
-            ) from None
-        except DatabaseError as error:
-            raise _damaged(self.path, str(error.orig)) from None
-        except UnicodeDecodeError:  # damaged text, be it in SQLite's own message about it
-            raise _damaged(self.path, "text in it cannot be read") from None
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        """One transaction: all of it is on disk when the block has ended, or nothing."""
-        with self._lock, self._errors(), Session(self._engine) as session, session.begin():
-            yield session
 
     @contextmanager
     def _membership_session(self) -> Iterator[Session]:
@@ -266,7 +184,7 @@ class NodeStore:
             if identity is None:
                 raise StoreError("This gateway has no identity yet.", "Start the agent.")
             if re.fullmatch("[0-9a-f]{32}", identity.node_id) is None:
-                raise _damaged(self.path, "its node id cannot be read")
+                raise damaged(self.path, "its node id cannot be read")
             return identity.node_id
 
         return self._remember("node_id", read)
@@ -399,13 +317,13 @@ class NodeStore:
     def _revision(self, session: Session, digest: str) -> Revision:
         row = session.get(m.SettingsRevision, digest)
         if row is None:
-            raise _damaged(self.path, "a settings revision is missing")
+            raise damaged(self.path, "a settings revision is missing")
         try:
             revision = revision_from_row(row)
         except ValueError as error:
-            raise _damaged(self.path, f"a settings revision cannot be read: {error}") from None
+            raise damaged(self.path, f"a settings revision cannot be read: {error}") from None
         if revision.digest != digest:
-            raise _damaged(self.path, "a settings revision does not match its digest")
+            raise damaged(self.path, "a settings revision does not match its digest")
         return revision
 
     def _there(self, session: Session, head: m.RevisionHead) -> Revision | None:
@@ -559,35 +477,6 @@ class NodeStore:
         """Return how many events are kept."""
         with self._session() as session:
             return session.scalar(select(func.count()).select_from(m.Event)) or 0
-
-
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5},
-        hide_parameters=True,  # of errors: they may be passwords
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        # exclusive: nobody else opens it, and no file of shared memory has to find room on a full disk
-        # secure_delete: keys of a cluster that was left must not linger in free pages
-        for pragma in (
-            "locking_mode = EXCLUSIVE",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _damaged(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"The node store {path} is damaged ({why}). This gateway stays out of the cluster.",
-        "Move the file away, start the agent again and join the cluster anew from the other gateway's code.",
-    )
 
 
 def _machine_digest(machine: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,22 +12,18 @@ from flask_hsmx_cluster.agent.heartbeat.transport import UdpEnds
 from flask_hsmx_cluster.agent.preflight import checks as preflight
 from flask_hsmx_cluster.errors import ChecksFailed, PeerUnavailable
 
-from .gateways import World, in_memory, without_real_links
+from .gateways import World
 
 FORMER, NEW = ("10.9.0.{}", "10.8.0.{}"), ("10.7.0.{}", "10.6.0.{}")
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    without_real_links(monkeypatch)
-    with in_memory() as root:
-        world = World(root)
-        world.form()
-        for gateway in (world.a, world.b):
-            for port, address in zip(gateway.hot.own_ports[1:], NEW, strict=True):
-                port["addresses"].append(f"{address.format(gateway.hot.number)}/24")
-        yield world
-        world.close()
+def world(world: World) -> World:
+    """The two, with the new addresses on their ports already."""
+    for gateway in (world.a, world.b):
+        for port, address in zip(gateway.hot.own_ports[1:], NEW, strict=True):
+            port["addresses"].append(f"{address.format(gateway.hot.number)}/24")
+    return world
 
 
 def change(world: World, name: str, addresses: tuple[str, str]) -> dict[str, Any]:

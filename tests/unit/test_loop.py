@@ -12,7 +12,7 @@ import pytest
 
 from flask_hsmx_cluster.agent.clerk import Clerk
 from flask_hsmx_cluster.agent.heartbeat.loop import HeartbeatLoop
-from flask_hsmx_cluster.agent.node_store import StoreError
+from flask_hsmx_cluster.agent.store_file import StoreError
 from flask_hsmx_cluster.decision.events import Announce, HandoverEnded, Renew
 from flask_hsmx_cluster.decision.model import Motive, Role
 from flask_hsmx_cluster.errors import NetworkError, RequestRefused

@@ -17,9 +17,10 @@ import pytest
 from flask_hsmx_cluster import models
 from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
 from flask_hsmx_cluster.agent.membership import Key
-from flask_hsmx_cluster.agent.node_store import NodeStore, PairingState, PeerFacts, StoreError, machine_id
+from flask_hsmx_cluster.agent.node_store import NodeStore, PairingState, PeerFacts, machine_id
 from flask_hsmx_cluster.agent.revisions import model as revisions
 from flask_hsmx_cluster.agent.revisions.model import Heads
+from flask_hsmx_cluster.agent.store_file import StoreError
 from flask_hsmx_cluster.settings.model import from_dict
 
 from .gateways import in_memory
@@ -345,7 +346,8 @@ def test_somebody_elses_database_is_left_alone(path: Path) -> None:
 NO_ROOM = """
 import resource, sys
 from pathlib import Path
-from flask_hsmx_cluster.agent.node_store import NodeStore, StoreError
+from flask_hsmx_cluster.agent.node_store import NodeStore
+from flask_hsmx_cluster.agent.store_file import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 store = NodeStore(Path(sys.argv[1]))
 print(store.identify("machine", {"lan0": "02:00:00:00:00:01"}), store.node_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from ipaddress import ip_interface
 
 import pytest
@@ -15,19 +14,9 @@ from flask_hsmx_cluster.errors import ChecksFailed, NetworkError
 from flask_hsmx_cluster.network.wire import AddressClaim, Frame
 from flask_hsmx_cluster.settings.networks import Alias
 
-from .gateways import World, in_memory, without_real_links
+from .gateways import World
 
 GUEST = "02:00:00:00:00:66"
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    without_real_links(monkeypatch)
-    with in_memory() as root:
-        world = World(root)
-        world.form()
-        yield world
-        world.close()
 
 
 class Wire:
