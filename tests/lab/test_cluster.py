@@ -11,7 +11,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ from flask_hsmx_cluster.network.announce import FrameRequest, build_frames
 from flask_hsmx_cluster.network.wire import PortSocket
 from sample_app.lab import AddressWatch, ArpWatch, Gateway, Lab, Pinger, form, neighbour, roles, wait_for_roles
 from sample_app.lab.namespace import Namespace
+
+from ..waiting import within
 
 #: A lease, and half a second (the bound that is stated).
 LEASE_S, MARGIN_S = 2.0, 0.5
@@ -65,15 +67,6 @@ def heal(lab: Lab) -> None:
     if wait_for_roles(lab) is lab.b:
         lab.b.call("failover")
         wait_for_roles(lab, lab.a)
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def holders(lab: Lab, address: str = "") -> list[str]:

@@ -8,13 +8,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sample_app.lab import Conversation, Gateway, Lab, wait_for_roles
 from tests.bench.connections import connections_told, move, pair_with_wan, shown_of
+
+from ..waiting import within
 
 _PATH = "/usr/sbin:/sbin:/usr/bin"
 pytestmark = pytest.mark.skipif(
@@ -46,15 +48,6 @@ def _update_server(server: socket.socket) -> None:
             return
         with found:
             found.sendall(address.encode())
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def seen_from_outside(gateway: Gateway, lab: Lab) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from sample_app.lab import Gateway, Lab, Sweeper, form, wait_for_roles
 
-from .test_shared_networks import within
+from ..waiting import within
 
 #: What each gateway's own boot script gives lan1, the WAN port here.
 BOOT = {"a": "203.0.113.1/28", "b": "203.0.113.9/28"}

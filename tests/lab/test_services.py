@@ -15,7 +15,8 @@ import pytest
 from sample_app.lab import Gateway, Lab, form, wait_for_roles
 from sample_app.lab.privileges import AGENT_UID, GROUP
 
-from .test_cluster import alarm_keys, events_since, last_event, within
+from ..waiting import within
+from .test_cluster import alarm_keys, events_since, last_event
 
 #: Notes: who, what, and whether the virtual IP was there.
 RECORD = """#!/bin/sh

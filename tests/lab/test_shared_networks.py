@@ -11,6 +11,7 @@ import pytest
 from flask_hsmx_cluster.errors import ChecksFailed
 from sample_app.lab import Gateway, Lab, LabError, Sweeper, form, wait_for_roles
 
+from ..waiting import within
 from .hotel import wait_until
 
 GUESTS, GUESTS6, ALIAS, ALIAS6 = "10.5.0.1", "fd00:0:0:5::1", "10.0.0.7", "fd00:0:0:1::7"
@@ -72,15 +73,6 @@ def routes(gateway: Gateway) -> tuple[bool, bool]:
             return False
 
     return used("10.77.0.1", "10.5.255.50"), used("fd00:0:0:77::1", "fd00:0:0:5::50")
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_they_are_on_the_active_only_and_answer(lab: Lab) -> None:

@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,9 @@ from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.runner import AppNotLoaded, Runner
 from flask_hsmx_cluster.services.situation import Situation
 
+from ..waiting import within
+
 SLEEP = ["/bin/sleep", "3600"]
-
-
-def within(seconds: float, condition: Callable[[], object]) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def processes(mark: str) -> list[int]:

@@ -30,7 +30,8 @@ from flask_hsmx_cluster.services.process import Process
 from flask_hsmx_cluster.services.runner import Runner
 from flask_hsmx_cluster.services.situation import Situation
 
-from .test_services import SLEEP, processes, within
+from ..waiting import within
+from .test_services import SLEEP, processes
 from .test_services_order import Noting
 
 

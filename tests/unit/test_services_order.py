@@ -15,7 +15,7 @@ from flask_hsmx_cluster.services.firmware import END_S
 from flask_hsmx_cluster.services.participant import Stage
 from flask_hsmx_cluster.services.pppoe import RELEASE_S
 
-from .test_services import within
+from ..waiting import within
 
 
 class Recorder:
