@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -309,3 +310,11 @@ def without_real_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_hsmx_cluster.agent.peer.joining.EchoWindow", HeardWindow)
     monkeypatch.setattr(HeardWindow, "unheard", set())
     monkeypatch.setattr(preflight, "reachable", lambda route, port: "")
+
+
+def changed(path: Path, *statements: str) -> Any:
+    """Change a closed node store, as into what a former version wrote; return the last statement's first row."""
+    with sqlite3.connect(path) as connection:
+        found = [connection.execute(statement).fetchone() for statement in statements]
+    connection.close()
+    return found[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.pppoe import Connection
 from flask_hsmx_cluster.words import cluster as words
 
-from .gateways import World
+from .gateways import World, changed
 from .test_rules import GOOD, PORTS, A
 
 KEY = Key(1, b"k" * 32)
@@ -120,17 +119,12 @@ def test_the_store_of_a_former_version_is_taken_over(tmp_path: Path) -> None:
     store = NodeStore(path)
     store.save_heads(heads, [KEY])
     store.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE revision_pppoe")
-        connection.execute("PRAGMA user_version = 2")
-    connection.close()
+    changed(path, "DROP TABLE revision_pppoe", "PRAGMA user_version = 2")
     store = NodeStore(path)
     assert store.heads() == heads
     store.save_heads(Heads(revisions.draft(heads, FULL, A, "A", "now", KEY)))
     store.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (models.SCHEMA_VERSION,)
-    connection.close()
+    assert changed(path, "PRAGMA user_version") == (models.SCHEMA_VERSION,)
 
 
 # Two gateways

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -24,7 +23,7 @@ from flask_hsmx_cluster.settings import rules
 from flask_hsmx_cluster.settings.model import MAX_SIZE, Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.networks import MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
 
-from .gateways import World, in_memory, port
+from .gateways import World, changed, in_memory, port
 from .test_rules import GOOD, PORTS, A, B
 
 KEY = Key(1, b"k" * 32)
@@ -249,20 +248,14 @@ def test_the_store_of_a_former_version_is_taken_over(path: Path) -> None:
     store = NodeStore(path)
     store.save_heads(heads, [KEY])
     store.close()
-    with sqlite3.connect(path) as connection:  # as it was before there were these tables
-        for table in ("revision_network", "revision_alias", "revision_route"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("DROP TABLE data_standing")
-        connection.execute("ALTER TABLE settings_revision DROP COLUMN stale_wait_s")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    tables = ("revision_network", "revision_alias", "revision_route", "data_standing")  # there were none of these
+    changed(path, *(f"DROP TABLE {table}" for table in tables),
+            "ALTER TABLE settings_revision DROP COLUMN stale_wait_s", "PRAGMA user_version = 1")
     store = NodeStore(path)
     assert store.heads() == heads
     store.save_heads(Heads(revisions.draft(heads, FULL, A, "A", "now", KEY)))
     store.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (models.SCHEMA_VERSION,)
-    connection.close()
+    assert changed(path, "PRAGMA user_version") == (models.SCHEMA_VERSION,)
 
 
 # A mixed pair
