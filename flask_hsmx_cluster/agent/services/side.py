@@ -20,6 +20,7 @@ from .setup import BOUND_LEASES, PARTS, Part, checks_that_move
 log = logging.getLogger(__name__)
 SET_UP_EVERY_S = 2.0
 LOOK_EVERY_S = 1.0
+#: Both where nothing follows the role, s: waking up costs more than looking.
 IDLE_EVERY_S = 5.0
 LOOK_TIMEOUT_S = 3.0
 #: A process that runs and does not answer for so long is started again, s: longer than any step takes.
