@@ -23,7 +23,8 @@ from typing import Any
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from .config import AgentConfig
-from .data.desk import MOST_ROWS, STATES
+from .data.desk import MOST_ROWS, STATES, is_batch
+from .data.sweep import ACTIONS
 from .service import MAX_MAINTENANCE_S, AgentService
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ _MODE = 0o660
 _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
 _PATIENT = (
-    "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply"
+    "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
+    "sweep", "swept", "sweep_stop", "aside", "aside_delete",
 )  # fmt: skip
 
 
@@ -126,6 +128,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "node": _NODE,
         "table": Argument(_text(200), required=False),
         "state": Argument(lambda value: value in STATES, required=False),
+        "batch": Argument(is_batch, required=False),
         "whole": Argument(_flag, required=False),
     },
     "quarantine_row": {"row_id": _ROW, "node": _NODE},
@@ -136,6 +139,18 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "node": _NODE,
         "seen": Argument(_text(64), required=False),
     },
+    "sweep": {
+        "action": Argument(lambda value: isinstance(value, str) and value in ACTIONS),
+        "ids": Argument(_row_ids, required=False),
+        "upto": Argument(_whole(1, 2**62), required=False),
+        "node": _NODE,
+        "table": Argument(_text(200), required=False),
+        "batch": Argument(is_batch, required=False),
+    },
+    "swept": {"node": _NODE},
+    "sweep_stop": {"node": _NODE},
+    "aside": {"node": _NODE},
+    "aside_delete": {"name": Argument(_text(63)), "node": _NODE},
     "resolve_conflict": {"keep": Argument(lambda value: value in ("mine", "theirs"))},
     "pair": {"message": _MESSAGE},
     "peer": {"message": _MESSAGE, "address": Argument(_text(64))},

@@ -1,4 +1,4 @@
-"""The commands about what one gateway has and the other one may not: compare, list, export, make again, discard."""
+"""The commands about what one gateway has and the other one may not: compare, list, export, make again, watch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 import click
 
-from ..errors import AgentUnavailable, DataConflict, RequestRefused
+from ..errors import AgentUnavailable, RequestRefused
 from ..extension import state as extension
 from ..signals import event_recorded
 from ..translate import gettext as _
@@ -48,13 +48,13 @@ def verify(as_json: bool) -> None:
         sys.exit(1)
 
 
-def _on(function: Function) -> Function:
+def on_gateway(function: Function) -> Function:
     """Add the option that names the gateway on which the rows lie."""
     text = "Name of the gateway on which they lie. Default: this one."
     return click.option("--on", "name", default="", metavar="GATEWAY", help=text)(function)
 
 
-def _node(name: str) -> str:
+def node_of(name: str) -> str:
     """Return the id of a gateway by its name; empty for this one.
 
     :raises RequestRefused: no gateway is called so.
@@ -72,20 +72,21 @@ def _node(name: str) -> str:
 @click.option("--table", default="", help="Only rows of this table.")
 @click.option("--state", type=click.Choice(["kept", "reapplied", "discarded", "all"]), default="kept")
 @click.option("--row", type=click.IntRange(min=1), help="Show one row with its values.")
+@click.option("--rejoin", default="", metavar="BATCH", help="Only what was kept at one rejoin.")
 @click.option("--export", type=click.Choice(["csv", "json"]), help="Print all rows in this form.")
-@_on
+@on_gateway
 def quarantine(
-    after: int, table: str, state: str, row: int | None, export: str | None, name: str, as_json: bool
+    after: int, table: str, state: str, row: int | None, rejoin: str, export: str | None, name: str, as_json: bool
 ) -> None:
     """List what this gateway wrote and the other one never had."""
-    node = _node(name)
+    node = node_of(name)
     if row is not None:
         found = call("quarantine_row", row_id=row, node=node)
         return print_json(found) if as_json else _print_row(found)
 
     def ask(after: int, whole: bool = False) -> Json:
         wanted = "" if state == "all" else state
-        return call("quarantine", after=after, node=node, table=table, state=wanted, whole=whole)
+        return call("quarantine", after=after, node=node, table=table, state=wanted, batch=rejoin, whole=whole)
 
     if export is not None:
         write = quarantine_words.as_csv if export == "csv" else quarantine_words.as_json
@@ -99,6 +100,9 @@ def quarantine(
     for one in found["rows"]:
         say(f"{one['id']}: {one['text']}")
     say(quarantine_words.count(found["waiting"]))
+    for one in found["batches"]:
+        say(_("Kept at %(at)s: %(n)s, --rejoin %(batch)s", at=quarantine_words.moment(one["kept_at"]), n=one["rows"],
+              batch=one["batch"]))
     if found["after"] is not None:
         say(_("There are more: --after %(id)s", id=found["after"]))
     for one in (call("status")["data"] or {}).get("quarantine", ()):
@@ -109,41 +113,13 @@ def quarantine(
 
 def _print_row(row: Json) -> None:
     say(f"{row['id']}: {row['text']} ({quarantine_words.state(row['state'])})")
-    _print_lines(quarantine_words.lines(row), _("before"), _("after"))
+    print_lines(quarantine_words.lines(row), _("before"), _("after"))
 
 
-def _print_lines(lines: list[quarantine_words.Line], left: str, right: str, *, err: bool = False) -> None:
+def print_lines(lines: list[quarantine_words.Line], left: str, right: str, *, err: bool = False) -> None:
     for line in lines:
         sign = "≠" if line.differs else " "
         say(f"  {sign} {line.column}: {left} {line.cells[0]} | {right} {line.cells[1]}", err=err)
-
-
-@partial(command, group=database)
-@click.argument("row_id", type=click.IntRange(min=1))
-@click.option("--overwrite", is_flag=True, help="Also where the row has been changed meanwhile.")
-@_on
-def reapply(row_id: int, overwrite: bool, name: str, as_json: bool) -> None:
-    """Make one change of the quarantine on the active gateway."""
-    try:
-        found = call("reapply", row_id=row_id, overwrite=overwrite, node=_node(name))
-    except DataConflict as error:
-        if not as_json:
-            _print_lines(quarantine_words.conflict(error), _("quarantined"), _("present"), err=True)
-        raise
-    if as_json:
-        return print_json(found)
-    say(_("It is made."))
-
-
-@partial(command, group=database)
-@click.argument("row_ids", type=click.IntRange(min=1), nargs=-1, required=True)
-@_on
-def discard(row_ids: tuple[int, ...], name: str, as_json: bool) -> None:
-    """Take rows of the quarantine off the list; they stay in the table, marked."""
-    found = call("discard", ids=list(row_ids), node=_node(name))
-    if as_json:
-        return print_json(found)
-    say(_("%(n)s rows are discarded.", n=found["discarded"]))
 
 
 @cluster.command("watch", cls=Command)

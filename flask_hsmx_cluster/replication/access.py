@@ -241,7 +241,9 @@ def set_password(connection: Connection, role: str, password: str) -> None:
 
 
 def grant_shared(connection: Connection) -> None:
-    """Let the other gateway read what is published, and nothing else, in the connection's database."""
+    """Let the other gateway read what is published, and what of it is in quarantine; nothing else, in the
+    connection's database.
+    """
     peer = sql.Identifier(PEER_ROLE)
     with failures("The other gateway cannot be given the right to read"), connection.transaction():
         connection.execute(sql.SQL("DROP OWNED BY {}").format(peer))
@@ -251,7 +253,7 @@ def grant_shared(connection: Connection) -> None:
             "FROM pg_publication_tables WHERE pubname = ANY(%s)",
             ([PUBLICATION, PUBLICATION_ROWS, PUBLICATION_BULK],)).fetchall()
         if one(connection, "SELECT to_regclass('hsmx_cluster.followed') IS NOT NULL"):
-            tables.append((SCHEMA, "followed", (), True))
+            tables += [(SCHEMA, name, (), True) for name in ("followed", "quarantine")]
         for schema in sorted({row[0] for row in tables}):
             connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), peer))
         for schema, table, columns, whole in tables:

@@ -75,6 +75,9 @@ WHERE batch = %s
 """
 _COLUMNS = "id, batch, source_node, term, end_lsn::text, committed_at, kept_at, schema_name, table_name, operation, \
 key, new_row, old_row, state, note"
+#: The same, with values cut in the database: a page of rows of 1 MB each must not be carried to be cut.
+_CUT = """CASE WHEN {0} IS NOT NULL THEN coalesce((
+    SELECT jsonb_object_agg(name, left(value, {1:d})) FROM jsonb_each_text({0}) AS e (name, value)), '{{}}') END"""
 
 #: ``note`` of rows that a comparison found, because the slot that would tell them exactly was lost.
 FOUND_BY_COMPARISON = "found by comparing all rows: what happened to this row, and when, is not known"
@@ -150,38 +153,22 @@ class QuarantinedRow:
         return plain | {"batch": str(self.batch), "committed_at": self.committed_at.isoformat(),
                         "kept_at": self.kept_at.isoformat()}  # fmt: skip
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> QuarantinedRow:
-        """Return a row from what :meth:`as_dict` gave, on the other gateway.
-
-        :raises ValueError: it is malformed.
-        """
-        try:
-            made = cls(**{**data, "batch": UUID(data["batch"]),
-                          "committed_at": datetime.fromisoformat(data["committed_at"]),
-                          "kept_at": datetime.fromisoformat(data["kept_at"])})  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"malformed row: {error}") from None
-        names = (made.source_node, made.schema_name, made.table_name, made.operation, made.state, made.note)
-        for values in (made.key, made.new_row, made.old_row):
-            if values is not None and not (isinstance(values, dict) and all(
-                isinstance(name, str) and (value is None or isinstance(value, str)) for name, value in values.items()
-            )):  # fmt: skip
-                raise ValueError("malformed values")
-        if type(made.id) is not int or not all(isinstance(name, str) for name in names):
-            raise ValueError("malformed row")
-        return made
-
 
 @dataclass(frozen=True)
 class Filter:
-    """Which rows to list; empty fields let everything through.
+    """Which rows are meant; empty fields let everything through.
 
     :param table: with its schema or without.
+    :param batch: of one rejoin, as hexadecimal digits.
+    :param ids: these rows only.
+    :param upto: no row behind this one: what was kept later was not seen by who chose.
     """
 
     state: str = ""
     table: str = ""
+    batch: str = ""
+    ids: tuple[int, ...] = ()
+    upto: int = 0
 
 
 # Keeping -----------------------------------------------------------------------------------------------------------
@@ -316,13 +303,17 @@ def _named(relation: Relation, row: Row) -> Values:
 # Showing -----------------------------------------------------------------------------------------------------------
 
 
-def stream(own: Connection, only: Filter, *, after: int, limit: int) -> Generator[QuarantinedRow, None, None]:
-    """Yield rows in the order in which the changes were made, few at a time: each may be 1 MB and more.
+def stream(
+    own: Connection, only: Filter, *, after: int, limit: int, longest: int
+) -> Generator[QuarantinedRow, None, None]:
+    """Yield rows in the order in which the changes were made, few at a time.
 
     :param after: id of the last row that was seen already.
+    :param longest: characters of each value.
     """
     where, parameters = _where(only)
-    query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
+    columns = _columns(longest)
+    query = f"SELECT {columns} FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
     with own.transaction(), own.cursor("hsmx_quarantine") as cursor:
         cursor.itersize = SHOW
         for found in cursor.execute(query.encode(), (*parameters, after, limit)):
@@ -341,16 +332,40 @@ def waiting(own: Connection) -> int:
     return int(one(own, query, SCHEMA))
 
 
-def row(own: Connection, row_id: int) -> QuarantinedRow | None:
-    """Return one row."""
-    query = f"SELECT {_COLUMNS} FROM hsmx_cluster.quarantine WHERE id = %s"
+def newest(own: Connection) -> int:
+    """Return the id of the row that was kept last; 0 if there is none."""
+    return int(one(own, "SELECT coalesce(max(id), 0) FROM hsmx_cluster.quarantine"))
+
+
+def row(own: Connection, row_id: int, longest: int | None = None) -> QuarantinedRow | None:
+    """Return one row.
+
+    :param longest: characters of each value; None: all of them.
+    """
+    columns = _COLUMNS if longest is None else _columns(longest)
+    query = f"SELECT {columns} FROM hsmx_cluster.quarantine WHERE id = %s"
     found = own.execute(query.encode(), (row_id,)).fetchone()
     return None if found is None else QuarantinedRow(*found)
+
+
+def ids(own: Connection, only: Filter, *, after: int, limit: int) -> list[int]:
+    """Return the rows' ids, in the order in which the changes were made."""
+    where, parameters = _where(only)
+    query = f"SELECT id FROM hsmx_cluster.quarantine WHERE {where} AND id > %s ORDER BY id LIMIT %s"
+    return [found for (found,) in own.execute(query.encode(), (*parameters, after, limit))]
+
+
+def _columns(longest: int) -> str:
+    columns = _COLUMNS
+    for name in ("key", "new_row", "old_row"):
+        columns = columns.replace(name, _CUT.format(name, longest))
+    return columns
 
 
 def _where(only: Filter) -> tuple[str, list[object]]:
     conditions: dict[str, object] = {
         "state = %s": only.state, "%s IN (table_name, schema_name || '.' || table_name)": only.table,
+        "batch = %s::uuid": only.batch, "id = ANY(%s)": list(only.ids), "id <= %s": only.upto,
     }  # fmt: skip
     used = {condition: value for condition, value in conditions.items() if value}
     # Our own tables are there for the rejoin, which has to replace their rows too; people have no use for them.
@@ -376,10 +391,8 @@ def describe(kept: QuarantinedRow, names: Mapping[str, str] | None = None, zone:
     return f"{kept.table_name} {key} {verb} {when}"
 
 
-def discard(own: Connection, row_ids: Sequence[int]) -> int:
-    """Mark rows as not wanted; they stay listed. Returns how many were waiting until now."""
+def mark(own: Connection, row_ids: Sequence[int], before: State, after: State) -> int:
+    """Note what became of rows; they stay in the table. Returns how many of them were in the state before."""
+    query = "UPDATE hsmx_cluster.quarantine SET state = %s WHERE id = ANY(%s) AND state = %s"
     with failures("The quarantine cannot be written"):
-        return own.execute(
-            "UPDATE hsmx_cluster.quarantine SET state = 'discarded' WHERE id = ANY(%s) AND state = 'kept'",
-            (list(row_ids),),
-        ).rowcount
+        return own.execute(query, (after, list(row_ids), before)).rowcount

@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ..errors import DataConflict, RequestRefused
 from .database import Connection, failures, table
@@ -24,8 +25,8 @@ from .quarantine import QuarantinedRow, Values, row
 from .scope import Scope
 from .tables import canonical, identifiers
 
-#: Bytes of JSON of a request: it must fit into one message between the agents, sealed.
-REQUEST_BYTES = 500_000
+#: Characters of what a row may be for a change of it to fit; they are held in memory.
+BASES_SIZE = 16 << 20
 #: Changes of a row that are read at once; each may be 1 MB.
 _FETCH = 10
 
@@ -45,8 +46,14 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
 """
 _EARLIER = b"""
-SELECT operation, new_row, old_row, note FROM hsmx_cluster.quarantine
-WHERE batch = %s AND schema_name = %s AND table_name = %s AND id <= %s AND (key = %s OR (id < %s AND new_row @> %s))
+SELECT operation, new_row, old_row, note FROM (
+    SELECT * FROM hsmx_cluster.quarantine WHERE key = %(key)s AND id <= %(id)s
+    UNION ALL
+    SELECT * FROM hsmx_cluster.quarantine
+    WHERE operation = 'update' AND NOT new_row @> key AND new_row @> %(key)s AND key <> %(key)s AND id < %(id)s
+        AND batch = %(batch)s
+) AS earlier
+WHERE batch = %(batch)s AND schema_name = %(schema)s AND table_name = %(table)s
 ORDER BY id
 """
 _UNIQUE_COLUMNS = b"""
@@ -77,7 +84,7 @@ class ReapplyConflict(DataConflict):
 
 @dataclass(frozen=True)
 class Request:
-    """One quarantined change on its way to the active gateway.
+    """One quarantined change, and what is to be known to make it on the active gateway.
 
     :param bases: what the row may be for the change to fit: as it was at the fork, or after an earlier change of ours.
     """
@@ -85,52 +92,22 @@ class Request:
     kept: QuarantinedRow
     bases: tuple[Values, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the form that travels to the active gateway."""
-        return {"kept": self.kept.as_dict(), "bases": list(self.bases)}
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Request:
-        """Return what the other gateway sent.
-
-        :raises RequestRefused: it is malformed.
-        """
-        try:
-            bases = data["bases"]
-            if not all(isinstance(base, dict) for base in bases):
-                raise ValueError("bases")
-            return cls(QuarantinedRow.from_dict(data["kept"]), tuple(bases))
-        except (KeyError, TypeError, ValueError):
-            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?") from None
-
-
-def reapply(
-    own: Connection, active: Connection, scope: Scope, row_id: int, *, active_id: str, overwrite: bool = False
-) -> None:
-    """Make a quarantined change on the active gateway, and mark it as made; see :func:`request` and :func:`make`."""
-    make(active, request(own, row_id), scope, active_id=active_id, overwrite=overwrite)
-    mark(own, row_id)
-
-
-def request(own: Connection, row_id: int) -> Request:
+def request(source: Connection, row_id: int) -> Request:
     """Return what the active gateway must know to make a quarantined change.
 
-    :raises RequestRefused: there is no such row, it is not waiting any more, it is a TRUNCATE, or too long.
+    :param source: the database in which it lies. What is read there may be many MB.
+    :raises RequestRefused: there is no such row, it is not waiting any more, or it is a TRUNCATE.
     """
     with failures("The quarantine cannot be read"):
-        kept = row(own, row_id)
+        kept = row(source, row_id)
         if kept is None:
             raise RequestRefused(f"There is no row {row_id} in quarantine.")
         if kept.state != "kept":
             raise RequestRefused(f"Row {row_id} has been {kept.state} already.")
         if kept.operation == "truncate" or not kept.key:
             raise RequestRefused("That all rows of a table were removed is not repeated.", "Remove the rows there.")
-        left = REQUEST_BYTES - _size(kept.as_dict())
-        if left < 0:
-            raise RequestRefused(
-                f"Row {row_id} is too long to be sent to the active gateway.",
-                "Enter it there by hand; the table hsmx_cluster.quarantine has all of it.")
-        return Request(kept, tuple(_bases(own, kept, left)))
+        return Request(kept, () if kept.operation == "insert" else tuple(_bases(source, kept, BASES_SIZE)))
 
 
 def make(
@@ -164,24 +141,19 @@ def make(
             change.make()
 
 
-def mark(own: Connection, row_id: int) -> None:
-    """Mark a quarantined change as made."""
-    with failures("The quarantine cannot be written"):
-        own.execute("UPDATE hsmx_cluster.quarantine SET state = 'reapplied' WHERE id = %s", (row_id,))
-
-
-def _bases(own: Connection, kept: QuarantinedRow, most: int) -> list[Values]:
+def _bases(source: Connection, kept: QuarantinedRow, most: int) -> list[Values]:
     """Return what the row may be: as it was first, which is what the other gateway had, and as it was last.
 
-    :param most: bytes of JSON; what was between is left out.
+    :param most: characters; what was between is left out.
     """
-    key = psycopg.types.json.Jsonb(kept.key)
+    wanted = {"key": Jsonb(kept.key), "id": kept.id, "batch": kept.batch, "schema": kept.schema_name,
+              "table": kept.table_name}  # fmt: skip
     first: list[Values] = []
     last: deque[tuple[int, Values]] = deque()
     current: Values | None = None
-    with own.transaction(), own.cursor("hsmx_earlier") as found:
+    with source.transaction(), source.cursor("hsmx_earlier") as found:
         found.itersize = _FETCH
-        found.execute(_EARLIER, (kept.batch, kept.schema_name, kept.table_name, kept.id, key, kept.id, key))
+        found.execute(_EARLIER, wanted)
         for operation, new_row, old_row, note in found:
             if note == CHANGED_ON_BOTH:
                 return []
@@ -202,8 +174,8 @@ def _bases(own: Connection, kept: QuarantinedRow, most: int) -> list[Values]:
     return [*first, *(values for _size_of, values in last)]
 
 
-def _size(data: object) -> int:
-    return len(json.dumps(data))
+def _size(values: Values) -> int:
+    return sum(len(value) for value in values.values() if value)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,13 @@ from . import (
     guard,
     promotion,
     quarantine,
-    reapply,
     schema,
-    showing,
     synchrony,
 )
 from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
+from .keeper import Keeper
 from .names import FOLLOWING, FOLLOWS, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
@@ -79,6 +78,7 @@ class Replicator:
             lambda: self._pace.keep(anew=True),
         )
         self.checking = Checking(lambda: self._open(FOLLOWING))
+        self.keeper = Keeper(self.connection, lambda: self.setup, lambda: self._open_peer("hsmx_cluster quarantine"))
 
     # -- set-up -----------------------------------------------------------------------------------------------
 
@@ -232,6 +232,14 @@ class Replicator:
 
     def _open(self, name: str = "hsmx_cluster agent") -> Connection:
         return connect(self.setup.dsn, name, quiet=True)
+
+    def _open_peer(self, name: str) -> Connection:
+        self._require_peer()
+        return connect(self._peer_here, name)
+
+    def _require_peer(self) -> None:
+        if not self._peer_here:
+            raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
 
     # -- what a fail-over waits for ----------------------------------------------------------------------------
 
@@ -404,45 +412,10 @@ class Replicator:
     def verify(self) -> dict[str, Any]:
         """On the passive gateway: begin to compare the shared tables with the active one's."""
         setup = self.setup
-        if not self._peer_here:
-            raise RequestRefused("The other gateway's database is not known yet.", "Wait a moment.")
-        where = self._peer_here
+        self._require_peer()
         return self.verifying.begin(
-            lambda: connect(where, "hsmx_cluster verify"), self._open, setup.scope, setup.node_id
+            lambda: self._open_peer("hsmx_cluster verify"), self._open, setup.scope, setup.node_id
         )
-
-    def quarantined(
-        self, after: int, limit: int, names: dict[str, str], table: str = "", state: str = "kept", whole: bool = False
-    ) -> dict[str, Any]:
-        """Return a page of the quarantine, see :func:`.showing.page`."""
-        only = quarantine.Filter(state=state, table=table)
-        return showing.page(self.connection(), only, after=after, limit=limit, names=names, whole=whole)
-
-    def quarantined_row(self, row_id: int, names: dict[str, str]) -> dict[str, Any]:
-        """Return one row of the quarantine."""
-        return showing.single(self.connection(), row_id, names)
-
-    def discard(self, ids: list[int]) -> dict[str, Any]:
-        """Drop rows from the list of what waits; they stay in the table, marked."""
-        return {"discarded": quarantine.discard(self.connection(), ids)}
-
-    def reapply_request(self, row_id: int) -> dict[str, Any]:
-        """Return what the active gateway must know to make a quarantined change."""
-        return reapply.request(self.connection(), row_id).as_dict()
-
-    def make(self, request: dict[str, Any], overwrite: bool, seen: str = "") -> dict[str, Any]:
-        """On the active gateway: make a change that the other one has in quarantine."""
-        wanted = reapply.Request.from_dict(request)
-        setup = self.setup
-        reapply.make(
-            self.connection(), wanted, setup.scope, active_id=setup.node_id, overwrite=overwrite, seen=seen
-        )  # fmt: skip
-        return {"made": True}
-
-    def mark(self, row_id: int) -> dict[str, Any]:
-        """Note that a quarantined change was made."""
-        reapply.mark(self.connection(), row_id)
-        return {"made": True}
 
     def look(self) -> dict[str, Any]:
         """Return the state of this gateway's database, for people."""
@@ -459,7 +432,8 @@ class Replicator:
         streams = channel.streams(connection)
         return {**dict(zip(keys, row, strict=True)), "streams": [stream.__dict__ for stream in streams],
                 "follows": self._follows(connection, streams), "following": following,
-                "quarantined": quarantine.waiting(connection), "verify": self.verifying.state(),
+                "quarantined": quarantine.waiting(connection), "kept_last": quarantine.newest(connection),
+                "verify": self.verifying.state(),
                 "checks": self.checking.state()}  # fmt: skip
 
 
@@ -485,10 +459,13 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "look": replicator.look,
         "follow": replicator.follow,
         "verify": replicator.verify,
-        "quarantine": replicator.quarantined,
-        "quarantine_row": replicator.quarantined_row,
-        "discard": replicator.discard,
-        "reapply_request": replicator.reapply_request,
-        "make": replicator.make,
-        "mark": replicator.mark,
+        "quarantine": replicator.keeper.page,
+        "quarantine_row": replicator.keeper.row,
+        "quarantine_count": replicator.keeper.count,
+        "quarantine_ids": replicator.keeper.ids,
+        "mark": replicator.keeper.mark,
+        "make": replicator.keeper.make,
+        "make_some": replicator.keeper.make_some,
+        "aside": replicator.keeper.aside,
+        "drop_aside": replicator.keeper.drop_aside,
     }

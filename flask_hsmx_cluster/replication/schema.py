@@ -82,6 +82,9 @@ CREATE TABLE hsmx_cluster.quarantine (
     note text NOT NULL DEFAULT ''
 );
 CREATE INDEX quarantine_state ON hsmx_cluster.quarantine (state, id);
+-- What happened to one row before: by its key, and by the key that an update gave it.
+CREATE INDEX quarantine_key ON hsmx_cluster.quarantine USING hash (key);
+CREATE INDEX quarantine_moved ON hsmx_cluster.quarantine (batch, id) WHERE operation = 'update' AND NOT new_row @> key;
 
 -- What this gateway followed when it became active last. Any other table may have rows that it never got.
 CREATE TABLE hsmx_cluster.followed (

@@ -23,6 +23,12 @@ MOST_TABLES: Final = 200
 #: What is wider is told as JSON escapes, six bytes for each character.
 _WIDEST: Final = 6
 
+#: Rejoins that a list can be narrowed down to, the last ones.
+MOST_BATCHES: Final = 50
+_BATCHES = f"""
+SELECT batch::text, min(kept_at), count(*) FROM hsmx_cluster.quarantine
+WHERE schema_name <> '{SCHEMA}' AND (%s = '' OR state = %s) GROUP BY 1 ORDER BY 2 DESC LIMIT {MOST_BATCHES}
+"""
 _TABLES = f"""
 SELECT schema_name || '.' || table_name, count(*) FROM hsmx_cluster.quarantine
 WHERE schema_name <> '{SCHEMA}' AND (%s = '' OR state = %s) GROUP BY 1 ORDER BY 1 LIMIT {MOST_TABLES}
@@ -40,9 +46,11 @@ def page(
     """
     rows: list[dict[str, Any]] = []
     size, following = 0, None
-    with closing(quarantine.stream(own, only, after=after, limit=limit + 1)) as found:
+    most = WHOLE_BYTES if whole else BRIEF_BYTES
+    # A value that was cut is still longer than a row may be: it is seen to have been shortened.
+    with closing(quarantine.stream(own, only, after=after, limit=limit + 1, longest=most + 1)) as found:
         for each in found:
-            told = tell(each, names, WHOLE_BYTES if whole else BRIEF_BYTES)
+            told = tell(each, names, most)
             size += len(json.dumps(told))
             if rows and (size > PAGE_BYTES or len(rows) == limit):
                 following = int(rows[-1]["id"])
@@ -52,7 +60,10 @@ def page(
     if whole:
         return page
     tables = [{"table": name, "rows": count} for name, count in own.execute(_TABLES, (only.state, only.state))]
-    return {**page, "total": quarantine.count(own, only), "waiting": quarantine.waiting(own), "tables": tables}
+    batches = [{"batch": batch, "kept_at": at.isoformat(), "rows": count}
+               for batch, at, count in own.execute(_BATCHES, (only.state, only.state))]  # fmt: skip
+    return {**page, "total": quarantine.count(own, only), "waiting": quarantine.waiting(own), "tables": tables,
+            "batches": batches, "newest": quarantine.newest(own)}  # fmt: skip
 
 
 def single(own: Connection, row_id: int, names: Mapping[str, str]) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def single(own: Connection, row_id: int, names: Mapping[str, str]) -> dict[str, 
 
     :raises RequestRefused: there is none.
     """
-    found = quarantine.row(own, row_id)
+    found = quarantine.row(own, row_id, WHOLE_BYTES + 1)
     if found is None or found.schema_name == SCHEMA:
         raise RequestRefused(f"There is no row {row_id} in quarantine.", "Look at the list again.")
     return tell(found, names, WHOLE_BYTES)

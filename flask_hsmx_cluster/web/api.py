@@ -42,6 +42,10 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "data/verify": ("verify", {}),
     "data/quarantine/reapply": ("reapply", {"row_id": int, "overwrite": bool, "node": str, "seen": str}),
     "data/quarantine/discard": ("discard", {"ids": list, "node": str}),
+    "data/quarantine/sweep": (
+        "sweep", {"action": str, "ids": list, "upto": int, "node": str, "table": str, "batch": str}),
+    "data/quarantine/sweep-stop": ("sweep_stop", {"node": str}),
+    "data/aside/delete": ("aside_delete", {"name": str, "node": str}),
     "failover": ("failover", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),

@@ -25,6 +25,8 @@ def register(blueprint: Blueprint) -> None:
         ("/quarantine", quarantine),
         ("/quarantine/export", export),
         ("/quarantine/<int:row_id>", quarantine_row),
+        ("/quarantine/sweep", swept),
+        ("/aside", aside),
     ):
         blueprint.add_url_rule(f"/api/data{path}", f"api_data_{view.__name__}", view, methods=["GET"])
 
@@ -50,7 +52,7 @@ def quarantine() -> Response:
     try:
         return jsonify(call(
             "quarantine", node=request.args.get("node", ""), table=request.args.get("table", "")[:200],
-            state=request.args.get("state", "kept"), after=_whole("after", 0),
+            state=request.args.get("state", "kept"), batch=request.args.get("batch", ""), after=_whole("after", 0),
             limit=min(max(_whole("limit", 50), 1), MOST_ROWS),
         ))  # fmt: skip
     except ClusterError as error:
@@ -62,6 +64,25 @@ def quarantine_row(row_id: int) -> Response:
     """Return one row with its values."""
     try:
         return jsonify(call("quarantine_row", row_id=row_id, node=request.args.get("node", "")))
+    except ClusterError as error:
+        return json_error(error)
+
+
+@needs("view")
+def swept() -> Response:
+    """Return how far it is with many rows."""
+    return _told("swept")
+
+
+@needs("view")
+def aside() -> Response:
+    """Return what a gateway has put aside."""
+    return _told("aside")
+
+
+def _told(verb: str) -> Response:
+    try:
+        return jsonify(call(verb, node=request.args.get("node", "")))
     except ClusterError as error:
         return json_error(error)
 

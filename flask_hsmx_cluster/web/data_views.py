@@ -13,14 +13,13 @@ from ..words import cluster as words
 from ..words import quarantine as quarantine_words
 from . import forms
 from .access import needs
+from .gateways import active_name, gateways_of, name_of, row_id, where_to_look
 from .pages import FLASH, Answer, call, demand, page
 
 #: Rows of one page.
 PAGE_ROWS = 50
 #: Rows asked for at once by an export; the agent gives fewer where they are long.
 EXPORT_ROWS = 200
-#: Rows that are named before they are discarded.
-NAMED = 5
 _TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
@@ -31,8 +30,6 @@ def register(blueprint: Blueprint) -> None:
         ("/quarantine/row", quarantine_row, "GET"),
         ("/quarantine/export", export, "GET"),
         ("/quarantine/reapply", reapply, "POST"),
-        ("/quarantine/discard", discard_page, "GET"),
-        ("/quarantine/discard", discard, "POST"),
         ("/verify", verify_page, "GET"),
         ("/verify", verify, "POST"),
         ("/verify/progress", verify_progress, "GET"),
@@ -47,13 +44,15 @@ def register(blueprint: Blueprint) -> None:
 def quarantine() -> Answer:
     """List what one gateway wrote and the other one never had."""
     status = call("status")
-    gateways = _gateways(status)
-    node = request.args.get("node") or _where_to_look(gateways)
+    gateways = gateways_of(status)
+    node = request.args.get("node") or where_to_look(gateways)
     table, of = request.args.get("table", "")[:200], request.args.get("state", "kept")
     after = max(0, request.args.get("after", 0, type=int))
-    problem, found = None, None
+    batch = request.args.get("batch", "")[:40]
+    problem, found, swept = None, None, None
     try:
-        found = call("quarantine", node=node, table=table, state=of, after=after, limit=PAGE_ROWS)
+        found = call("quarantine", node=node, table=table, state=of, batch=batch, after=after, limit=PAGE_ROWS)
+        swept = call("swept", node=node)
     except AgentUnavailable:
         raise
     except ClusterError as error:  # the other gateway may be away: what lies here is a click away
@@ -62,18 +61,19 @@ def quarantine() -> Answer:
         if found is not None and one["node"] == node:
             one["waiting"] = found["waiting"]
     return page(
-        "quarantine", status=status, gateways=gateways, node=node, name=_name(gateways, node), table=table, of=of,
-        after=after, found=found, problem=problem, say=quarantine_words, form=forms.ActionForm(formdata=None),
+        "quarantine", status=status, gateways=gateways, node=node, name=name_of(gateways, node), table=table, of=of,
+        batch=batch, after=after, found=found, problem=problem, swept=swept, say=quarantine_words,
+        form=forms.ActionForm(formdata=None),
     )  # fmt: skip
 
 
 @needs("view")
 def quarantine_row() -> Answer:
     """Show one row with its values, before and after."""
-    status, node, row = call("status"), request.args.get("node", ""), _row_id(request.args.get("id"))
+    status, node, row = call("status"), request.args.get("node", ""), row_id(request.args.get("id"))
     found = call("quarantine_row", row_id=row, node=node)
     return page(
-        "quarantine_row", status=status, node=node, name=_name(_gateways(status), node), row=found,
+        "quarantine_row", status=status, node=node, name=name_of(gateways_of(status), node), row=found,
         lines=quarantine_words.lines(found), say=quarantine_words, form=forms.ActionForm(formdata=None),
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ def reapply() -> Answer:
     """Make a change again on the active gateway; where it does not fit, show both values and ask."""
     form = forms.ReapplyForm()
     demand(form)
-    node, row = form.node.data or "", _row_id(form.row_id.data)
+    node, row = form.node.data or "", row_id(form.row_id.data)
     sure = form.overwrite.data == "1"
     if sure and not form.sure.data:
         form.sure.errors = [_("Tick this to put the quarantined value in the place of the present one.")]
@@ -103,30 +103,8 @@ def _conflict_page(found: DataConflict, form: forms.ReapplyForm, row: int, node:
     fresh.sure.errors = list(form.sure.errors)
     return page(
         "quarantine_conflict", status=status, error=found, row=shown, node=node, form=fresh,
-        lines=quarantine_words.conflict(found), active=_active(status), say=quarantine_words,
+        lines=quarantine_words.conflict(found), active=active_name(status), say=quarantine_words,
     ), 409  # fmt: skip
-
-
-@needs("administer")
-def discard_page() -> Answer:
-    """Say what discarding will do."""
-    status, node = call("status"), request.args.get("node", "")
-    ids = _row_ids(request.args.getlist("id"))
-    named = [call("quarantine_row", row_id=row, node=node)["text"] for row in ids[:NAMED]]
-    return page(
-        "discard", status=status, node=node, name=_name(_gateways(status), node), ids=ids, named=named,
-        form=forms.ActionForm(formdata=None),
-    )  # fmt: skip
-
-
-@needs("administer")
-def discard() -> Answer:
-    """Discard rows."""
-    demand(forms.ActionForm())
-    node, ids = request.form.get("node", ""), _row_ids(request.form.getlist("id"))
-    done = call("discard", ids=ids, node=node)["discarded"]
-    flash(_("1 change is discarded.") if done == 1 else _("%(n)s changes are discarded.", n=done), FLASH)
-    return redirect(url_for(".quarantine", node=node), 303)
 
 
 @needs("view")
@@ -143,10 +121,11 @@ def exported(form: str) -> Response:
     if form not in _TYPES:
         raise RequestRefused(_("Rows are exported as csv or as json."))
     node, table = request.args.get("node", ""), request.args.get("table", "")[:200]
-    of = request.args.get("state", "kept")
+    of, batch = request.args.get("state", "kept"), request.args.get("batch", "")[:40]
 
     def ask(after: int) -> dict[str, Any]:
-        return call("quarantine", node=node, table=table, state=of, after=after, limit=EXPORT_ROWS, whole=True)
+        return call(
+            "quarantine", node=node, table=table, state=of, batch=batch, after=after, limit=EXPORT_ROWS, whole=True)
 
     first = ask(0)  # what is wrong is told before the file begins
     write = quarantine_words.as_csv if form == "csv" else quarantine_words.as_json
@@ -154,39 +133,6 @@ def exported(form: str) -> Response:
     response.headers["Content-Disposition"] = f'attachment; filename="quarantine.{form}"'
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _gateways(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return both gateways with what waits there; this one first."""
-    data, own = status["data"] or {}, status["node"]["id"]
-    found = [dict(one) for one in data.get("quarantine", [])]
-    return sorted(found, key=lambda one: one["node"] != own)
-
-
-def _where_to_look(gateways: list[dict[str, Any]]) -> str:
-    return next((str(one["node"]) for one in gateways if one["waiting"]), gateways[0]["node"] if gateways else "")
-
-
-def _name(gateways: list[dict[str, Any]], node: str) -> str:
-    return next((str(one["name"]) for one in gateways if one["node"] == node), _("this gateway"))
-
-
-def _active(status: dict[str, Any]) -> str:
-    """Return the name of the active gateway."""
-    peer = status["peer"]
-    return str(peer["name"] if peer and status["node"]["role"] != "active" else status["node"]["name"])
-
-
-def _row_id(text: str | None) -> int:
-    if not (text and text.isascii() and text.isdigit() and len(text) < 19 and int(text)):
-        raise RequestRefused(_("There is no such row in quarantine."), _("Look at the list again."))
-    return int(text)
-
-
-def _row_ids(texts: list[str]) -> list[int]:
-    if not 0 < len(texts) <= 1000:
-        raise RequestRefused(_("No row was chosen."), _("Tick the rows, then press the button again."))
-    return [_row_id(text) for text in texts]
 
 
 # ---- comparing ----

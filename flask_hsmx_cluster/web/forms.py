@@ -325,6 +325,12 @@ class ReplaceForm(_Form):
     sure = BooleanField(validators=[InputRequired(_("Tick this if it is gone for good."))])
 
 
+class AsideForm(_Form):
+    """Delete what was put aside."""
+
+    sure = BooleanField(validators=[InputRequired(_("Tick this if nobody needs it any more."))])
+
+
 class ReapplyForm(_Form):
     """Make a change of the quarantine again; to overwrite a present row is a decision of its own."""
 

@@ -65,6 +65,11 @@ def count(number: int) -> str:
     return _("1 change waits.") if number == 1 else _("%(n)s changes wait.", n=f"{number:,}")
 
 
+def changes(number: int) -> str:
+    """Return a number of changes."""
+    return _("1 change") if number == 1 else _("%(n)s changes", n=f"{number:,}")
+
+
 def moment(at: str) -> str:
     """Return a moment of the wall clock in this machine's time zone: ``2030-05-06 11:02:13``."""
     try:
@@ -150,6 +155,89 @@ def outcome(table: dict[str, Any]) -> str:
 def own(table: dict[str, Any]) -> bool:
     """Tell whether a table is the cluster's own, of which people are told only if something is wrong."""
     return str(table["table"]).startswith("hsmx_cluster.")
+
+
+# ---- many at once ----
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What can be done to many rows at once, in words.
+
+    :param state: of the rows that it is done to.
+    """
+
+    state: str
+    button: str
+    question: str
+    effect: str
+    danger: bool
+
+
+def deeds() -> dict[str, Deed]:
+    """Return what can be done to many rows at once."""
+    return {
+        "reapply": Deed(
+            "kept", _("Make all of these again …"), _("Make %(what)s again?"),
+            _("Each is made on the active gateway, in the order in which they were made, and only if nobody has "
+              "changed that row there meanwhile. What does not fit is left, and listed with the reason: nothing is "
+              "overwritten."), danger=False),
+        "discard": Deed(
+            "kept", _("Discard all of these …"), _("Discard %(what)s?"),
+            _("They are then not made again. They are still listed, as discarded, and still exported; they can be "
+              "taken back."), danger=True),
+        "restore": Deed(
+            "discarded", _("Take all of these back …"), _("Take %(what)s back?"),
+            _("They wait again, as if they had never been discarded."), danger=False),
+    }  # fmt: skip
+
+
+def choice(table: str, batch_at: str) -> str:
+    """Return which rows are meant, beside their number; empty if all of them.
+
+    :param batch_at: when those of one rejoin were kept.
+    """
+    found = [_("of the table %(table)s", table=table)] if table else []
+    if batch_at:
+        found.append(_("of the rejoin at %(at)s", at=moment(batch_at)))
+    return ", ".join(found)
+
+
+def sweep(state: dict[str, Any]) -> Comparison:
+    """Return how far it is with many rows."""
+    seen = state["done"] + state["unfit"]
+    text = {"reapply": _("Changes are being made again"), "discard": _("Changes are being discarded"),
+            "restore": _("Changes are being taken back")}[state["action"]]
+    text = _("%(what)s: %(done)s of %(total)s.", what=text, done=f"{seen:,}", total=f"{state['total']:,}")
+    if state["left_s"] is not None:
+        text += " " + _("About %(time)s left.", time=words.duration(state["left_s"]))
+    return Comparison(text, seen, state["total"])
+
+
+def swept(state: dict[str, Any]) -> str:
+    """Return what came of it."""
+    text = {"reapply": _("%(what)s made again."), "discard": _("%(what)s discarded."),
+            "restore": _("%(what)s taken back.")}[state["action"]] % {"what": changes(state["done"])}
+    if state["unfit"]:
+        text += " " + _("%(what)s did not fit: they still wait.", what=changes(state["unfit"]))
+    if state["stopped"]:
+        text += " " + _("It was stopped.")
+    return text
+
+
+def reason(kind: str) -> str:
+    """Return why changes do not fit."""
+    return {
+        "changed": _("The row was changed on the active gateway, too"),
+        "exists": _("The row exists on the active gateway with other values"),
+        "gone": _("The row does not exist on the active gateway any more"),
+        "unique": _("Another row has the same value where each must have its own"),
+        "reference": _("Another row that it refers to is missing, or one refers to it"),
+        "rule": _("A rule of the table forbids it"),
+        "schema": _("The table has other columns now"),
+        "database": _("The database refused it"),
+        "refused": _("It is of a kind that is not made again"),
+    }.get(kind, kind)
 
 
 # ---- exporting ----

@@ -73,7 +73,7 @@ class Gateway:
         self.connection = connect(self.server.dsn)
 
     def quarantine(self) -> tuple[QuarantinedRow, ...]:
-        return tuple(stream(self.connection, Filter(), after=0, limit=500))
+        return tuple(stream(self.connection, Filter(), after=0, limit=500, longest=10_000_000))
 
 
 class TwoGateways:

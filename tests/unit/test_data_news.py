@@ -14,9 +14,9 @@ REJOINED = {"ways": {"hsmx_cluster": "replace"}, "reasons": ["the slot was lost"
             "seconds": 2.44}  # fmt: skip
 
 
-def look(following: Any = None, quarantined: int = 0, verify: Any = None) -> dict[str, Any]:
+def look(following: Any = None, quarantined: int = 0, verify: Any = None, kept_last: int = 0) -> dict[str, Any]:
     going, comparing = {**IDLE, **(following or {})}, {**QUIET, **(verify or {})}
-    return {"following": going, "quarantined": quarantined, "verify": comparing}
+    return {"following": going, "quarantined": quarantined, "kept_last": kept_last, "verify": comparing}
 
 
 def between(before: dict[str, Any], now: dict[str, Any]) -> list[News]:
@@ -57,9 +57,10 @@ def test_a_rejoin_is_told_with_its_figures() -> None:
 
 
 def test_what_goes_to_quarantine_is_counted_what_leaves_it_is_not() -> None:
-    (one,) = between(look(quarantined=2), look(quarantined=3))
+    (one,) = between(look(quarantined=2, kept_last=7), look(quarantined=3, kept_last=8))
     assert one.text.startswith("1 change that gw-b never had") and one.severity == "warning"
     assert kinds(look(quarantined=3), look(quarantined=0)) == []
+    assert kinds(look(quarantined=3, kept_last=8), look(quarantined=9, kept_last=8)) == [], "these were taken back"
 
 
 @pytest.mark.parametrize(

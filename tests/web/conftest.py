@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
@@ -68,3 +69,15 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def run(app: Flask) -> Callable[..., Result]:
+    """Return what runs ``flask cluster ...`` and demands an exit code."""
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = app.test_cli_runner().invoke(args=["cluster", *arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run

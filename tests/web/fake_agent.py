@@ -54,6 +54,9 @@ class FakeAgent:
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
+        self.swept: Json = dict(NOT_SWEPT)
+        self.sweeping: Json = {}
+        self.aside: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
 
     # ---- scenes ----
 
@@ -174,14 +177,17 @@ class FakeAgent:
         return {"code": CODE, "expires_in_s": 600, "replaced": "gateway-b"}
 
     def verb_quarantine(self, after: int = 0, limit: int = 50, node: str = "", table: str = "", state: str = "kept",
-                        whole: bool = False) -> Json:
-        found = self._kept(self._gateway(node), state, table)
+                        batch: str = "", whole: bool = False) -> Json:
+        found = [row for row in self._kept(self._gateway(node), state, table) if batch in ("", row["batch"])]
         rows = [row for row in found if row["id"] > after][:limit]
         more = rows and rows[-1] is not found[-1]
         tables = sorted({f"{row['schema_name']}.{row['table_name']}" for row in self._kept(node or OWN_ID, state)})
         return {"rows": rows, "total": len(found), "after": rows[-1]["id"] if more else None,
                 "waiting": len(self._kept(node or OWN_ID, "kept")), "node": node or OWN_ID,
-                "tables": [{"table": name, "rows": len(self._kept(node or OWN_ID, state, name))} for name in tables]}
+                "tables": [{"table": name, "rows": len(self._kept(node or OWN_ID, state, name))} for name in tables],
+                "batches": [{"batch": batch, "kept_at": "2030-05-06T11:09:00+00:00", "rows": 1}
+                            for batch in sorted({row["batch"] for row in self._kept(node or OWN_ID, state)})],
+                "newest": max((row["id"] for row in self.quarantine[node or OWN_ID]), default=0)}
 
     def verb_quarantine_row(self, row_id: int, node: str = "") -> Json:
         for row in self.quarantine[self._gateway(node)]:
@@ -207,6 +213,38 @@ class FakeAgent:
             raise conflict
         row["state"] = "reapplied"
         return {"made": True}
+
+    def verb_sweep(self, action: str, ids: list[int] | None = None, upto: int = 0, node: str = "", table: str = "",
+                   batch: str = "") -> Json:
+        before, after = {"reapply": ("kept", "reapplied"), "discard": ("kept", "discarded"),
+                         "restore": ("discarded", "kept")}[action]
+        chosen = [row for row in self._kept(self._gateway(node), before, table) if batch in ("", row["batch"])
+                  and (row["id"] in ids if ids else row["id"] <= upto)]
+        unfit = [row for row in chosen if action == "reapply" and row["id"] in self.conflict_of]
+        self.swept = {**NOT_SWEPT, "action": action, "table": table, "batch": batch, "chosen": len(ids or ()),
+                      "ended_at": "2030-05-06T07:08:21+00:00", "total": len(chosen),
+                      "done": len(chosen) - len(unfit), "unfit": len(unfit), **self.sweeping,
+                      "reasons": [{"kind": "changed", "rows": len(unfit), "example": unfit[0]["text"],
+                                   "id": unfit[0]["id"]}] if unfit else []}
+        for row in chosen:
+            row["state"] = before if row in unfit else after
+        return self.swept
+
+    def verb_swept(self, node: str = "") -> Json:
+        self._gateway(node)
+        return self.swept
+
+    def verb_sweep_stop(self, node: str = "") -> Json:
+        self.swept |= {"under_way": False, "stopped": True}
+        return self.swept
+
+    def verb_aside(self, node: str = "") -> Json:
+        return {"sets": self.aside[self._gateway(node)], "database": "hsmx", "node": node or OWN_ID}
+
+    def verb_aside_delete(self, name: str, node: str = "") -> Json:
+        (gone,) = [one for one in self.aside[self._gateway(node)] if one["name"] == name]
+        self.aside[node or OWN_ID].remove(gone)
+        return gone
 
     def verb_verify(self) -> Json:
         self.verified = {**NOT_COMPARED, "under_way": True, "began_at": "2030-05-06T07:08:09+00:00"}
@@ -291,6 +329,19 @@ class FakeAgent:
 NOT_COMPARED: Json = {
     "under_way": False, "error": "", "began_at": "", "ended_at": "", "progress": None, "result": None,
 }
+
+NOT_SWEPT: Json = {
+    "action": "", "table": "", "batch": "", "chosen": 0, "under_way": False, "began_at": "", "ended_at": "",
+    "error": "", "remedy": "", "stopped": False, "total": 0, "done": 0, "unfit": 0, "reasons": [], "left_s": None,
+}
+
+
+def put_aside(stamp: str = "", **changes: Any) -> Json:
+    """Return one set of what was put aside, as the agent tells it."""
+    listed = [{"table": "public.voucher", "copy": "public.voucher", "rows": 50, "bytes": 16384},
+              {"table": "public.guest", "copy": "public.guest", "rows": 2, "bytes": 8192}]
+    return {"name": f"hsmx_cluster_aside{stamp}", "kept_at": "2030-05-06T07:08:09+00:00", "tables": 2, "rows": 52,
+            "bytes": 24576, "current": not stamp, "listed": listed, **changes}
 
 
 def kept_row(number: int, **changes: Any) -> Json:

@@ -22,7 +22,7 @@ def scene(agent: FakeAgent) -> None:
 
 PAGES = {
     "list": f"/quarantine?node={PEER_ID}", "row": f"/quarantine/row?node={PEER_ID}&id=2",
-    "discard": f"/quarantine/discard?node={PEER_ID}&id=1&id=2", "verify": "/verify", "replace": "/replace",
+    "discard": f"/quarantine/many?action=discard&node={PEER_ID}&id=1&id=2", "verify": "/verify", "replace": "/replace",
 }
 
 
@@ -76,6 +76,20 @@ def test_all_rows_of_a_page_are_ticked_at_once(page: Any, formed: FakeAgent) -> 
     assert page.complaints == []
 
 
+def test_what_is_under_way_is_followed_to_its_end_and_stopped(page: Any, formed: FakeAgent) -> None:  # noqa: F811
+    scene(formed)
+    formed.sweeping = {"under_way": True, "total": 120000, "done": 30000}
+    page.goto(f"{PREFIX}/quarantine?node={PEER_ID}")
+    page.get_by_role("link", name="Discard all of these").click()
+    page.get_by_role("button", name="Discard", exact=True).click()
+    page.get_by_text("30,000 of 120,000").wait_for()
+    formed.swept = formed.swept | {"done": 60000}
+    page.get_by_text("60,000 of 120,000").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("60,000 changes discarded. It was stopped.").wait_for()
+    assert page.complaints == []
+
+
 def test_rows_are_chosen_and_discarded_by_keyboard(page: Any, formed: FakeAgent) -> None:  # noqa: F811
     scene(formed)
     page.goto(f"{PREFIX}/quarantine?node={PEER_ID}")
@@ -83,9 +97,9 @@ def test_rows_are_chosen_and_discarded_by_keyboard(page: Any, formed: FakeAgent)
     page.keyboard.press("Space")
     page.get_by_role("button", name="Discard the ticked ones").focus()
     page.keyboard.press("Enter")
-    page.get_by_text("Discard this change?").wait_for()
-    page.get_by_role("button", name="Discard").focus()
+    page.get_by_text("Discard 1 change?").wait_for()
+    page.get_by_role("button", name="Discard", exact=True).focus()
     page.keyboard.press("Enter")
-    page.get_by_text("1 change is discarded.").wait_for()
+    page.get_by_text("1 change discarded.").wait_for()
     assert [row["state"] for row in formed.quarantine[PEER_ID]] == ["discarded", "kept"]
     assert page.complaints == []

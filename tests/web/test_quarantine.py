@@ -105,7 +105,7 @@ def test_a_row_that_does_not_exist(client: Any, waiting: FakeAgent, query: str) 
 def test_hostile_values_are_shown_harmlessly(client: Any, formed: FakeAgent, text: str) -> None:
     formed.keep(OWN_ID, kept_row(1, text=text, note=text, table_name=text, new_row={text: text}))
     formed.conflict_of[1] = DataConflict(text, text, kind="changed", wanted={text: text}, present={text: "x"})
-    for answer in (client.get(PAGE), client.get(f"{PAGE}/row?id=1"), client.get(f"{PAGE}/discard?id=1"),
+    for answer in (client.get(PAGE), client.get(f"{PAGE}/row?id=1"), client.get(f"{PAGE}/many?action=discard&id=1"),
                    client.post(f"{PAGE}/reapply", data={"row_id": "1"})):
         assert answer.status_code in (200, 409) and text not in answer.text
 
@@ -171,45 +171,20 @@ def test_a_conflict_survives_its_way_over_the_socket() -> None:
     assert isinstance(error_from_dict({"code": "conflict", "present": "x", "wanted": [1]}), DataConflict)
 
 
-# ---- discarding ----
-
-
-def test_discarding_says_what_it_does_first(client: Any, waiting: FakeAgent) -> None:
-    page = shown(client, f"{PAGE}/discard?node={PEER_ID}&id=1&id=2")
-    assert "Discard 2 changes?" in page and "voucher 8841 created" in page and "written on gateway-b" in page
-    assert not [verb for verb, _arguments in waiting.calls if verb == "discard"]
-    answer = client.post(f"{PAGE}/discard", data={"node": PEER_ID, "id": ["1", "2"]})
-    assert answer.status_code == 303 and [row["state"] for row in waiting.quarantine[PEER_ID]] == [
-        "discarded", "discarded", "kept"]
-    assert "2 changes are discarded." in shown(client, answer.location)
-
-
-def test_only_a_few_rows_are_named(client: Any, formed: FakeAgent) -> None:
-    formed.keep(OWN_ID, *(kept_row(number) for number in range(1, 41)))
-    page = shown(client, f"{PAGE}/discard?" + "&".join(f"id={number}" for number in range(1, 41)))
-    assert "and 35 more" in page and page.count('name="id"') == 40
-
-
-@pytest.mark.parametrize("ids", [[], ["x"], ["1", "x"], ["1"] * 1001])
-def test_hostile_choices_discard_nothing(client: Any, waiting: FakeAgent, ids: list[str]) -> None:
-    assert client.post(f"{PAGE}/discard", data={"node": PEER_ID, "id": ids}).status_code == 409
-    assert not [verb for verb, _arguments in waiting.calls if verb == "discard"]
-
-
-@pytest.mark.parametrize("path", ["/quarantine/reapply", "/quarantine/discard", "/verify"])
+@pytest.mark.parametrize("path", ["/quarantine/reapply", "/quarantine/many", "/quarantine/many/stop", "/verify"])
 def test_nothing_changes_without_a_token(make_app: Any, waiting: FakeAgent, path: str) -> None:
     answer = make_app().test_client().post(PREFIX + path, data={"row_id": "1", "id": "1", "node": PEER_ID})
     assert answer.status_code == 409 and "Nothing was done" in answer.text
-    assert not {verb for verb, _arguments in waiting.calls} & {"reapply", "discard", "verify"}
+    assert not {verb for verb, _arguments in waiting.calls} & {"reapply", "sweep", "sweep_stop", "verify"}
 
 
 def test_who_may_only_look_sees_no_button(make_app: Any, waiting: FakeAgent) -> None:
     app: Flask = make_app(permission=lambda action: action == "view", WTF_CSRF_ENABLED=False)
     client = app.test_client()
     for path in (PAGE, f"{PAGE}/row?id=1&node={PEER_ID}", PREFIX + "/verify"):
-        page = client.get(path).text
-        assert "<button" not in page.replace('<button class="hsmx-button">Show</button>', ""), path
-    assert client.get(f"{PAGE}/discard?id=1").status_code == 403
+        page = client.get(path).text.replace('<button class="hsmx-button">Show</button>', "")
+        assert "<button" not in page and "Discard" not in page, path
+    assert client.get(f"{PAGE}/many?action=discard&id=1").status_code == 403
     assert client.post(f"{PAGE}/reapply", data={"row_id": "1"}).status_code == 403
     assert client.get(f"{PAGE}/export?format=csv&node={PEER_ID}").status_code == 200
 
@@ -223,8 +198,9 @@ def test_a_guests_text_turns_no_line_around_and_is_no_markup(client: Any, formed
                                          present={"code": HOSTILE}, seen="5" * 64)
     formed.verified = compared("public.guest")
     formed.verified["result"]["tables"][0]["differing"] = [[HOSTILE]]
-    answers = [client.get(f"{PAGE}?node={OWN_ID}"), client.get(f"{PAGE}/row?id=1"), client.get(f"{PAGE}/discard?id=1"),
-               client.post(f"{PAGE}/reapply", data={"row_id": "1"}), client.get(f"{PREFIX}/verify")]
+    answers = [client.get(f"{PAGE}?node={OWN_ID}"), client.get(f"{PAGE}/row?id=1"),
+               client.get(f"{PAGE}/many?action=discard&id=1"), client.post(f"{PAGE}/reapply", data={"row_id": "1"}),
+               client.get(f"{PREFIX}/verify")]
     for answer in answers:
         assert r"\u202eexe." in answer.text and "\u202e" not in answer.text and "\x1b" not in answer.text
         assert "&lt;script&gt;" in answer.text and "<script>\n" not in answer.text

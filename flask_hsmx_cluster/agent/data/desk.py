@@ -1,8 +1,9 @@
-"""What people ask of the data, on whichever gateway it lies: quarantine, re-apply, discard, verify."""
+"""What people ask of the data, wherever it lies: quarantine, re-apply, discard, what was put aside, verify."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..peer.exchange import Exchange
 from . import told as data_told
 from .news import news
 from .replicator import ReplicatorLink
+from .sweep import ACTIONS, Hands, Sweep, event, rows
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ NEWS_EVERY_S = 1.0
 PEER_TIMEOUT_S = 20.0
 MOST_ROWS = 200
 STATES = ("", "kept", "reapplied", "discarded")
+_BATCH = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")
 
 
 class DataDesk:
@@ -41,15 +44,22 @@ class DataDesk:
         self._look = look
         self._before: dict[str, Any] | None = None
         self._peer_waiting: tuple[str, int] | None = None
+        self._sweep = Sweep(Hands(link.ask, self._make_again, self._swept))
         for verb, answer in (
             ("data_look", lambda told: link.ask("look")),
             ("data_verify", lambda told: link.ask("verify")),
             ("data_make", self._make),
+            ("data_make_some", self._make_some),
             ("data_quarantine", lambda told: self._page(*_page_arguments(told))),
             ("data_row", lambda told: self._row(_whole(told.get("row_id")))),
             ("data_discard", lambda told: self._discard(_ids(told.get("ids")))),
             ("data_reapply", lambda told: self._reapply(
                 _whole(told.get("row_id")), told.get("overwrite") is True, _text(told.get("seen", "")))),
+            ("data_sweep", lambda told: self._begin_sweep(*_sweep_arguments(told))),
+            ("data_swept", lambda told: self._sweep.state()),
+            ("data_sweep_stop", lambda told: self._sweep.stop()),
+            ("data_aside", lambda told: link.ask("aside")),
+            ("data_aside_delete", lambda told: self._aside_delete(_text(told.get("name")))),
         ):  # fmt: skip
             exchange.handle(verb, lambda _sender, told, answer=answer: answer(told))  # type: ignore[misc]
 
@@ -133,18 +143,19 @@ class DataDesk:
         return found
 
     def quarantine(
-        self, after: int, limit: int, node: str, table: str, state: str, whole: bool
+        self, after: int, limit: int, node: str, table: str, state: str, batch: str, whole: bool
     ) -> dict[str, Any]:
         """Return a page of what a gateway wrote and the other one never had.
 
         :param node: id of the gateway on which it lies; "": this one.
         """
         if self._is_here(node):
-            page = self._page(after, limit, table, state, whole)
+            page = self._page(after, limit, table, state, batch, whole)
         else:
             told = self._exchange.ask(
-                "data_quarantine", PEER_TIMEOUT_S, after=after, limit=limit, table=table, state=state, whole=whole
-            )
+                "data_quarantine", PEER_TIMEOUT_S, after=after, limit=limit, table=table, state=state, batch=batch,
+                whole=whole,
+            )  # fmt: skip
             page = data_told.page(told, whole)
             if not whole:
                 self._peer_waiting = self._peer_id(), page["waiting"]
@@ -173,44 +184,103 @@ class DataDesk:
             "data_reapply", PEER_TIMEOUT_S, repeatable=False, row_id=row_id, overwrite=overwrite, seen=seen
         )
 
+    def sweep(self, action: str, only: dict[str, Any], node: str) -> dict[str, Any]:
+        """Begin to do one thing to many quarantined rows; return how far it is."""
+        if self._is_here(node):
+            return self._begin_sweep(action, only)
+        return data_told.sweep(self._exchange.ask(
+            "data_sweep", PEER_TIMEOUT_S, repeatable=False, action=action, only=only))
+
+    def swept(self, node: str) -> dict[str, Any]:
+        """Return how far that is, or what came of the last one."""
+        if self._is_here(node):
+            return self._sweep.state()
+        return data_told.sweep(self._exchange.ask("data_swept", PEER_TIMEOUT_S))
+
+    def sweep_stop(self, node: str) -> dict[str, Any]:
+        """Stop it; what was done stays done."""
+        if self._is_here(node):
+            return self._sweep.stop()
+        return data_told.sweep(self._exchange.ask("data_sweep_stop", PEER_TIMEOUT_S))
+
+    def aside(self, node: str) -> dict[str, Any]:
+        """Return what a gateway has put aside before it became a copy of the other one."""
+        found = self._link.ask("aside") if self._is_here(node) else data_told.aside(
+            self._exchange.ask("data_aside", PEER_TIMEOUT_S))  # fmt: skip
+        return {**found, "node": node or self._cluster.node_id}
+
+    def aside_delete(self, name: str, node: str) -> dict[str, Any]:
+        """Delete a set of it."""
+        if self._is_here(node):
+            return self._aside_delete(name)
+        return data_told.aside_set(self._exchange.ask("data_aside_delete", PEER_TIMEOUT_S, name=name))
+
     # -- on this gateway --------------------------------------------------------------------------------------
 
-    def _page(self, after: int, limit: int, table: str, state: str, whole: bool) -> dict[str, Any]:
+    def _page(self, after: int, limit: int, table: str, state: str, batch: str, whole: bool) -> dict[str, Any]:
         return self._link.ask(
-            "quarantine", after=after, limit=limit, names=self._names(), table=table, state=state, whole=whole
-        )
+            "quarantine", after=after, limit=limit, names=self._names(), table=table, state=state, batch=batch,
+            whole=whole,
+        )  # fmt: skip
 
     def _row(self, row_id: int) -> dict[str, Any]:
         return self._link.ask("quarantine_row", row_id=row_id, names=self._names())
 
     def _discard(self, ids: list[int]) -> dict[str, Any]:
-        done = self._link.ask("discard", ids=ids)
-        if done["discarded"]:
-            self._cluster.store.record("discarded", "info", f"{rows(done['discarded'])} in quarantine discarded")
-        return done
+        before, after = ACTIONS["discard"]
+        done = self._link.ask("mark", ids=ids, before=before, after=after)["marked"]
+        if done:
+            self._cluster.store.record("discarded", "info", f"{rows(done)} in quarantine discarded")
+        return {"discarded": done}
 
     def _reapply(self, row_id: int, overwrite: bool, seen: str) -> dict[str, Any]:
-        request = self._link.ask("reapply_request", row_id=row_id)
         if self._cluster.role() == "active":
-            self._link.ask("make", request=request, overwrite=overwrite, seen=seen)
+            self._link.ask("make", row_id=row_id, there=False, overwrite=overwrite, seen=seen)
         else:
             self._exchange.ask(
-                "data_make", PEER_TIMEOUT_S / 2, repeatable=False, request=request, overwrite=overwrite, seen=seen
+                "data_make", PEER_TIMEOUT_S / 2, repeatable=False, row_id=row_id, overwrite=overwrite, seen=seen
             )
-        done = self._link.ask("mark", row_id=row_id)
+        before, after = ACTIONS["reapply"]
+        self._link.ask("mark", ids=[row_id], before=before, after=after)
         how = ", in place of the present one" if overwrite else ""
         text = f"Row {row_id} of the quarantine was made again on the active gateway{how}"
         self._cluster.store.record("reapplied", "info", text)
-        return done
+        return {"made": True}
 
     def _make(self, told: dict[str, Any]) -> dict[str, Any]:
+        self._require_active()
+        row_id, overwrite, seen = _whole(told.get("row_id")), told.get("overwrite") is True, _text(told.get("seen", ""))
+        return self._link.ask("make", row_id=row_id, there=True, overwrite=overwrite, seen=seen)
+
+    def _make_some(self, told: dict[str, Any]) -> dict[str, Any]:
+        self._require_active()
+        return self._link.ask("make_some", ids=_ids(told.get("ids")), there=True)
+
+    def _require_active(self) -> None:
         if self._cluster.role() != "active":
             raise RequestRefused("This gateway is not the active one.", "Try again when the roles are settled.")
-        request = told.get("request")
-        if not isinstance(request, dict):
-            raise RequestRefused("The change cannot be read.", "Are both gateways up to date?")
-        overwrite, seen = told.get("overwrite") is True, _text(told.get("seen", ""))
-        return self._link.ask("make", request=request, overwrite=overwrite, seen=seen)
+
+    def _make_again(self, ids: list[int]) -> dict[str, Any]:
+        if self._cluster.role() == "active":
+            return self._link.ask("make_some", ids=ids, there=False)
+        return data_told.made(
+            self._exchange.ask("data_make_some", PEER_TIMEOUT_S / 2, repeatable=False, ids=ids), ids)
+
+    def _begin_sweep(self, action: str, only: dict[str, Any]) -> dict[str, Any]:
+        state = self._sweep.begin(action, only)
+        if state["under_way"]:
+            self._cluster.store.record(*event(state))
+        return state
+
+    def _swept(self, state: dict[str, Any]) -> None:
+        self._cluster.store.record(*event(state))
+
+    def _aside_delete(self, name: str) -> dict[str, Any]:
+        gone = self._link.ask("drop_aside", name=name)
+        since = f", kept since {gone['kept_at']}" if gone["kept_at"] else ""
+        text = f"What this gateway had put aside was deleted: {gone['tables']} tables, {gone['rows']:,} rows{since}"
+        self._cluster.store.record("aside_deleted", "info", text, (f"schema {name}",))
+        return gone
 
     def _is_here(self, node: str) -> bool:
         if node in ("", self._cluster.node_id):
@@ -232,17 +302,36 @@ class DataDesk:
         return {node.node_id: node.name for node in heads.applied.settings.nodes} if heads else {}
 
 
-def rows(count: int) -> str:
-    """Return a number of changes in words."""
-    return "1 change" if count == 1 else f"{count:,} changes"
+def sweep_choice(table: str, batch: str, ids: list[int], upto: int) -> dict[str, Any]:
+    """Return which rows are meant, checked.
+
+    :raises RequestRefused: neither rows nor an end are named: then nobody has looked at what they are.
+    """
+    if not ids and not upto:
+        raise RequestRefused("No row was chosen.", "Name rows, or with `upto` the last one that you have seen.")
+    return {"table": table, "batch": batch, "ids": ids, "upto": upto}
 
 
-def _page_arguments(told: dict[str, Any]) -> tuple[int, int, str, str, bool]:
-    state = told.get("state")
-    if state not in STATES:
+def is_batch(value: Any) -> bool:
+    """Tell whether this names a rejoin; empty: every one."""
+    return isinstance(value, str) and (not value or _BATCH.fullmatch(value) is not None)
+
+
+def _sweep_arguments(told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    action, only = told.get("action"), told.get("only")
+    if action not in ACTIONS or not isinstance(only, dict) or not is_batch(only.get("batch")):
+        raise _unreadable()
+    ids = _ids(only.get("ids")) if only.get("ids") else []
+    return str(action), sweep_choice(_text(only.get("table")), only["batch"], ids, _whole(only.get("upto")))
+
+
+def _page_arguments(told: dict[str, Any]) -> tuple[int, int, str, str, str, bool]:
+    state, batch = told.get("state"), told.get("batch", "")
+    if state not in STATES or not is_batch(batch):
         raise _unreadable()
     limit = min(max(1, _whole(told.get("limit"))), MOST_ROWS)
-    return _whole(told.get("after")), limit, _text(told.get("table")), str(state), told.get("whole") is True
+    table, whole = _text(told.get("table")), told.get("whole") is True
+    return _whole(told.get("after")), limit, table, str(state), batch, whole
 
 
 def _whole(value: Any) -> int:

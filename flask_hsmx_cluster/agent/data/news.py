@@ -30,7 +30,7 @@ def news(before: dict[str, Any], now: dict[str, Any], peer: str) -> list[News]:
     """
     return [
         *_following(before["following"], now["following"], peer),
-        *_quarantine(before.get("quarantined", 0), now.get("quarantined", 0), peer),
+        *_quarantine(before, now, peer),
         *_verify(before.get("verify") or {}, now.get("verify") or {}, peer),
     ]
 
@@ -65,11 +65,13 @@ def _figures(rejoined: dict[str, Any]) -> Iterator[str]:
     yield from rejoined["reasons"]
 
 
-def _quarantine(before: int, now: int, peer: str) -> Iterator[News]:
-    if now > before:
-        count = "1 change" if now - before == 1 else f"{now - before:,} changes"
+def _quarantine(before: dict[str, Any], now: dict[str, Any], peer: str) -> Iterator[News]:
+    more = now.get("quarantined", 0) - before.get("quarantined", 0)
+    # There are more, too, when discarded ones are taken back.
+    if more > 0 and now.get("kept_last", 0) > before.get("kept_last", 0):
+        count = "1 change" if more == 1 else f"{more:,} changes"
         yield News("quarantined", "warning", f"{count} that {peer} never had went to quarantine on this gateway",
-                   (f"{now:,} wait there now",))  # fmt: skip
+                   (f"{now['quarantined']:,} wait there now",))  # fmt: skip
 
 
 def _verify(before: dict[str, Any], now: dict[str, Any], peer: str) -> Iterator[News]:

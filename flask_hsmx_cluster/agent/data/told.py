@@ -20,8 +20,19 @@ _ROW: Json = {
     "shortened": bool, "key": (dict, None), "new_row": (dict, None), "old_row": (dict, None),
 }  # fmt: skip
 _PAGE: Json = {"rows": list, "after": (int, None)}
-_COUNTS: Json = {"total": int, "waiting": int, "tables": list}
+_COUNTS: Json = {"total": int, "waiting": int, "tables": list, "batches": list, "newest": int}
 _TABLE: Json = {"table": str, "rows": int}
+_BATCH: Json = {"batch": str, "kept_at": str, "rows": int}
+_SWEEP: Json = {
+    "action": str, "table": str, "batch": str, "chosen": int, "under_way": bool, "began_at": str, "ended_at": str,
+    "error": str, "remedy": str, "stopped": bool, "total": int, "done": int, "unfit": int, "reasons": list,
+    "left_s": (float, int, None),
+}  # fmt: skip
+_REASON: Json = {"kind": str, "rows": int, "example": str, "id": int}
+_UNFIT: Json = {"id": int, "kind": str, "text": str}
+_ASIDE: Json = {"sets": list, "database": str}
+_SET: Json = {"name": str, "kept_at": str, "tables": int, "rows": int, "bytes": int, "listed": list, "current": bool}
+_SET_TABLE: Json = {"table": str, "copy": str, "rows": int, "bytes": int}
 _STATE: Json = {"under_way": bool, "error": str, "began_at": str, "ended_at": str, "progress": (dict, None),
                 "result": (dict, None)}  # fmt: skip
 _PROGRESS: Json = {"table": str, "tables_done": int, "tables": int, "all_rows": int, "all_expected": int}
@@ -39,6 +50,41 @@ def page(told: Any, whole: bool) -> Json:
         row(each)
     for each in () if whole else found["tables"]:
         _formed(each, _TABLE)
+    for each in () if whole else found["batches"]:
+        _formed(each, _BATCH)
+    return found
+
+
+def sweep(told: Any) -> Json:
+    """Return how far it is with many rows of its quarantine."""
+    found = _formed(told, _SWEEP)
+    for each in found["reasons"]:
+        _formed(each, _REASON)
+    return found
+
+
+def made(told: Any, asked: list[int]) -> Json:
+    """Return which of the rows that it was asked for it has made, and why others do not fit."""
+    found = _formed(told, {"made": list, "unfit": list})
+    ids = [*found["made"], *(_formed(each, _UNFIT)["id"] for each in found["unfit"])]
+    if not all(type(one) is int for one in ids) or not set(ids) <= set(asked):
+        raise _unreadable()
+    return found
+
+
+def aside(told: Any) -> Json:
+    """Return what it has put aside."""
+    found = _formed(told, _ASIDE)
+    for each in found["sets"]:
+        aside_set(each)
+    return found
+
+
+def aside_set(told: Any) -> Json:
+    """Return one set of that."""
+    found = _formed(told, _SET)
+    for each in found["listed"]:
+        _formed(each, _SET_TABLE)
     return found
 
 
