@@ -7,16 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
+from flask_hsmx_cluster.replication.access import drop_access, set_access
 from sample_app.lab.postgres import LEAST_VERSION, READY, PostgresServer, binaries, free_port
+
+from . import stock
 
 _HERE = Path(__file__).parent
 
 #: The firmware's database and the plain user who owns it.
-DATABASE = OWNER = "hsmx"
+DATABASE = OWNER = stock.DATABASE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +83,30 @@ def pair(two_servers: Pair) -> Pair:
     for server in both:
         renew(server)
     return two_servers
+
+
+@pytest.fixture(scope="session")
+def ready(servers_directory: Path) -> Iterator[stock.Ready]:
+    """A stock server that was prepared: one for all tests of that, because it takes seconds."""
+    with stock.prepared(servers_directory) as ready:
+        yield ready
+
+
+@pytest.fixture
+def pinned(ready: stock.Ready, tmp_path: Path) -> Path:
+    """Where the other gateway has that server's certificate."""
+    path = tmp_path / "peer.crt"
+    path.write_text(ready.credentials.certificate)
+    return path
+
+
+@pytest.fixture
+def open_to_peer(ready: stock.Ready) -> Iterator[psycopg.Connection[Any]]:
+    """The agent's own connection, with the peer let in from its addresses."""
+    with psycopg.connect(ready.credentials.dsn, autocommit=True) as connection:
+        set_access(connection, stock.PEER, password=stock.PASSWORD)
+        yield connection
+        drop_access(connection)
 
 
 def release(server: PostgresServer) -> None:
