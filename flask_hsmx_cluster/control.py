@@ -76,6 +76,7 @@ VERBS: dict[str, Verb] = {
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),
         Verb("quarantine_row", changes=False, timeout_s=30),
+        Verb("quarantine_value", changes=False, timeout_s=30),
         Verb("discard", changes=True, timeout_s=30),
         Verb("reapply", changes=True, timeout_s=60),
         Verb("sweep", changes=True, timeout_s=30),

@@ -23,7 +23,7 @@ from typing import Any
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from .config import AgentConfig
-from .data.desk import MOST_ROWS, STATES, is_batch
+from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
 from .service import MAX_MAINTENANCE_S, AgentService
 
@@ -53,7 +53,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
 _PATIENT = (
     "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
-    "sweep", "swept", "sweep_stop", "aside", "aside_delete",
+    "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete",
 )  # fmt: skip
 
 
@@ -132,6 +132,13 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "whole": Argument(_flag, required=False),
     },
     "quarantine_row": {"row_id": _ROW, "node": _NODE},
+    "quarantine_value": {
+        "row_id": _ROW,
+        "which": Argument(lambda value: isinstance(value, str) and value in VALUES),
+        "column": Argument(_text(200)),
+        "offset": Argument(_whole(0, 2**40), required=False),
+        "node": _NODE,
+    },
     "discard": {"ids": Argument(_row_ids), "node": _NODE},
     "reapply": {
         "row_id": _ROW,

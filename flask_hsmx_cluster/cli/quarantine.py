@@ -88,9 +88,12 @@ def quarantine(
         wanted = "" if state == "all" else state
         return call("quarantine", after=after, node=node, table=table, state=wanted, batch=rejoin, whole=whole)
 
+    def piece(row_id: int, which: str, column: str, offset: int) -> Json:
+        return call("quarantine_value", row_id=row_id, which=which, column=column, offset=offset, node=node)
+
     if export is not None:
         write = quarantine_words.as_csv if export == "csv" else quarantine_words.as_json
-        rows = quarantine_words.every_row(lambda after: ask(after, True), ask(0, True))
+        rows = quarantine_words.every_row(lambda after: ask(after, True), ask(0, True), piece)
         for line in write(rows):
             click.echo(line, nl=False)
         return None

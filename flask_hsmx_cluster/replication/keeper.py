@@ -15,6 +15,8 @@ from .setup import Setup
 
 #: No further row is begun after this time, s: others want to ask the database, too.
 MAKE_S: Final = 1.0
+#: Characters of a value that are told at once: six bytes each must fit into one message between the agents.
+PIECE: Final = 80_000
 
 
 class Keeper:
@@ -44,6 +46,16 @@ class Keeper:
     def row(self, row_id: int, names: dict[str, str]) -> dict[str, Any]:
         """Return one row of the quarantine."""
         return showing.single(self._connection(), row_id, names)
+
+    def value(self, row_id: int, which: str, column: str, offset: int) -> dict[str, Any]:
+        """Return a part of one value of a row, and how many characters that has in all.
+
+        :raises RequestRefused: there is no such value.
+        """
+        found = quarantine.piece(self._connection(), row_id, which, column, offset, PIECE)
+        if found is None:
+            raise RequestRefused("There is no such value in quarantine.", "Look at the list again.")
+        return {"text": found[0], "length": found[1]}
 
     def count(self, **only: Any) -> dict[str, Any]:
         """Return how many rows a filter lets through."""

@@ -39,6 +39,8 @@ from .tables import Name, canonical, shared_tables
 
 Operation = Literal["insert", "update", "delete", "truncate"]
 State = Literal["kept", "reapplied", "discarded"]
+#: Where a row's values are.
+VALUES: Final = ("key", "new_row", "old_row")
 #: Values by column, as text; a column that a change left as it was may be missing.
 Values = dict[str, str | None]
 
@@ -348,6 +350,18 @@ def row(own: Connection, row_id: int, longest: int | None = None) -> Quarantined
     return None if found is None else QuarantinedRow(*found)
 
 
+def piece(own: Connection, row_id: int, which: str, column: str, offset: int, most: int) -> tuple[str, int] | None:
+    """Return a part of one value, and how long that is as a whole, characters; None if there is none.
+
+    :param which: ``key``, ``new_row`` or ``old_row``.
+    """
+    assert which in VALUES
+    value = f"{which} ->> %s"
+    query = f"SELECT substr({value}, %s, %s), length({value}) FROM hsmx_cluster.quarantine WHERE id = %s"
+    found = own.execute(query.encode(), (column, offset + 1, most, column, row_id)).fetchone()
+    return None if found is None or found[0] is None else (found[0], found[1])
+
+
 def ids(own: Connection, only: Filter, *, after: int, limit: int) -> list[int]:
     """Return the rows' ids, in the order in which the changes were made."""
     where, parameters = _where(only)
@@ -357,7 +371,7 @@ def ids(own: Connection, only: Filter, *, after: int, limit: int) -> list[int]:
 
 def _columns(longest: int) -> str:
     columns = _COLUMNS
-    for name in ("key", "new_row", "old_row"):
+    for name in VALUES:
         columns = columns.replace(name, _CUT.format(name, longest))
     return columns
 

@@ -461,6 +461,7 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "verify": replicator.verify,
         "quarantine": replicator.keeper.page,
         "quarantine_row": replicator.keeper.row,
+        "quarantine_value": replicator.keeper.value,
         "quarantine_count": replicator.keeper.count,
         "quarantine_ids": replicator.keeper.ids,
         "mark": replicator.keeper.mark,

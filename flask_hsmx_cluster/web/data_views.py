@@ -127,9 +127,13 @@ def exported(form: str) -> Response:
         return call(
             "quarantine", node=node, table=table, state=of, batch=batch, after=after, limit=EXPORT_ROWS, whole=True)
 
+    def piece(row_id: int, which: str, column: str, offset: int) -> dict[str, Any]:
+        return call("quarantine_value", row_id=row_id, which=which, column=column, offset=offset, node=node)
+
     first = ask(0)  # what is wrong is told before the file begins
     write = quarantine_words.as_csv if form == "csv" else quarantine_words.as_json
-    response = Response(stream_with_context(write(quarantine_words.every_row(ask, first))), content_type=_TYPES[form])
+    rows = quarantine_words.every_row(ask, first, piece)
+    response = Response(stream_with_context(write(rows)), content_type=_TYPES[form])
     response.headers["Content-Disposition"] = f'attachment; filename="quarantine.{form}"'
     response.headers["Cache-Control"] = "no-store"
     return response

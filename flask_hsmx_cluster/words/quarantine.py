@@ -243,26 +243,60 @@ def reason(kind: str) -> str:
 # ---- exporting ----
 
 
-def every_row(ask: Callable[[int], dict[str, Any]], first: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all pages. A page that is refused once is asked for again: what was written cannot be undone.
+#: Returns a part of a value: of which row, ``key``, ``new_row`` or ``old_row``, which column, and from where.
+Piece = Callable[[int, str, str, int], dict[str, Any]]
+
+
+def every_row(
+    ask: Callable[[int], dict[str, Any]], first: dict[str, Any], piece: Piece
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all pages, whole. What is refused once is asked for again: what was written cannot be undone.
 
     :param ask: returns the page behind a row.
     :raises ClusterError: it is refused again and again.
     """
     found = first
     while True:
-        yield from found["rows"]
+        yield from (_whole(row, piece) if row["shortened"] else row for row in found["rows"])
         if (after := found["after"]) is None:
             return
-        time.sleep(EXPORT_PAUSE_S)
-        for tries_left in reversed(range(EXPORT_TRIES)):
-            try:
-                found = ask(after)
-                break
-            except ClusterError:
-                if not tries_left:
-                    raise
-                time.sleep(EXPORT_RETRY_S)
+        found = _persist(ask, after)
+
+
+def _whole(row: dict[str, Any], piece: Piece) -> dict[str, Any]:
+    """Return a row with the values that were shortened."""
+    values = {
+        which: row[which] and {
+            column: _value(row["id"], which, column, piece) if value and value.endswith("…") else value
+            for column, value in row[which].items()
+        }
+        for which in ("key", "new_row", "old_row")
+    }  # fmt: skip
+    return {**row, **values, "shortened": False}
+
+
+def _value(row_id: int, which: str, column: str, piece: Piece) -> str:
+    parts: list[str] = []
+    done, length = 0, 1
+    while done < length:
+        found = _persist(piece, row_id, which, column, done)
+        if not found["text"]:
+            break
+        parts.append(found["text"])
+        done, length = done + len(found["text"]), found["length"]
+    return "".join(parts)
+
+
+def _persist(ask: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    time.sleep(EXPORT_PAUSE_S)
+    for tries_left in reversed(range(EXPORT_TRIES)):
+        try:
+            return ask(*arguments)
+        except ClusterError:
+            if not tries_left:
+                raise
+            time.sleep(EXPORT_RETRY_S)
+    raise AssertionError("unreachable")
 
 
 def as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:

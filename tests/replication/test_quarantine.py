@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from flask_hsmx_cluster.errors import RequestRefused
 from flask_hsmx_cluster.replication import access, quarantine, showing
 from flask_hsmx_cluster.replication.channel import slot_of
 from flask_hsmx_cluster.replication.database import DatabaseFailure, one
+from flask_hsmx_cluster.replication.keeper import Keeper
 from flask_hsmx_cluster.replication.names import PEER_ROLE, SUBSCRIPTION, SUBSCRIPTION_BULK
 from flask_hsmx_cluster.replication.pgoutput import MalformedMessage
 from flask_hsmx_cluster.replication.promotion import Fork
@@ -339,6 +341,14 @@ def test_a_row_of_megabytes_is_made_again_whole_and_reaches_whoever_looks_shorte
     (longest,) = two.a.execute(
         "SELECT max(length(value)) FROM hsmx_cluster.quarantine, jsonb_each_text(new_row) AS e (name, value)")[0]
     assert longest == 2 * (2 << 20)
+    keeper: Any = Keeper(lambda: two.a.connection, lambda: None, lambda: None)  # type: ignore[arg-type, return-value]
+    pieces = [""]
+    while len("".join(pieces)) < longest:
+        pieces.append(keeper.value(kept[1].id, "new_row", "photo", len("".join(pieces)))["text"])
+    assert kept[1].new_row and "".join(pieces) == kept[1].new_row["photo"]
+    for which, column in (("old_row", "none"), ("key", "photo")):
+        with pytest.raises(RequestRefused, match="no such value"):
+            keeper.value(kept[1].id, which, column, 0)
     for row in kept:
         again(two, row)
     photos = "SELECT id, length(photo), md5(photo) = md5({big}) FROM voucher WHERE id IN (1, 101) ORDER BY id"

@@ -240,6 +240,9 @@ def test_both_counts_are_shown_and_alarmed(two: Two) -> None:
         ("data_quarantine", {}),
         ("data_row", {"row_id": "1; DROP"}),
         ("data_row", {"row_id": True}),
+        ("data_value", {"row_id": 1, "which": "id", "column": "x", "offset": 0}),
+        ("data_value", {"row_id": 1, "which": "key", "column": 5, "offset": 0}),
+        ("data_value", {"row_id": 1, "which": "key", "column": "x", "offset": -1}),
         ("data_discard", {"ids": []}),
         ("data_discard", {"ids": [1] * 1001}),
         ("data_discard", {"ids": "all"}),
@@ -278,12 +281,14 @@ def test_what_a_broken_gateway_answers_breaks_no_page(two: Two, whole: bool) -> 
         return {"data_quarantine": lambda: desk.quarantine(0, 50, B, "", "kept", "", whole),
                 "data_row": lambda: desk.row(1, B), "data_look": desk.verified, "data_verify": desk.verify,
                 "data_discard": lambda: desk.discard([1], B), "data_swept": lambda: desk.swept(B),
+                "data_value": lambda: desk.value(1, "key", "id", 0, B),
                 "data_aside": lambda: desk.aside(B),
                 "data_aside_delete": lambda: desk.aside_delete("x", B)}[verb]  # fmt: skip
 
     good = [("data_quarantine", PAGE), ("data_row", ROW), ("data_look", {"verify": {**COMPARED, "result": RESULT}}),
             ("data_verify", {**COMPARED, "progress": STEP}), ("data_discard", {"discarded": 1}),
-            ("data_swept", SWEPT), ("data_aside", ASIDE), ("data_aside_delete", ASIDE["sets"][0])]
+            ("data_value", {"text": "x", "length": 5}), ("data_swept", SWEPT), ("data_aside", ASIDE),
+            ("data_aside_delete", ASIDE["sets"][0])]
     for verb, answer in good:
         assert told(verb, answer)()
     bad: list[tuple[str, Any]] = [(verb, answer) for verb, _good in good for answer in ({}, {"rows": 5})]

@@ -56,6 +56,7 @@ class FakeAgent:
         self.verified: Json = dict(NOT_COMPARED)
         self.swept: Json = dict(NOT_SWEPT)
         self.sweeping: Json = {}
+        self.long_values: dict[tuple[int, str, str], str] = {}
         self.aside: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
 
     # ---- scenes ----
@@ -194,6 +195,10 @@ class FakeAgent:
             if row["id"] == row_id:
                 return row
         raise RequestRefused(f"There is no row {row_id} in quarantine.", "Look at the list again.")
+
+    def verb_quarantine_value(self, row_id: int, which: str, column: str, offset: int = 0, node: str = "") -> Json:
+        value = self.long_values[row_id, which, column]
+        return {"text": value[offset : offset + 1000], "length": len(value)}
 
     def _gateway(self, node: str) -> str:
         if node not in ("", OWN_ID, PEER_ID):

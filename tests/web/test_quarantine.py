@@ -243,6 +243,21 @@ def test_an_export_is_whole_though_a_page_of_it_was_refused_for_a_moment(
     assert [int(row["id"]) for row in rows] == list(range(1, 700)) and len(refused) == 3
 
 
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_an_export_has_long_values_whole(client: Any, formed: FakeAgent, form: str) -> None:
+    """Of a row of more than 100 kB it had the beginnings only."""
+    formed.keep(OWN_ID, kept_row(1), kept_row(2, shortened=True, old_row={"id": "2", "photo": "ab…"},
+                                              new_row={"id": "2", "photo": "cd…", "note": None}))
+    formed.long_values = {(2, "old_row", "photo"): "abé" * 1500, (2, "new_row", "photo"): "cd" * 1000}
+    answer = client.get(f"{PAGE}/export?format={form}")
+    rows = answer.json if form == "json" else [
+        {name: json.loads(text) if name in ("old_row", "new_row") and text else text for name, text in row.items()}
+        for row in csv.DictReader(io.StringIO(answer.text))]
+    assert rows[1]["old_row"] == {"id": "2", "photo": "abé" * 1500}
+    assert rows[1]["new_row"] == {"id": "2", "photo": "cd" * 1000, "note": None}
+    assert rows[1]["shortened"] in (False, "false")
+
+
 def test_export_as_json_is_one_array(client: Any, waiting: FakeAgent) -> None:
     answer = client.get(f"{PAGE}/export?format=json&node={PEER_ID}&table=public.voucher")
     assert [row["id"] for row in answer.json] == [1, 2]

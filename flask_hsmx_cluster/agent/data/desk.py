@@ -25,6 +25,8 @@ NEWS_EVERY_S = 1.0
 PEER_TIMEOUT_S = 20.0
 MOST_ROWS = 200
 STATES = ("", "kept", "reapplied", "discarded")
+#: Where a row has values.
+VALUES = ("key", "new_row", "old_row")
 _BATCH = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")
 
 
@@ -52,6 +54,7 @@ class DataDesk:
             ("data_make_some", self._make_some),
             ("data_quarantine", lambda told: self._page(*_page_arguments(told))),
             ("data_row", lambda told: self._row(_whole(told.get("row_id")))),
+            ("data_value", lambda told: self._value(*_value_arguments(told))),
             ("data_discard", lambda told: self._discard(_ids(told.get("ids")))),
             ("data_reapply", lambda told: self._reapply(
                 _whole(told.get("row_id")), told.get("overwrite") is True, _text(told.get("seen", "")))),
@@ -167,6 +170,13 @@ class DataDesk:
             return self._row(row_id)
         return data_told.row(self._exchange.ask("data_row", PEER_TIMEOUT_S, row_id=row_id))
 
+    def value(self, row_id: int, which: str, column: str, offset: int, node: str) -> dict[str, Any]:
+        """Return a part of one value of a row: an export has all of it."""
+        if self._is_here(node):
+            return self._value(row_id, which, column, offset)
+        return data_told.value(self._exchange.ask(
+            "data_value", PEER_TIMEOUT_S, row_id=row_id, which=which, column=column, offset=offset))
+
     def discard(self, ids: list[int], node: str) -> dict[str, Any]:
         """Drop rows of the quarantine from the list of what waits."""
         if self._is_here(node):
@@ -225,6 +235,9 @@ class DataDesk:
 
     def _row(self, row_id: int) -> dict[str, Any]:
         return self._link.ask("quarantine_row", row_id=row_id, names=self._names())
+
+    def _value(self, row_id: int, which: str, column: str, offset: int) -> dict[str, Any]:
+        return self._link.ask("quarantine_value", row_id=row_id, which=which, column=column, offset=offset)
 
     def _discard(self, ids: list[int]) -> dict[str, Any]:
         before, after = ACTIONS["discard"]
@@ -323,6 +336,13 @@ def _sweep_arguments(told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         raise _unreadable()
     ids = _ids(only.get("ids")) if only.get("ids") else []
     return str(action), sweep_choice(_text(only.get("table")), only["batch"], ids, _whole(only.get("upto")))
+
+
+def _value_arguments(told: dict[str, Any]) -> tuple[int, str, str, int]:
+    which = told.get("which")
+    if which not in VALUES:
+        raise _unreadable()
+    return _whole(told.get("row_id")), str(which), _text(told.get("column")), _whole(told.get("offset"))
 
 
 def _page_arguments(told: dict[str, Any]) -> tuple[int, int, str, str, str, bool]:

@@ -97,6 +97,11 @@ def row(told: Any) -> Json:
     return found
 
 
+def value(told: Any) -> Json:
+    """Return a part of one value of a row."""
+    return _formed(told, {"text": str, "length": int})
+
+
 def comparison(told: Any) -> Json:
     """Return how far its comparison is."""
     found = _formed(told, _STATE)

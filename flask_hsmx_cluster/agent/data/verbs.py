@@ -41,6 +41,11 @@ class DataVerbs:
     def quarantine_row(self, row_id: int, node: str = "") -> dict[str, Any]:
         return self._shared().row(row_id, node)
 
+    def quarantine_value(
+        self, row_id: int, which: str, column: str, offset: int = 0, node: str = ""
+    ) -> dict[str, Any]:
+        return self._shared().value(row_id, which, column, offset, node)
+
     def discard(self, ids: list[int], node: str = "") -> dict[str, Any]:
         return self._shared().discard(ids, node)
 
