@@ -125,6 +125,14 @@ def prepare_port(name: str) -> None:
         write_sysctl(Path("ipv4/conf") / name / key, value)
 
 
+def ignore_routers(name: str) -> None:
+    """Let a port learn nothing from router advertisements: they are our own, or the other gateway's.
+
+    :raises NetworkError: the kernel refused.
+    """
+    write_sysctl(Path("ipv6/conf") / name / "accept_ra", "0")
+
+
 def write_sysctl(path: Path, value: str) -> None:
     """Set a kernel setting below ``/proc/sys/net``, if it is another one now.
 
