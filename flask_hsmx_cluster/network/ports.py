@@ -149,9 +149,9 @@ def write_sysctl(path: Path, value: str) -> None:
         ) from error
 
 
-def forwards_ipv6(name: str) -> bool:
-    """Return whether the port forwards IPv6: then its advertisements carry the router flag."""
+def forwards_ipv6(name: str) -> bool | None:
+    """Return whether the port forwards IPv6: then its advertisements carry the router flag. None: there is no port."""
     try:
         return Path(f"/proc/sys/net/ipv6/conf/{name}/forwarding").read_text().strip() == "1"
     except OSError:
-        return False
+        return None

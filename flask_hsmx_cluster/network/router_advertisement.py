@@ -151,6 +151,11 @@ class AdvertisingSocket:
                     socket.inet_pton(socket.AF_INET6, group) + struct.pack("=I", index),
                 )  # fmt: skip
 
+    def solicit(self, index: int) -> None:
+        """Ask on a port who advertises itself there."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(bytes((_SOLICITATION, *bytes(7))), (_ALL_ROUTERS, 0, 0, index))
+
     def send(self, message: bytes, source: IPv6Address, index: int) -> str:
         """Send to all nodes on a port; return why the kernel did not, "" if it did."""
         control = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO.pack(source.packed, index))]

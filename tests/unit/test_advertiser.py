@@ -73,6 +73,9 @@ class Wire:
     def listen(self, index: int) -> None:
         self.listens.append(index)
 
+    def solicit(self, index: int) -> None:
+        assert index in self.listens, "the answer is to be heard"
+
     def send(self, message: bytes, source: IPv6Address, index: int) -> str:
         assert source == SOURCE
         if not self.problem:

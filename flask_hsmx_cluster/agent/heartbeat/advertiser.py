@@ -48,6 +48,8 @@ class Wire(Protocol):
 
     def listen(self, index: int) -> None: ...
 
+    def solicit(self, index: int) -> None: ...
+
     def send(self, message: bytes, source: IPv6Address, index: int) -> str: ...
 
     def receive(self) -> list[Solicitation | OtherRouter]: ...
@@ -105,6 +107,7 @@ class Advertiser:
         if wire is not None:
             for index in self._names:
                 wire.listen(index)
+                wire.solicit(index)  # who else is a router here is told soon, not in half an hour
 
     def fileno(self) -> int | None:
         return self._wire.fileno() if self._wire else None
