@@ -93,7 +93,7 @@ def test_a_guest_gets_an_address_and_a_way_out(lab: Lab) -> None:
 
 @pytest.mark.parametrize("how", ["request", "power-off", "killed"])
 def test_a_fail_over_takes_no_guests_router_away(lab: Lab, how: str) -> None:
-    active = wait_for_roles(lab)
+    active, expected = wait_for_roles(lab), [router(lab)]
     other = lab.other(active)
     with watched(lab) as routes, Pinger(lab.client, BEYOND) as pinger:
         pinger.wait_for_reply(time.monotonic())
@@ -105,11 +105,12 @@ def test_a_fail_over_takes_no_guests_router_away(lab: Lab, how: str) -> None:
             lab.faults.kill_agent(active)
         wait_until(lambda: other.role() == "active" and status(other)["last_s"] is not None)
         pinger.wait_for_reply(time.monotonic())
-        assert default_routes(lab) == [router(lab)]
+        assert default_routes(lab) == expected
         if how == "power-off":
             lab.faults.power_on(active)
         elif how == "killed":
             active.start_agent()
+            active.wait_until_ready()
         assert wait_for_roles(lab) is other
     assert not [line for line in routes if line.startswith("Deleted")]
     assert status(active)["since_s"] is None, "the passive one sends nothing"
@@ -127,7 +128,7 @@ def test_a_gateway_without_the_address_cannot_advertise(lab: Lab) -> None:
 def test_a_guest_who_asks_is_answered_and_another_router_is_told(lab: Lab) -> None:
     active = wait_for_roles(lab)
     wait_until(lambda: status(active)["last_s"] > FIRST_EVERY_S + 1)  # from now on nothing comes by itself
-    lab.client.ip("-6 route del default")
+    lab.client.run("ip", "-6", "route", "del", "default")
     (port,) = json.loads(lab.client.run("ip", "-6", "-j", "addr", "show", "dev", "lan1", "scope", "link"))
     own = next(IPv6Address(one["local"]) for one in port["addr_info"] if "local" in one)
     with lab.client.entered(), contextlib.closing(AdvertisingSocket()) as wire:

@@ -318,10 +318,10 @@ def test_changed_settings_take_leave_of_what_is_gone_only(forwarding: SimpleName
     both = replace(TOLD, prefixes=(*TOLD.prefixes, Prefix(STAFF, True)))
     former = active(wire, port(2), port(3), port(4, both))
     now = 1000.0 + FIRST * FIRST_EVERY_S
+    last_words, wire = wire.sent, Wire()
     advertiser = Advertiser({"lan2": port(2), "lan4": port(4), "lan5": port(5)}, wire)
     advertiser.succeed(former, now)
-    assert wire.sent == [(3, 0, {"2001:db8:5::": 0})], "at once, while the address is held"
-    wire.sent.clear()
+    assert last_words == [(3, 0, {"2001:db8:5::": 0})], "at once, while the address is held"
     run(advertiser, now, now + FIRST * FIRST_EVERY_S)
     lan4 = (4, ROUTER_LIFETIME_S, {"2001:db8:5::": PREFERRED_S, "2001:db8:6::": 0})
     lan5 = (5, ROUTER_LIFETIME_S, {"2001:db8:5::": PREFERRED_S})
@@ -329,6 +329,12 @@ def test_changed_settings_take_leave_of_what_is_gone_only(forwarding: SimpleName
     wire.sent.clear()
     run(advertiser, now, now + 2 * MOST_S)
     assert {str(networks) for index, _lifetime, networks in wire.sent if index == 4} == {str(lan5[2])}, "told"
+
+
+def test_the_last_advertised_network_that_goes_is_taken_leave_of(forwarding: SimpleNamespace) -> None:
+    wire = Wire()
+    Advertiser({}, None).succeed(active(wire, port()), 1100.0)
+    assert wire.sent == [(2, 0, {"2001:db8:5::": 0})]
 
 
 def test_a_passive_gateways_changed_settings_say_nothing(forwarding: SimpleNamespace) -> None:

@@ -139,7 +139,7 @@ class Advertiser:
         self.stop()
 
     def succeed(self, former: Advertiser, now: float) -> None:
-        """Go on after a change of settings. To be called while the former addresses are still held."""
+        """Go on after a change of settings. To be called while the former one has its socket and addresses still."""
         if not former._active:
             return
         self._active = True
@@ -153,7 +153,7 @@ class Advertiser:
             else:
                 port.told = _ended(before.told, port.plan.told)
                 port.since, port.last, port.others = before.since, before.last, before.others
-        self._say_farewell(gone)
+        former._say_farewell(gone)
         for port in self._ports.values():
             if port.due == NEVER:
                 port.due, port.first = max(now, port.last + APART_S), FIRST

@@ -344,7 +344,9 @@ class HeartbeatLoop:
             ethernet[one.port].wire = watched[one.port].wire
         names = {*by_port, *(path.ends.device for path in udp.values())}
         codec = plan.codec_for(membership, secrets.token_bytes(8))  # a codec counts from 0: never twice as the same
+        advertiser = advertiser_of(membership.settings, found, devices)
         if old is not None:
+            advertiser.succeed(old.advertiser, boot_time_s())
             same_peer = old.core.plan.peer == core_plan.peer and old.codec.keys == codec.keys
             codec = old.codec if same_peer else codec
             core = old.core
@@ -371,7 +373,7 @@ class HeartbeatLoop:
             self._monitor.hear_additions,
             tuple(sorted(by_port.keys() - found.keys())),
             former=former,
-            advertiser=advertiser_of(membership.settings, found, devices),
+            advertiser=advertiser,
         )
         self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
@@ -385,7 +387,6 @@ class HeartbeatLoop:
 
     def _carry_over(self, old: Session, new: Session) -> None:
         """Addresses that are shared no more go, those that stay are renewed, new ones come: without a gap."""
-        new.advertiser.succeed(old.advertiser, boot_time_s())
         kept, routes = set(new.lease.addresses), set(new.lease.routes)
         gone = [address for address in old.lease.addresses if address not in kept]
         gone_routes = [route for route in old.lease.routes if route not in routes]
