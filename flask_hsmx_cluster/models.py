@@ -10,8 +10,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
-#: 3: PPPoE connections, and own addresses of the gateways.
-SCHEMA_VERSION = 3
+#: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements.
+SCHEMA_VERSION = 4
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
@@ -92,6 +92,9 @@ class SettingsRevision(Base):
     )
     networks: Mapped[list[RevisionNetwork]] = relationship(
         cascade="all, delete-orphan", order_by="RevisionNetwork.position"
+    )
+    advertised: Mapped[list[RevisionAdvertised]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionAdvertised.position"
     )
     aliases: Mapped[list[RevisionAlias]] = relationship(cascade="all, delete-orphan", order_by="RevisionAlias.position")
     routes: Mapped[list[RevisionRoute]] = relationship(cascade="all, delete-orphan", order_by="RevisionRoute.position")
@@ -176,6 +179,17 @@ class RevisionNetwork(Base):
     address: Mapped[str] = mapped_column(String(64))
     port: Mapped[str] = mapped_column(String(128))
     name: Mapped[str] = mapped_column(String(128))
+
+
+class RevisionAdvertised(Base):
+    """That a subscriber network of a revision has router advertisements; the position is the network's."""
+
+    __tablename__ = "revision_advertised"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    advertise: Mapped[str] = mapped_column(String(16))
+    dns: Mapped[str | None] = mapped_column(String(64))
 
 
 class RevisionAlias(Base):

@@ -11,7 +11,9 @@ import click
 from ..editing import interfaces as interface_table
 from ..editing import networks as network_lists
 from ..errors import ChecksFailed, ClusterError, Finding, RequestRefused
+from ..settings.networks import ADVERTISE
 from ..translate import gettext as _
+from ..words import advertising
 from .base import Json, call, cluster, command, print_json, propose, save, say
 
 
@@ -30,10 +32,16 @@ def _list(text: str, as_json: bool) -> None:
     found = network_lists.entries(_held()["settings"], text)
     if as_json:
         return print_json({"entries": [vars(one) for one in found]})
+    advertises = any(one.advertise for one in found)
+    sent = {one["port"]: one for one in call("status")["router_advertisements"]} if advertises else {}
     titles = {"networks": _("network"), "aliases": _("alias"), "routes": _("route")}
     for one in found:
         words = _("via %(router)s", router=one.words) if one.key == "routes" else one.words
         say(f"{titles[one.key]:8} {one.address:28} {one.port:15} {words}".rstrip())
+        if one.advertise:
+            state = advertising.state(sent.get(one.port))
+            kind = advertising.kind(one.advertise)
+            say("         " + _("router advertisements: %(kind)s; %(state)s", kind=kind, state=state))
     if not found:
         say(_("There is none."))
     return None
@@ -43,10 +51,27 @@ def _list(text: str, as_json: bool) -> None:
 @click.argument("address", metavar="ADDRESS/PREFIX")
 @click.argument("port")
 @click.option("--name", default="", help="What people call it.")
-def add(address: str, port: str, name: str, as_json: bool) -> None:
+@click.option("--advertise", type=click.Choice(ADVERTISE[1:]), help="Send router advertisements (IPv6).")
+@click.option("--dns", default="", metavar="ADDRESS", help="DNS server that they tell.")
+def add(address: str, port: str, name: str, advertise: str | None, dns: str, as_json: bool) -> None:
     """Add a subscriber network: the gateway's ADDRESS in it, and the PORT, alike on both gateways."""
-    row = _typed("networks.address", lambda: network_lists.network(address, port, name))
+    row = _typed("networks.address", lambda: network_lists.network(address, port, name, advertise or "", dns))
     _save(lambda settings: network_lists.added(settings, "networks", [row]), as_json)
+
+
+@_network_command
+@click.argument("address")
+@click.argument("kind", type=click.Choice([*ADVERTISE[1:], "none"]))
+@click.option("--dns", default="", metavar="ADDRESS", help="DNS server that they tell.")
+def advertise(address: str, kind: str, dns: str, as_json: bool) -> None:
+    """Set the router advertisements of the network in which the gateway has ADDRESS (IPv6).
+
+    slaac: guests make their own addresses. stateless-dhcp: so they do, and ask DHCPv6 for the rest. dhcp: they ask
+    DHCPv6 for addresses.
+    """
+    word = "" if kind == "none" else kind
+    _save(lambda settings: _typed(
+        "networks.advertise", lambda: network_lists.with_advertisements(settings, address, word, dns)), as_json)
 
 
 @_network_command

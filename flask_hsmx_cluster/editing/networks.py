@@ -36,6 +36,7 @@ class Entry:
     :param key: where it stands in the settings (``networks``, ``aliases``, ``routes``).
     :param name: by which it is removed: its address without prefix length, or its destination.
     :param words: its name or note; of a route its router.
+    :param advertise: of a network: its router advertisements (:data:`.networks.ADVERTISE`), with their DNS server.
     """
 
     key: str
@@ -43,12 +44,15 @@ class Entry:
     address: str
     port: str
     words: str
+    advertise: str = ""
+    dns: str = ""
 
 
 def entries(settings: Json, text: str = "") -> list[Entry]:
     """Return all of them, in the order of the settings, or those in which a text occurs."""
     found = [
-        *(Entry("networks", _host(one["address"]), one["address"], one["port"], one.get("name", ""))
+        *(Entry("networks", _host(one["address"]), one["address"], one["port"], one.get("name", ""),
+                one.get("advertise", ""), one.get("dns") or "")
           for one in settings.get("networks", [])),
         *(Entry("aliases", _host(one["address"]), one["address"], one["port"], one.get("note", ""))
           for one in settings.get("aliases", [])),
@@ -66,12 +70,32 @@ def kept(settings: Json) -> Json:
     return {key: settings[key] for key in (*shared_networks.KEYS, pppoe.KEY) if key in settings}
 
 
-def network(address: str, port: str, name: str = "") -> Json:
+def network(address: str, port: str, name: str = "", advertise: str = "", dns: str = "") -> Json:
     """Return a network of what was typed.
 
     :raises ValueError: says in words what is wrong.
     """
-    return {"address": str(fields.interface(address)), "port": _port(port), "name": _words(name)}
+    return {
+        "address": str(fields.interface(address)), "port": _port(port), "name": _words(name),
+        **_advertised(advertise, dns),
+    }
+
+
+def with_advertisements(settings: Json, name: str, advertise: str, dns: str = "") -> Json:
+    """Return settings in which a network has other router advertisements.
+
+    :param name: the gateway's address in it, without prefix length.
+    :raises ValueError: says in words what is wrong.
+    """
+    wanted = name.strip()
+    rows = settings.get("networks", [])
+    if wanted not in {_host(one["address"]) for one in rows}:
+        raise ValueError(_("There is no network with the address %(name)s.", name=wanted[:60]))
+    told = _advertised(advertise, dns)
+    return {**settings, "networks": [
+        {**{key: one[key] for key in one if key not in ("advertise", "dns")}, **told}
+        if _host(one["address"]) == wanted else one for one in rows
+    ]}
 
 
 def alias(address: str, port: str, note: str = "") -> Json:
@@ -159,6 +183,15 @@ def removed(settings: Json, names: Sequence[str]) -> Json:
             if (one["destination"] if key == "routes" else _host(one["address"])) not in wanted
         ]
     return rest
+
+
+def _advertised(advertise: str, dns: str) -> Json:
+    if advertise not in shared_networks.ADVERTISE:
+        raise ValueError(_("Choose one of those that are offered."))
+    return {
+        **({"advertise": advertise} if advertise else {}),
+        **({"dns": str(fields.reference(dns))} if dns.strip() else {}),
+    }
 
 
 def _host(address: str) -> str:

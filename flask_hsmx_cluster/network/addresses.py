@@ -89,9 +89,10 @@ def placed(address: Interface, port: Port, device: Port | None = None, alias: bo
     """Return the address as it goes on the port, or on the virtual MAC's device of the port.
 
     Where the port has an own address in the same subnet the shared one is a /32 (/128): the subnet's route is
-    there already and does not hang on the lease.
+    there already and does not hang on the lease. Link-local addresses are each device's own affair.
     """
-    has_own = address.network in port.own_networks
+    beside = device if device is not None and address.is_link_local else port
+    has_own = address.network in beside.own_networks
     interface = ip_interface((address.ip, address.max_prefixlen)) if has_own else address
     return SharedAddress(interface, port.name, (device or port).index, device is not None, alias)
 

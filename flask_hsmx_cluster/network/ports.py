@@ -125,6 +125,14 @@ def prepare_port(name: str) -> None:
         write_sysctl(Path("ipv4/conf") / name / key, value)
 
 
+def ignore_routers(name: str) -> None:
+    """Let a port learn nothing from router advertisements: they are our own, or the other gateway's.
+
+    :raises NetworkError: the kernel refused.
+    """
+    write_sysctl(Path("ipv6/conf") / name / "accept_ra", "0")
+
+
 def write_sysctl(path: Path, value: str) -> None:
     """Set a kernel setting below ``/proc/sys/net``, if it is another one now.
 
@@ -141,9 +149,9 @@ def write_sysctl(path: Path, value: str) -> None:
         ) from error
 
 
-def forwards_ipv6(name: str) -> bool:
-    """Return whether the port forwards IPv6: then its advertisements carry the router flag."""
+def forwards_ipv6(name: str) -> bool | None:
+    """Return whether the port forwards IPv6: then its advertisements carry the router flag. None: there is no port."""
     try:
         return Path(f"/proc/sys/net/ipv6/conf/{name}/forwarding").read_text().strip() == "1"
     except OSError:
-        return False
+        return None

@@ -121,6 +121,8 @@ class Settings:
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
+        if any(one.advertise or one.dns for one in self.networks):
+            return 4
         if self.pppoe or self.interfaces:
             return 3
         waits_otherwise = self.advanced.stale_wait_s != STALE_WAIT_S[1]

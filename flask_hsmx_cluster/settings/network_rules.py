@@ -14,6 +14,7 @@ from ..errors import Finding
 from .addressing import ADDRESS_REMEDY, PORT_NAME, Placed, Port, address_fault, own_addresses
 from .model import MAX_SIZE, Settings, VirtualIP, to_dict
 from .networks import (
+    MAX_ADVERTISED,
     MAX_ALIASES,
     MAX_ALIASES6,
     MAX_NETWORKS,
@@ -59,6 +60,7 @@ def _check_all(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> I
     yield from _check_duplicates(settings, known)
     yield from _check_overlaps(settings, known)
     yield from _check_routes(settings)
+    yield from _check_advertised(settings)
 
 
 def _first_few(findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -191,6 +193,37 @@ def _check_overlaps(settings: Settings, known: Mapping[str, Mapping[str, Port]])
 def _whole(address: Interface) -> Interface:
     """Return the network of an address as an interface, so that many addresses of one network count once."""
     return ip_interface(address.network)
+
+
+def _check_advertised(settings: Settings) -> Iterator[Finding]:
+    advertised: Counter[str] = Counter()
+    for at, one in enumerate(settings.networks):
+        where = f"networks.{at}"
+        if one.advertise and one.address.version == 4:
+            yield Finding(
+                "advertise", f"{one.address} is an IPv4 network: routers are advertised in IPv6 networks only.",
+                "Switch router advertisements off for it.", f"{where}.advertise",
+            )
+        elif one.autonomous and one.address.network.prefixlen != 64:
+            yield Finding(
+                "advertise", f"{one.address} is no /64: guests make addresses of their own in a /64 only.",
+                "Give it the prefix length 64, or let DHCPv6 give the addresses.", f"{where}.advertise",
+            )
+        if one.dns is not None and not one.advertise:
+            yield Finding(
+                "dns", f"Nothing tells guests in {one.address} of the DNS server {one.dns}.",
+                "Switch router advertisements on, or leave it out.", f"{where}.dns",
+            )
+        elif one.dns is not None and (
+            fault := address_fault(ip_interface(one.dns)) if one.dns.version == 6 else "is no IPv6 address"
+        ):
+            yield Finding("dns", f"The DNS server {one.dns} {fault}.", "Enter its IPv6 address.", f"{where}.dns")
+        advertised[one.port] += bool(one.advertise)
+        if one.advertise and advertised[one.port] == MAX_ADVERTISED + 1:
+            yield Finding(
+                "count", f"More than {MAX_ADVERTISED} networks on {one.port} are advertised.",
+                "Switch router advertisements off for some.", f"{where}.advertise",
+            )
 
 
 def router_of(settings: Settings, route: Route) -> tuple[str, Interface] | None:

@@ -35,6 +35,11 @@ MAX_ALIASES6 = 200
 MAX_ROUTES = 64
 #: Longest name of a network and note of an alias, characters.
 MAX_WORDS = 64
+#: How guests of an IPv6 network come to addresses, as its router advertisements tell them; "": none are sent. *slaac*:
+#: they make their own. *stateless-dhcp*: so they do, and DHCPv6 tells the rest. *dhcp*: DHCPv6 gives addresses, too.
+ADVERTISE = ("", "slaac", "stateless-dhcp", "dhcp")
+#: Advertised networks of a port: they must fit into one packet.
+MAX_ADVERTISED = 16
 #: Keys of the dict form, in order. One that is missing is empty, and an empty one is left out: so the settings of a
 #: cluster without them have the same digest as before there were any, and an older version, which would drop them,
 #: refuses settings that have them, because they do not match their signature.
@@ -48,11 +53,20 @@ class Network:
     :param address: the gateway's address in it, with the network's prefix length.
     :param port: name of the network port on both gateways; ``lan0.100`` for a VLAN.
     :param name: what people call it.
+    :param advertise: of an IPv6 network: one of :data:`ADVERTISE`.
+    :param dns: the DNS server that its router advertisements tell, if any.
     """
 
     address: Interface
     port: str
     name: str = ""
+    advertise: str = ""
+    dns: Address | None = None
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether guests are to make addresses of their own in it."""
+        return self.advertise in ("slaac", "stateless-dhcp")
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,11 @@ class Route:
 def to_dict(networks: tuple[Network, ...], aliases: tuple[Alias, ...], routes: tuple[Route, ...]) -> dict[str, Any]:
     """Return the dict form of those keys that are not empty."""
     found = {
-        "networks": [{"address": str(one.address), "port": one.port, "name": one.name} for one in networks],
+        "networks": [
+            {"address": str(one.address), "port": one.port, "name": one.name,
+             **({"advertise": one.advertise} if one.advertise else {}), **({"dns": str(one.dns)} if one.dns else {})}
+            for one in networks
+        ],
         "aliases": [{"address": str(one.address), "port": one.port, "note": one.note} for one in aliases],
         "routes": [{"destination": str(one.destination), "via": str(one.via), "port": one.port} for one in routes],
     }
@@ -97,7 +115,8 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         "networks": _rows(data, "networks", MAX_NETWORKS, lambda row: Network(
-            ip_interface(text(row["address"])), text(row["port"]), text(row.get("name", "")))),
+            ip_interface(text(row["address"])), text(row["port"]), text(row.get("name", "")), _advertise(row),
+            None if row.get("dns") is None else ip_address(_plain(row["dns"])))),
         "aliases": _rows(data, "aliases", MAX_ALIASES, lambda row: Alias(
             ip_interface(text(row["address"])), text(row["port"]), text(row.get("note", "")))),
         "routes": _rows(data, "routes", MAX_ROUTES, lambda row: Route(
@@ -113,8 +132,14 @@ def _rows(data: Mapping[str, Any], key: str, most: int, read: Callable[[Any], T]
     return tuple(read(row) for row in rows)
 
 
+def _advertise(row: Mapping[str, Any]) -> str:
+    if (found := text(row.get("advertise", ""))) not in ADVERTISE:
+        raise ValueError(f"no kind of router advertisements: {found:.60}")
+    return found
+
+
 def _plain(value: object) -> str:
     """Return a text that names no port (``fe80::1%lan0``): a route could not be told to the kernel that way."""
     if "%" in (found := text(value)):
-        raise ValueError(f"an address of a route names a port: {found:.60}")
+        raise ValueError(f"an address names a port: {found:.60}")
     return found

@@ -9,8 +9,10 @@ from wtforms import Field, HiddenField, StringField, TextAreaField
 
 from ..editing import networks as network_lists
 from ..errors import ChecksFailed, Finding
+from ..settings.networks import ADVERTISE
 from ..translate import gettext as _
-from .form_fields import PortField, Ports, clean
+from ..words import advertising
+from .form_fields import ChoiceField, PortField, Ports, clean
 from .forms import ClusterForm
 
 
@@ -28,14 +30,18 @@ class _NetworkForm(ClusterForm):
     #: Name of the field that a finding without a better one is shown beside.
     first = "address"
 
-    def offer(self, ports: Ports) -> None:
+    def offer(self, ports: Ports, held: dict[str, Any]) -> None:
         """Say which ports there are. One that only the other gateway has is taken, too."""
         self.port.suggest(ports)
 
-    def typed(self) -> list[dict[str, Any]] | None:
-        """Return the rows, or None with what is wrong attached."""
+    def changed(self, held: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings with what was typed; it raises what :attr:`rows` does."""
+        return network_lists.added(held, self.key, self.rows())
+
+    def typed(self, held: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the changed settings, or None with what is wrong attached."""
         try:
-            return self.rows()
+            return self.changed(held)
         except ChecksFailed as error:
             self.attach(error.findings)
         except ValueError as error:
@@ -50,15 +56,40 @@ class _NetworkForm(ClusterForm):
         return None
 
 
+def _advertise_field() -> ChoiceField:
+    return ChoiceField(choices=[(word, advertising.kind(word)) for word in ADVERTISE])
+
+
 class NetworkForm(_NetworkForm):
     """Add a subscriber network."""
 
     address = StringField(filters=[clean])
     name = StringField(filters=[clean])
+    advertise = _advertise_field()
+    dns = StringField(filters=[clean])
     key = "networks"
 
     def rows(self) -> list[dict[str, Any]]:
-        return [network_lists.network(self.address.data, self.port.data, self.name.data)]
+        return [network_lists.network(
+            self.address.data, self.port.data, self.name.data, self.advertise.data, self.dns.data)]
+
+
+class AdvertiseForm(_NetworkForm):
+    """Switch a network's router advertisements on or off."""
+
+    network = ChoiceField()
+    advertise = _advertise_field()
+    dns = StringField(filters=[clean])
+    key, first = "networks", "network"
+
+    def offer(self, ports: Ports, held: dict[str, Any]) -> None:
+        self.network.choices = [
+            (one.name, f"{one.address} · {one.port}" + (f" · {one.words}" if one.words else ""))
+            for one in network_lists.entries(held) if one.key == "networks" and ":" in one.address
+        ]
+
+    def changed(self, held: dict[str, Any]) -> dict[str, Any]:
+        return network_lists.with_advertisements(held, self.network.data, self.advertise.data, self.dns.data)
 
 
 class AliasForm(_NetworkForm):

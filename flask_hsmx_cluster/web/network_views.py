@@ -11,6 +11,7 @@ from ..errors import AgentUnavailable, ChecksFailed, ClusterError, Finding, Requ
 from ..settings import model as settings
 from ..settings import rules
 from ..translate import gettext as _
+from ..words import advertising
 from . import network_forms, pages
 from .access import needs
 from .answers import http_status
@@ -21,6 +22,7 @@ PAGE = 100
 
 _FORMS: dict[str, type[network_forms._NetworkForm]] = {
     "network": network_forms.NetworkForm,
+    "advertise": network_forms.AdvertiseForm,
     "alias": network_forms.AliasForm,
     "list": network_forms.AliasListForm,
     "route": network_forms.RouteForm,
@@ -46,7 +48,7 @@ def networks() -> Answer:
 
 @needs("administer")
 def add_network(kind: str) -> Answer:
-    """Add a network, an alias, a list of aliases, or a route."""
+    """Add a network, an alias, a list of aliases, or a route; or change a network's router advertisements."""
     held = call("settings")
     if not held["formed"] or kind not in _FORMS:
         return redirect(url_for(".index"))
@@ -55,11 +57,10 @@ def add_network(kind: str) -> Answer:
         form.base_revision.data = str(held["revision"])
         form.attach([_overtaken()])
         return _networks_page(held, 409, **{kind: form})
-    rows = form.typed() if form.validate_on_submit() else None
-    if rows is None:
+    wanted = form.typed(held["settings"]) if form.validate_on_submit() else None
+    if wanted is None:
         return _networks_page(held, 422, **{kind: form})
     try:
-        wanted = network_lists.added(held["settings"], form.key, rows)
         if form.attach(rules.check(settings.from_dict(wanted), {held["node_id"]: pages.ports()})):
             return _networks_page(held, 422, **{kind: form})
         answer = call("propose", settings=wanted, base_revision=held["revision"])
@@ -109,12 +110,14 @@ def _networks_page(held: dict[str, Any], code: int = 200, **forms: network_forms
     for kind, make in _FORMS.items():
         form = forms.setdefault(
             kind, make(formdata=None, prefix=f"{kind}-", data={"base_revision": str(held["revision"])}))
-        form.offer(ports)
+        form.offer(ports, held["settings"])
+    advertises = any(one.get("advertise") for one in held["settings"].get("networks", []))
     counts = {key: len(held["settings"].get(key, [])) for key in ("networks", "aliases", "routes")}
     page = pages.page(
         "networks", held=held, forms=forms, opened=next((kind for kind in forms if forms[kind].errors
         or forms[kind].findings), ""), entries=found[number * PAGE : (number + 1) * PAGE], found=len(found),
-        counts=counts, filter=text, number=number, last=last, title=network_forms.title,
+        counts=counts, filter=text, number=number, last=last, title=network_forms.title, advertising=advertising,
+        advertised={one["port"]: one for one in call("status")["router_advertisements"]} if advertises else {},
         remove=network_forms.RemoveForm(formdata=None, data={"base_revision": str(held["revision"])}),
     )
     return page, code

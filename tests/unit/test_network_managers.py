@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent.preflight import network_managers
-from flask_hsmx_cluster.agent.preflight.network_managers import ManagersWatch, check_managers
+from flask_hsmx_cluster.agent.preflight.network_managers import ManagersWatch, check_forwarding, check_managers
 from flask_hsmx_cluster.network.managers import MOST_BYTES, MOST_SEARCHED, Manager, find_managers
 from flask_hsmx_cluster.settings.model import from_dict
 
@@ -165,3 +165,11 @@ def test_the_watch_tells_since_when_and_forgets_what_was_mended(monkeypatch: pyt
     there.clear()
     assert watch.look(wanted) == "nothing else configures the network" and watch.alarms() == []
     assert watch.look(None) == "not in a cluster"
+
+
+def test_a_port_that_is_advertised_and_does_not_forward_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    forwards = {"lan0": False, "lan1": True, "lan2": None}
+    monkeypatch.setattr(network_managers, "forwards_ipv6", lambda name: forwards[name])
+    rows = [{"address": f"fd00:0:0:{at}::1/64", "port": f"lan{at}", "advertise": "slaac"} for at in range(3)]
+    findings = list(check_forwarding(from_dict(settings_of_one(networks=rows))))
+    assert [(one.key, one.text.split()[0], one.blocking) for one in findings] == [("not_forwarding", "lan0", False)]

@@ -21,7 +21,7 @@ from flask_hsmx_cluster.agent.revisions.model import Heads, Offer, Revision, Rev
 from flask_hsmx_cluster.control import MAX_LINE, MAX_MESSAGE
 from flask_hsmx_cluster.settings import rules
 from flask_hsmx_cluster.settings.model import MAX_SIZE, Settings, from_dict, to_dict
-from flask_hsmx_cluster.settings.networks import MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
+from flask_hsmx_cluster.settings.networks import MAX_ADVERTISED, MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
 
 from .gateways import World, changed, in_memory, port
 from .test_rules import GOOD, PORTS, A, B
@@ -45,7 +45,19 @@ def found(settings: Settings, ports: Any = WITH_VLAN, blocking: bool = True) -> 
     return {one.field: one.key for one in rules.check(settings, ports) if one.blocking is blocking}
 
 
+ADVERTISED = replace(
+    FULL, networks=(GUESTS, replace(GUESTS6, advertise="slaac", dns=ip_address("2001:db8:20::1")))
+)
+
+
 # The form
+
+
+def test_router_advertisements_survive_their_dict_form_and_need_a_version_that_knows_them() -> None:
+    assert from_dict(json.loads(json.dumps(to_dict(ADVERTISED)))) == ADVERTISED
+    assert (ADVERTISED.protocol, FULL.protocol) == (4, 2)
+    off = to_dict(replace(ADVERTISED, networks=(GUESTS, GUESTS6)))
+    assert off == to_dict(FULL), "switched off they are what they were"
 
 
 def test_they_survive_their_dict_form() -> None:
@@ -77,6 +89,10 @@ def test_settings_without_them_are_what_they_were() -> None:
         {"routes": [{"destination": "10.77.0.0/16", "via": "10.20.0.9", "port": 4}]},
         {"routes": [{"destination": "10.77.0.0/16", "via": "10.20.0.9"}] * (MAX_ROUTES + 1)},
         {"networks": None},
+        {"networks": [{"address": "2001:db8::1/64", "port": "lan0", "advertise": "yes"}]},
+        {"networks": [{"address": "2001:db8::1/64", "port": "lan0", "advertise": True}]},
+        {"networks": [{"address": "2001:db8::1/64", "port": "lan0", "advertise": "slaac", "dns": "fe80::1%lan0"}]},
+        {"networks": [{"address": "2001:db8::1/64", "port": "lan0", "advertise": "slaac", "dns": ["2001:db8::1"]}]},
     ],
 )
 def test_what_is_malformed_is_refused(wrong: dict[str, Any]) -> None:
@@ -102,6 +118,31 @@ def test_nothing_else_than_a_refusal_comes_of_junk(junk: dict[str, Any]) -> None
 
 
 # The rules
+
+
+@pytest.mark.parametrize(
+    ("network", "field", "key"),
+    [
+        (replace(GUESTS, advertise="dhcp"), "advertise", "advertise"),
+        (Network(ip_interface("2001:db8:20::1/60"), "lan0.100", advertise="stateless-dhcp"), "advertise", "advertise"),
+        (replace(GUESTS6, dns=ip_address("2001:db8:20::1")), "dns", "dns"),
+        (replace(GUESTS6, advertise="slaac", dns=ip_address("10.20.0.1")), "dns", "dns"),
+        (replace(GUESTS6, advertise="slaac", dns=ip_address("ff02::1")), "dns", "dns"),
+    ],
+)
+def test_advertisements_that_no_guest_could_use_are_refused(network: Network, field: str, key: str) -> None:
+    assert found(replace(FULL, networks=(network,), routes=())) == {f"networks.0.{field}": key}
+
+
+def test_advertised_networks_of_a_port_fit_into_a_packet() -> None:
+    assert found(ADVERTISED) == {}
+    wide = Network(ip_interface("2001:db8:30::1/60"), "lan0.100", advertise="dhcp")
+    assert found(replace(FULL, networks=(wide,), routes=())) == {}, "DHCPv6 gives addresses in any network"
+    many = tuple(
+        Network(ip_interface(f"2001:db8:{at:x}::1/64"), "lan0.100", advertise="slaac")
+        for at in range(1, MAX_ADVERTISED + 3)
+    )
+    assert found(replace(FULL, networks=many, routes=())) == {f"networks.{MAX_ADVERTISED}.advertise": "count"}
 
 
 @pytest.mark.parametrize(
@@ -235,7 +276,7 @@ def path() -> Iterator[Path]:
 
 def test_they_survive_a_restart(path: Path) -> None:
     store = NodeStore(path)
-    heads = Heads(revisions.draft(None, FULL, A, "A", "now", KEY))
+    heads = Heads(revisions.draft(None, ADVERTISED, A, "A", "now", KEY))
     store.save_heads(heads, [KEY])
     store.close()
     store = NodeStore(path)
@@ -248,12 +289,12 @@ def test_the_store_of_a_former_version_is_taken_over(path: Path) -> None:
     store = NodeStore(path)
     store.save_heads(heads, [KEY])
     store.close()
-    tables = ("revision_network", "revision_alias", "revision_route", "data_standing")  # there were none of these
+    tables = ("revision_network", "revision_alias", "revision_route", "revision_advertised", "data_standing")  # later
     changed(path, *(f"DROP TABLE {table}" for table in tables),
             "ALTER TABLE settings_revision DROP COLUMN stale_wait_s", "PRAGMA user_version = 1")
     store = NodeStore(path)
     assert store.heads() == heads
-    store.save_heads(Heads(revisions.draft(heads, FULL, A, "A", "now", KEY)))
+    store.save_heads(Heads(revisions.draft(heads, ADVERTISED, A, "A", "now", KEY)))
     store.close()
     assert changed(path, "PRAGMA user_version") == (models.SCHEMA_VERSION,)
 

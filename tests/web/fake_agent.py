@@ -90,6 +90,7 @@ class FakeAgent:
             "virtual_ips": [{"address": vip["address"], "port": vip["port"], "held": held,
                              "reading": "held" if held else "answered",
                              "text": "held by this gateway" if held else "answers from gateway-b"} for vip in vips],
+            "router_advertisements": self._advertised(held),
             "alarms": self.alarms,
             "readiness": {"ready": self.peer is not None and not self.alarms,
                           "reasons": [] if self.peer else ["No other gateway has joined."]},
@@ -109,6 +110,13 @@ class FakeAgent:
     def _kept(self, node: str, state: str = "", table: str = "") -> list[Json]:
         return [row for row in self.quarantine[node]
                 if state in ("", row["state"]) and table in ("", f"{row['schema_name']}.{row['table_name']}")]
+
+    def _advertised(self, held: bool) -> list[Json]:
+        return [
+            {"port": one["port"], "address": "fe80::5", "networks": [], "since_s": 7200.0 if held else None,
+             "last_s": 64.0 if held else None, "problem": "", "other_routers": []}
+            for one in (self.settings or {}).get("networks", []) if one.get("advertise")
+        ]
 
     def _path(self, link: Json) -> Json:
         down = link["kind"] in self.paths_down

@@ -45,6 +45,22 @@ def test_add_and_list(app: Flask, formed: FakeAgent) -> None:
     assert (row["key"], row["name"]) == ("routes", "10.77.0.0/16")
 
 
+def test_router_advertisements(app: Flask, formed: FakeAgent) -> None:
+    told = ("--advertise", "slaac", "--dns", "2001:db8:20::1")
+    assert run(app, "add", "2001:db8:20::1/64", "lan0", *told).exit_code == 0
+    row = {"address": "2001:db8:20::1/64", "port": "lan0", "name": ""}
+    assert held(formed)["networks"] == [{**row, "advertise": "slaac", "dns": "2001:db8:20::1"}]
+    assert run(app, "list").stdout.splitlines()[1].strip() == (
+        "router advertisements: guests make their own addresses; sent for 2 h, the last one 1 min 4 s ago")
+    assert json.loads(run(app, "list", "--json").stdout)["entries"][0]["advertise"] == "slaac"
+    assert run(app, "advertise", "2001:db8:20::1", "stateless-dhcp").exit_code == 0
+    assert held(formed)["networks"] == [{**row, "advertise": "stateless-dhcp"}]
+    assert run(app, "advertise", "2001:db8:20::1", "none").exit_code == 0
+    assert held(formed)["networks"] == [row] and len(run(app, "list").stdout.splitlines()) == 1
+    refused = run(app, "advertise", "2001:db8:20::2", "slaac")
+    assert refused.exit_code == 1 and "There is no network with the address 2001:db8:20::2" in refused.stderr
+
+
 def test_a_list_is_imported_and_some_are_removed(app: Flask, formed: FakeAgent, tmp_path: Path) -> None:
     text = "# printers\n10.0.0.7 third floor\n\n10.0.0.8/24@lan0\n2001:db8::7\n"
     assert run(app, "import-aliases", "-", "--port", "lan0", text=text).exit_code == 0

@@ -209,3 +209,48 @@ def test_other_kinds_and_no_cluster(client: FlaskClient, agent: FakeAgent) -> No
     assert add(client, "alias", address="10.0.0.7", port="lan0").status_code == 302
     agent.form()
     assert add(client, "voucher", address="10.0.0.7").status_code == 302
+
+
+def test_router_advertisements_are_switched_on_and_off_and_shown(client: FlaskClient, formed: FakeAgent) -> None:
+    add(client, "network", address="10.20.0.1/16", port="lan0")
+    assert "advertise-network" not in client.get(PAGE).text, "there is no IPv6 network"
+    told = {"advertise": "slaac", "dns": "2001:db8:20::1"}
+    assert add(client, "network", 2, address="2001:db8:20::1/64", port="lan0", **told).status_code == 303
+    row = {"address": "2001:db8:20::1/64", "port": "lan0", "name": ""}
+    assert held(formed)["networks"][1] == {**row, **told}
+    page = client.get(PAGE).text
+    assert "guests make their own addresses; sent for 2 h, the last one 1 min 4 s ago" in page
+    assert "DNS server: 2001:db8:20::1" in page
+    formed.role = "passive"
+    assert "sent by the active gateway, which this one is not" in client.get(PAGE).text
+    assert add(client, "advertise", 3, network="2001:db8:20::1", advertise="dhcp").status_code == 303
+    assert held(formed)["networks"][1] == {**row, "advertise": "dhcp"}
+    assert add(client, "advertise", 4, network="2001:db8:20::1", advertise="").status_code == 303
+    assert held(formed)["networks"][1] == row and "Router advertisements:" not in client.get(PAGE).text
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "fe80::1"}, "link-local"),
+        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "10.0.0.1"}, "is no IPv6 address"),
+        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "<b>"}, "not an IP address"),
+        ({"network": "2001:db8:20::1", "dns": "2001:db8:20::1"}, "Nothing tells guests"),
+        ({"network": "2001:db8:20::1", "advertise": "<b>"}, "Choose one of those"),
+        ({"network": "2001:db8:30::1", "advertise": "slaac"}, "is no /64"),
+        ({"network": "10.20.0.1", "advertise": "slaac"}, "is an IPv4 network"),
+        ({"network": "<script>", "advertise": "slaac"}, "There is no network with the address &lt;script&gt;"),
+        ({}, "There is no network"),
+    ],
+)
+def test_advertisements_that_make_no_sense_are_refused(
+    client: FlaskClient, formed: FakeAgent, typed: dict[str, str], message: str
+) -> None:
+    held(formed)["networks"] = [
+        {"address": address, "port": "lan0", "name": ""}
+        for address in ("10.20.0.1/16", "2001:db8:20::1/64", "2001:db8:30::1/60")
+    ]
+    before = [dict(row) for row in held(formed)["networks"]]
+    answer = add(client, "advertise", **typed)
+    assert answer.status_code == 422 and message in answer.text
+    assert "<b>" not in answer.text and held(formed)["networks"] == before

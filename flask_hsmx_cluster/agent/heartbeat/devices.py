@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Mapping, Sequence
 
+from ...errors import NetworkError
 from ...network.addresses import AddressLease, SharedRoute, placed
 from ...network.announce import FrameRequest
 from ...network.netlink import RequestSocket
@@ -78,6 +79,22 @@ def remove_virtual_devices(keep: set[str]) -> None:
                 remove_device(requests, port)
     finally:
         requests.close()
+
+
+def look_for_one(book: FrameBook, port: str, address: str, timeout_s: float) -> list[str]:
+    """Return the MACs that answer for an address on a port, as soon as there is one.
+
+    :raises NetworkError: there is no such port, or it cannot be probed.
+    """
+    found = next((one for one in ports_now() if one.name == port), None)
+    if found is None or not found.mac:
+        raise NetworkError(f"There is no port {port} on this gateway.", "Choose one that exists.")
+    frames = book.frames([FrameRequest(address, found.mac)])[0]
+    wire = PortSocket(port, found.index, mac_of(found))
+    try:
+        return sorted(who_answers(wire, frames.probe, address, timeout_s))
+    finally:
+        wire.close()
 
 
 def look_for(book: FrameBook, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:

@@ -76,7 +76,9 @@ class _Requests:
     def __init__(self, membership: Membership, port: Port) -> None:
         self._membership, self._port = membership, port
         self._virtual = plan.virtual_mac_of(membership.settings, port.name)
-        self._router = forwards_ipv6(port.name)
+        # Guests who are told that their router is none forget it; where it is advertised, the advertisement says so.
+        advertised = port.name in plan.advertised_of(membership.settings)
+        self._router = advertised or bool(forwards_ipv6(port.name))
 
     def frames(self, one: plan.Shared) -> FrameRequest:
         mac = self._virtual if one.virtual_mac else self._port.mac

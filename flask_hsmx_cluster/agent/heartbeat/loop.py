@@ -23,19 +23,19 @@ from ...decision.core import TERM_BLOCK, Core
 from ...decision.model import Cause, Kind, Motive, Role, Start, Term
 from ...errors import ClusterError, NetworkError, RequestRefused
 from ...network.addresses import AddressLease
-from ...network.announce import FrameRequest
 from ...network.clock import boot_time_s, machine_boot_id
 from ...network.netlink import MonitorSocket, RequestSocket
-from ...network.ports import Port, prepare_port
+from ...network.ports import Port, ignore_routers, prepare_port
 from ...network.virtual_mac import is_virtual
 from ...network.wire import FrameSender, PortSocket
 from ..clerk import Clerk
 from ..data.replicator import ReplicatorLink
 from ..membership import Membership
 from . import plan
+from .advertiser import advertiser_of
 from .announcer import Announcer
 from .database_hand import DatabaseHand
-from .devices import lease_of, look_for, mac_of, ports_now, remove_virtual_devices, virtual_devices, who_answers
+from .devices import lease_of, look_for, look_for_one, mac_of, ports_now, remove_virtual_devices, virtual_devices
 from .frames import FrameBook, PortFrames
 from .services_hand import ServicesHand, ServicesLink
 from .session import Session, WatchedPort, udp_paths
@@ -137,15 +137,7 @@ class HeartbeatLoop:
 
     def probe_address(self, port: str, address: str, timeout_s: float) -> list[str]:
         """Return the MACs that answer for an address; uses a socket of its own, not the loop's."""
-        found = next((one for one in ports_now() if one.name == port), None)
-        if found is None or not found.mac:
-            raise NetworkError(f"There is no port {port} on this gateway.", "Choose one that exists.")
-        frames = self._book.frames([FrameRequest(address, found.mac)])[0]
-        wire = PortSocket(port, found.index, mac_of(found))
-        try:
-            return sorted(who_answers(wire, frames.probe, address, timeout_s))
-        finally:
-            wire.close()
+        return look_for_one(self._book, port, address, timeout_s)
 
     def probe_addresses(self, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
         """Return the MACs that answer for many addresses, over sockets of its own, not the loop's."""
@@ -175,6 +167,8 @@ class HeartbeatLoop:
         for name in plan.shared_by_port(membership.settings):
             if name in found:
                 prepare_port(name)
+        for name in plan.advertised_of(membership.settings).keys() & found.keys():
+            ignore_routers(name)
         first = self.call(lambda: self._session is None)
         if first:
             self._stock_terms()
@@ -269,8 +263,7 @@ class HeartbeatLoop:
             elif reader := self._readers.get(descriptor):
                 reader()
         if self._session:
-            self._session.perform(self._session.core.wake(boot_time_s()))
-            self._session.announcer.step(boot_time_s())
+            self._session.turn()
         for _ in range(min(len(self._calls), CALLS_PER_TURN)):
             work, future = self._calls.popleft()
             if future.set_running_or_notify_cancel():
@@ -351,7 +344,9 @@ class HeartbeatLoop:
             ethernet[one.port].wire = watched[one.port].wire
         names = {*by_port, *(path.ends.device for path in udp.values())}
         codec = plan.codec_for(membership, secrets.token_bytes(8))  # a codec counts from 0: never twice as the same
+        advertiser = advertiser_of(membership.settings, found, devices)
         if old is not None:
+            advertiser.succeed(old.advertiser, boot_time_s())
             same_peer = old.core.plan.peer == core_plan.peer and old.codec.keys == codec.keys
             codec = old.codec if same_peer else codec
             core = old.core
@@ -378,6 +373,7 @@ class HeartbeatLoop:
             self._monitor.hear_additions,
             tuple(sorted(by_port.keys() - found.keys())),
             former=former,
+            advertiser=advertiser,
         )
         self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
@@ -448,6 +444,7 @@ class HeartbeatLoop:
     def _leave(self) -> None:
         if self._session is None:
             return
+        self._session.take_leave()
         self._session.perform([events.Release()])
         self._forget_sockets(self._session)
         self._session = None
@@ -456,6 +453,7 @@ class HeartbeatLoop:
     def _goodbye(self) -> None:
         if self._session:
             self._session.perform([events.Send(Kind.BYE)])
+            self._session.take_leave()
 
     def _forget_sockets(self, session: Session) -> None:
         kept = (self._monitor.fileno(), self._database.fileno(), self.services.fileno())
@@ -473,6 +471,9 @@ class HeartbeatLoop:
         for port in session.watched.values():
             if port.wire.fileno() not in self._readers:
                 self._register(port.wire.fileno(), lambda port=port: session.receive_frames(port))  # type: ignore[misc]
+        descriptor = session.advertiser.fileno()
+        if descriptor is not None and descriptor not in self._readers:
+            self._register(descriptor, lambda: session.advertiser.receive(boot_time_s()))
 
     def _register(self, descriptor: int, reader: Callable[[], None]) -> None:
         self._readers[descriptor] = reader

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 
 from ...decision.model import NEVER, Path, Plan, Timing
+from ...network.router_advertisement import Advertisement, Prefix, virtual_link_local
 from ...network.virtual_mac import virtual_mac
 from ...settings.model import Interface, Settings
 from ..membership import Membership
@@ -52,11 +54,13 @@ class Shared:
 
 
 def shared_of(settings: Settings) -> list[Shared]:
-    """Return all shared addresses: virtual IPs, then networks, then aliases."""
+    """Return all shared addresses: virtual IPs, then networks, their virtual link-local addresses, then aliases."""
     virtual = {vip.port for vip in settings.virtual_ips if vip.virtual_mac}
+    lans6 = dict.fromkeys(one.port for one in settings.networks if one.address.version == 6)
     return [
         *(Shared(vip.address, vip.port, False, vip.virtual_mac) for vip in settings.virtual_ips),
         *(Shared(one.address, one.port, False, one.port in virtual) for one in settings.networks),
+        *(Shared(virtual_link_local(settings.cluster_id, port), port, False, port in virtual) for port in lans6),
         *(Shared(one.address, one.port, True, one.port in virtual) for one in settings.aliases),
     ]
 
@@ -78,6 +82,25 @@ def watched_of(settings: Settings) -> dict[str, list[Shared]]:
     virtual = {vip.address for vip in settings.virtual_ips}
     ports = list(shared_by_port(settings).items())[:MOST_PORTS]
     return {name: [one for one in shared if one.address in virtual] or shared[:1] for name, shared in ports}
+
+
+def advertised_of(settings: Settings) -> dict[str, Advertisement]:
+    """Return by port what router advertisements tell there; all networks of a port are in one."""
+    found: dict[str, Advertisement] = {}
+    for one in settings.networks:
+        network = one.address.network
+        if not one.advertise or not isinstance(network, IPv6Network):
+            continue
+        before = found.get(one.port, Advertisement())
+        prefixes = {prefix.network: prefix for prefix in before.prefixes}
+        autonomous = one.autonomous or (network in prefixes and prefixes[network].autonomous)
+        prefixes[network] = Prefix(network, autonomous)
+        dns = (one.dns,) if isinstance(one.dns, IPv6Address) else ()
+        found[one.port] = Advertisement(
+            tuple(prefixes.values()), before.managed or one.advertise == "dhcp",
+            before.other or one.advertise == "stateless-dhcp", tuple(dict.fromkeys((*before.dns, *dns))),
+        )  # fmt: skip
+    return found
 
 
 def ports_of(settings: Settings) -> tuple[str, ...]:

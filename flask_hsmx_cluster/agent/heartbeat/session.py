@@ -21,6 +21,7 @@ from ...network.ports import carrier_of
 from ...network.wire import AddressClaim, HeartbeatFrame, PortSocket
 from ..clerk import Clerk
 from ..membership import Membership
+from .advertiser import Advertiser
 from .announcer import Announcer
 from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
@@ -124,6 +125,7 @@ class Session:
     announce_waits: bool = False
     stale: bool = False
     former: Mapping[str, UdpPath] = field(default_factory=dict)
+    advertiser: Advertiser = field(default_factory=lambda: Advertiser({}, None))
 
     def __post_init__(self) -> None:
         self._proof_sent: dict[str, float] = {}
@@ -296,7 +298,20 @@ class Session:
 
     def deadline(self) -> float:
         """Return the boot time at which the loop must turn at the latest, s."""
-        return min(self.core.deadline(), self.announcer.deadline())
+        return min(self.core.deadline(), self.announcer.deadline(), self.advertiser.deadline())
+
+    def turn(self) -> None:
+        """Do what is due."""
+        self.perform(self.core.wake(boot_time_s()))
+        now = boot_time_s()
+        self.announcer.step(now)
+        self.advertiser.step(now)
+
+    def take_leave(self) -> None:
+        """This gateway is about to end: where no other one is there, guests are told that they have no router."""
+        core = self.core
+        if core.peer_at is None or boot_time_s() - core.peer_at > core.plan.timing.path_down_s:
+            self.advertiser.take_leave()
 
     def tell(self, event: events.Event) -> None:
         """Hand an event to the core and do what it says."""
@@ -373,6 +388,7 @@ class Session:
             self.tell(events.ClaimFailed(error.message))
             return
         self._announce()
+        self.advertiser.start(boot_time_s())
         self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
         term = effect.term.counter
@@ -380,6 +396,7 @@ class Session:
 
     def _release(self) -> None:
         self.announcer.stop()
+        self.advertiser.stop()
         self.hear_additions(True)
         try:
             self.lease.release()
@@ -462,3 +479,4 @@ class Session:
         for port in self.watched.values():
             port.wire.close()
         self.announcer.close()
+        self.advertiser.close()

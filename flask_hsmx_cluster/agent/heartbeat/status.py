@@ -118,6 +118,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
             f"This gateway has no port {name}: its networks and IP aliases are not there while this one is active.",
             "Make the port on this gateway, under the same name as on the other one.",
         )
+    yield from session.advertiser.alarms(now)
     if session.lease.route_problem and core.role is Role.ACTIVE:
         yield Showing(
             "routes", "warning", f"Shared routes: {session.lease.route_problem}.", "Look at their routers' addresses."
@@ -252,6 +253,7 @@ def snapshot(
             "peer": None,
             "paths": [],
             "virtual_ips": [],
+            "router_advertisements": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
             "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None,
@@ -275,6 +277,7 @@ def snapshot(
         "peer": _peer(core, now),
         "paths": [_path(session, path, now) for path in core.paths.values()],
         "virtual_ips": [_virtual_ip(session, vip, now) for vip in session.membership.settings.virtual_ips],
+        "router_advertisements": session.advertiser.as_dicts(now),
         "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
         "data": _data(session, now, known),

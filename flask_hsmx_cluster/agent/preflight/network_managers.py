@@ -1,4 +1,4 @@
-"""What else configures the shared ports, in words: for preflight, for the status, and as a periodic job."""
+"""What else configures the shared ports, or does not as it should: for preflight, the status, and as a periodic job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...errors import Finding
 from ...network.clock import boot_time_s
 from ...network.managers import Manager, find_managers
 from ...network.netlink import RequestSocket
-from ...network.ports import read_ports
+from ...network.ports import forwards_ipv6, read_ports
 from ...settings.model import Settings
 from ..heartbeat import plan
 
@@ -57,6 +57,18 @@ def check_managers(managers: Sequence[Manager], routes: bool) -> Iterator[Findin
             )
 
 
+def check_forwarding(settings: Settings) -> Iterator[Finding]:
+    """Would this gateway forward what guests send it because of its router advertisements?"""
+    for name in plan.advertised_of(settings):
+        if forwards_ipv6(name) is False:
+            yield Finding(
+                "not_forwarding",
+                f"{name} does not forward IPv6: guests there are told that this gateway is no router.",
+                "Let the firmware set net.ipv6.conf.all.forwarding to 1 on this gateway.",
+                blocking=False,
+            )
+
+
 class ManagersWatch:
     """Looks again every minute, for the alarms and the list of jobs."""
 
@@ -69,7 +81,8 @@ class ManagersWatch:
             self._findings.clear()
             return "not in a cluster"
         managers, now = managers_of(settings), boot_time_s()
-        findings = {one.text: one for one in check_managers(managers, bool(settings.routes))}
+        found = (*check_managers(managers, bool(settings.routes)), *check_forwarding(settings))
+        findings = {one.text: one for one in found}
         self._findings = {text: (one, self._findings.get(text, (one, now))[1]) for text, one in findings.items()}
         return "; ".join(_words(one) for one in managers) or "nothing else configures the network"
 

@@ -63,6 +63,11 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
             m.RevisionNetwork(position=at, address=str(one.address), port=one.port, name=one.name)
             for at, one in enumerate(settings.networks)
         ],
+        advertised=[
+            m.RevisionAdvertised(position=at, advertise=one.advertise, dns=str(one.dns) if one.dns else None)
+            for at, one in enumerate(settings.networks)
+            if one.advertise or one.dns
+        ],
         aliases=[
             m.RevisionAlias(position=at, address=str(one.address), port=one.port, note=one.note)
             for at, one in enumerate(settings.aliases)
@@ -109,7 +114,7 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             stale_wait_s=row.stale_wait_s,
             references=tuple(ip_address(item.address) for item in row.references),
         ),
-        networks=tuple(Network(ip_interface(one.address), one.port, one.name) for one in row.networks),
+        networks=_networks(row),
         aliases=tuple(Alias(ip_interface(one.address), one.port, one.note) for one in row.aliases),
         routes=tuple(Route(ip_network(one.destination), ip_address(one.via), one.port) for one in row.routes),
         pppoe=tuple(
@@ -131,6 +136,14 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
         settings=settings,
         key_id=row.key_id,
         signature=row.signature,
+    )
+
+
+def _networks(row: m.SettingsRevision) -> tuple[Network, ...]:
+    advertised = {one.position: (one.advertise, ip_address(one.dns) if one.dns else None) for one in row.advertised}
+    return tuple(
+        Network(ip_interface(one.address), one.port, one.name, *advertised.get(one.position, ("", None)))
+        for one in row.networks
     )
 
 
