@@ -1,7 +1,7 @@
 """One run of ``pppd`` with its PPPoE plugin: its options, its log, its end.
 
-What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has said its
-first word. Of its log only what is known is understood; nothing else of it goes anywhere.
+What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has read it.
+Of its log only what is known is understood; nothing else of it goes anywhere.
 """
 
 from __future__ import annotations
@@ -275,10 +275,11 @@ class Pppd:
                 if closed := not (data := os.read(self.fileno(), 65536)):
                     break
                 left -= len(data)  # not the pieces: of a pppd that is just writing there are many
-                self._forget_file()  # it has read its options
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 self._rest = self._rest[-LONGEST_LOG_LINE:]
                 for line in lines:
+                    if not line.startswith(b"Plugin "):  # it loads that before it opens our file
+                        self._forget_file()
                     self.told.take(line.decode(errors="replace").strip(), self.connection.port)
             else:
                 self.told.fault = "pppd fills its log without end."

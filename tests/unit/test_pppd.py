@@ -170,6 +170,20 @@ def test_secrets_are_in_a_file_of_ours_alone_until_it_has_read_them(tmp_path: Pa
     assert run.told.wrong_password and run.code == 19
 
 
+def test_the_file_stays_until_it_is_read_though_a_plugin_was_loaded_before(tmp_path: Path) -> None:
+    script = f"""
+    for last; do :; done
+    echo Plugin pppoe.so loaded.; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done
+    cp "$last" {tmp_path}/seen; echo PPP session is 1; exit 16"""
+    run = pppd.Pppd(ON_LO, fake(tmp_path, script), tmp_path)
+    run.start()
+    select.select([run], [], [], 5)
+    assert run.read()
+    (tmp_path / "go").touch()
+    finish(run)
+    assert "geheim" in (tmp_path / "seen").read_text() and not list(tmp_path.glob("*.options"))
+
+
 def test_a_log_that_is_just_being_written_is_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = pppd.Pppd(ON_LO, fake(tmp_path, "exec sleep 60"), tmp_path)
     run.start()
