@@ -1,7 +1,7 @@
 """One run of ``pppd`` with its PPPoE plugin: its options, its log, its end.
 
-What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has said its
-first word. Of its log only what is known is understood; nothing else of it goes anywhere.
+What is secret goes to it in a file that only its user can read and that is removed as soon as ``pppd`` has read it.
+Of its log only what is known is understood; nothing else of it goes anywhere.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ PEER_FILE = "hsmx-cluster"
 ECHO_EVERY_S, ECHOES_LOST = 2, 3
 #: Asking for a concentrator: first wait, s (it doubles), and how often.
 DISCOVERY_S, DISCOVERIES = 1, 3
+#: A question of the negotiation is asked again after so many seconds, so often; one for the end of the link but once.
+#: By itself pppd waits 3 s, and the first is always lost where the provider's end starts after ours.
+ASK_AGAIN_S, ASKED = 1, 30
 #: A default route of the machine's own is better (metric 0) or worse (above) than that of a connection.
 ROUTE_METRIC = 5
 #: What only root may say: without privilege it has to stand in that file.
@@ -34,8 +37,8 @@ PRIVILEGED = ("plugin pppoe.so", "noauth", f"defaultroute-metric {ROUTE_METRIC}"
 #: Longest user name, password or other text, bytes: what pppd keeps of one.
 LONGEST = 200
 LONGEST_LOG_LINE = 4096
-#: Pieces of its log, of 64 KB at most, that are read in one go; pppd that has said more meanwhile is ended.
-PIECES_MOST = 4
+#: What is read of its log in one go, bytes; pppd that has said more meanwhile is ended.
+LOG_MOST = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}")
 _ETHERTYPE, _PADT = 0x8863, 0xA7
@@ -103,12 +106,14 @@ def options(connection: Connection, privileged: bool) -> str:
     size = min(connection.mtu, 1492)  # more needs RFC 4638, which the plugin negotiates where it can
     lines = list(PRIVILEGED) if privileged else []
     lines += [
+        f"pppoe-padi-timeout {DISCOVERY_S}", f"pppoe-padi-attempts {DISCOVERIES}",  # behind the port it ignores them
         f"nic-{connection.port}",
         "nodetach", "maxfail 1", "hide-password", "noipdefault", "noproxyarp",
-        "noaccomp", "nopcomp", "nodeflate", "nobsdcomp", "novj",
+        "noaccomp", "nopcomp", "noccp", "novj", "noipv6",
         f"mtu {size}", f"mru {size}",
         f"lcp-echo-interval {ECHO_EVERY_S}", f"lcp-echo-failure {ECHOES_LOST}",
-        f"pppoe-padi-timeout {DISCOVERY_S}", f"pppoe-padi-attempts {DISCOVERIES}",
+        f"lcp-restart {ASK_AGAIN_S}", f"lcp-max-configure {ASKED}", "lcp-max-terminate 1",
+        f"ipcp-restart {ASK_AGAIN_S}", f"ipcp-max-configure {ASKED}",
         f"ipparam {quoted(connection.name)}",
         f"user {quoted(connection.user)}",
         f"password {quoted(connection.password)}",
@@ -169,6 +174,9 @@ class Told:
     def _on_silence(self, port: str) -> None:
         self.fault = f"No access concentrator answers on {port}."
 
+    def _on_unanswered(self) -> None:
+        self.fault = _EXITS[15]
+
     def _on_padt(self) -> None:
         self.ended_properly = True
 
@@ -188,6 +196,7 @@ _LINES = tuple(
         (r"(?:PAP|CHAP) authentication failed", "refused"),
         (r"Timeout waiting for PAD[OS] packets", "silence"),
         (r"PAD[OS]: (?:Generic-Error|System-Error|Service-Name-Error): (.*)", "error"),
+        (r"No response to \d{1,5} echo-requests", "unanswered"),
         (r"Sent PADT", "padt"),
     )
 )
@@ -225,13 +234,15 @@ class Pppd:
     def start(self) -> None:
         """Begin to dial.
 
-        :raises ConfigError: there is no pppd, or its file cannot be written.
+        :raises ConfigError: there is no such port, no pppd, or its file cannot be written.
         """
         privileged = os.geteuid() == 0
         call = [] if privileged else ["call", PEER_FILE]
         # It ends with this process; where pppd is setuid root the kernel forgets that, and `end_orphans` remains.
         argv = ["setpriv", "--pdeathsig", "TERM", self._program, *call, "file", str(self._file)]
         self.told.own_mac = _mac(self.connection.port)
+        if not self.told.own_mac:  # pppd would take its name for an unknown option
+            raise ConfigError(f"This gateway has no port {self.connection.port}.")
         try:
             self._file.unlink(missing_ok=True)
             handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -258,15 +269,17 @@ class Pppd:
         process = self._process
         if process is None or self.code is not None:
             return False
-        closed = False
+        closed, left = False, LOG_MOST
         try:
-            for _ in range(PIECES_MOST):
+            while left > 0:
                 if closed := not (data := os.read(self.fileno(), 65536)):
                     break
-                self._forget_file()  # it has read its options
+                left -= len(data)  # not the pieces: of a pppd that is just writing there are many
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 self._rest = self._rest[-LONGEST_LOG_LINE:]
                 for line in lines:
+                    if not line.startswith(b"Plugin "):  # it loads that before it opens our file
+                        self._forget_file()
                     self.told.take(line.decode(errors="replace").strip(), self.connection.port)
             else:
                 self.told.fault = "pppd fills its log without end."
@@ -281,6 +294,7 @@ class Pppd:
         assert process.stdout is not None
         process.stdout.close()
         self.code = code
+        self._tell_provider()
         if not self.told.fault and not self._asked_to_end:
             self.told.fault = _EXITS.get(code, "pppd was killed." if code < 0 else f"pppd ended with status {code}.")
         self.told.wrong_password |= code == 19
@@ -293,6 +307,10 @@ class Pppd:
     def kill(self) -> None:
         """End it at once, and tell the provider that the session is over."""
         self._signal(signal.SIGKILL)
+        self._tell_provider()
+
+    def _tell_provider(self) -> None:
+        """Send the PADT that pppd has not: Debian's ends the link in it, and leaves the session below it alone."""
         if self.told.session and not self.told.ended_properly:
             send_padt(self.connection.port, self.told.own_mac, self.told.concentrator_mac, self.told.session)
             self.told.ended_properly = True

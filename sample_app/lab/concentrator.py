@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flask_hsmx_cluster.services.pppd import quoted
+
 from .namespace import Namespace, run
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ ADDRESS, FIRST_CLIENT = "10.60.0.1", "10.60.0.10"
 
 
 class Concentrator:
-    """An access concentrator. It speaks the real discovery; the far end of each session is the stand-in for pppd.
+    """An access concentrator. It speaks the real discovery; the far end of each session is a ``pppd`` of this kernel.
 
     :param users: passwords by user name.
     :param lan: the switch's network to which its port ``wan0`` is connected.
@@ -55,18 +57,24 @@ class Concentrator:
         return self.namespace.run("cat", "/sys/class/net/wan0/address").strip()
 
     def set_users(self, users: Mapping[str, str]) -> None:
-        self._secrets.write_text("".join(f"{user}\t{password}\n" for user, password in users.items()))
+        if _kernel_has_ppp():
+            lines = [f"{quoted(user)} * {quoted(password)} *\n" for user, password in users.items()]
+        else:
+            lines = [f"{user}\t{password}\n" for user, password in users.items()]
+        self._secrets.write_text("".join(lines))
+        self._secrets.chmod(0o600)
 
     def serve(self) -> None:
-        """Start the concentrator's program. What it takes for pppd is the stand-in, which covers it there."""
+        """Start the concentrator's program; only there, its pppd is covered by the stand-in, or knows the users."""
         options = self._directory / "options"
         options.write_text("require-pap\nlcp-echo-interval 1\nlcp-echo-failure 3\n")
         server = ["pppoe-server", "-F", "-I", "wan0", "-C", self.name, "-L", ADDRESS, "-R", FIRST_CLIENT]
-        script = (
-            f"mount --bind {shlex.quote(str(PPPD_STAND_IN))} /usr/sbin/pppd && "
-            f"export PPPD_STAND_IN_SECRETS={shlex.quote(str(self._secrets))} && "
-            f"exec {shlex.join([*server, '-O', str(options)])}"
-        )
+        secrets = shlex.quote(str(self._secrets))
+        if _kernel_has_ppp():
+            ready = f"mount --bind {secrets} /etc/ppp/pap-secrets"
+        else:
+            ready = f"mount --bind {shlex.quote(str(PPPD_STAND_IN))} /usr/sbin/pppd"
+        script = f"export PPPD_STAND_IN_SECRETS={secrets}; {ready} && exec {shlex.join([*server, '-O', str(options)])}"
         with (self._directory / "concentrator.log").open("ab") as log:
             self._process = self.namespace.popen("unshare", "-m", "sh", "-euc", script, output=log)
 
@@ -93,4 +101,8 @@ class Concentrator:
 
 def pppd_on_this_kernel() -> str:
     """Return the pppd that the lab's gateways use: Debian's where the kernel has PPP, else the stand-in."""
-    return "/usr/sbin/pppd" if Path("/dev/ppp").exists() else str(PPPD_STAND_IN)
+    return "/usr/sbin/pppd" if _kernel_has_ppp() else str(PPPD_STAND_IN)
+
+
+def _kernel_has_ppp() -> bool:
+    return Path("/dev/ppp").exists()

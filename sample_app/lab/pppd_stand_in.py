@@ -41,7 +41,8 @@ FATAL, OPTIONS, SIGNALLED, NEGOTIATION, DEAD_PEER, HANGUP, AUTHENTICATION = 1, 2
 RETRY_S, TRIES, TERMINATE_S = 3.0, 10, 3.0
 _EXTRA = {"plugin": 1, "user": 1, "password": 1, "mtu": 1, "mru": 1, "ipparam": 1, "lcp-echo-interval": 1,
           "lcp-echo-failure": 1, "maxfail": 1, "rp_pppoe_service": 1, "rp_pppoe_ac": 1, "pppoe-padi-timeout": 1,
-          "pppoe-padi-attempts": 1, "defaultroute-metric": 1, "pty": 1, "file": 1, "call": 1, "logfd": 1}
+          "pppoe-padi-attempts": 1, "lcp-restart": 1, "lcp-max-configure": 1, "lcp-max-terminate": 1, "ipcp-restart": 1,
+          "ipcp-max-configure": 1, "defaultroute-metric": 1, "pty": 1, "file": 1, "call": 1, "logfd": 1}
 
 
 class Ended(Exception):
@@ -99,6 +100,8 @@ def options(arguments: list[str]) -> dict[str, str]:
                 raise Ended(OPTIONS) from None
         elif word.startswith("nic-"):
             found["nic"] = word[4:]
+        elif word.startswith("pppoe-padi-") and "nic" in found:
+            pass  # pppd makes its plugin ready when it reads the port, and takes no note of these any more
         elif word.count(".") == 6 and ":" in word:
             found["addresses"] = word
         else:

@@ -22,6 +22,8 @@ from sample_app.lab import pppd_stand_in
 
 PPPD = shutil.which("pppd", path="/usr/sbin:/sbin")
 GOOD = Connection("fibre", "wan0", "hotel", "geheim")
+#: ... on a port that each machine has.
+ON_LO = Connection("fibre", "lo", "hotel", "geheim")
 HOSTILE = (
     'x"', "x\\", '\\"', "' y", '"\nplugin evil.so\n"', "a b", "# y", "a#b", "\\n", "\\\\", "x\r", "x\0", "\u2028plugin",
     "-detach", "file /etc/shadow", "äöü€", "x" * 300, "\x1b[31m", "",
@@ -83,6 +85,11 @@ def test_without_privilege_pppd_is_asked_for_nothing_that_only_root_may_say() ->
     assert "unrecognized option 'zzend'" in reading.stdout + reading.stderr
 
 
+def test_options_of_the_discovery_stand_before_the_port_or_pppd_ignores_them() -> None:
+    chosen = pppd_stand_in.options(list(pppd_stand_in.words(pppd.options(GOOD, privileged=True))))
+    assert (chosen["pppoe-padi-timeout"], chosen["pppoe-padi-attempts"]) == ("1", "3")
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "a b", "", "-x", "x" * 33, "a\n"])
 def test_a_name_makes_no_path_and_no_option(name: str) -> None:
     with pytest.raises(ConfigError):
@@ -107,6 +114,7 @@ LOG = {
         "local  IP address 10.60.0.10", "remote IP address 10.60.0.1",
     ),
     "refused": ("PPP session is 3", "CHAP authentication failed: E=691", "Connection terminated."),
+    "dead": ("No response to 3 echo-requests", "Serial link appears to be disconnected.", "Modem hangup"),
     "silent": ("Timeout waiting for PADO packets", "Unable to complete PPPoE Discovery"),
     "hostile": (
         "PADS: Generic-Error: \x1b[31m<b>no\x07 more than 1", "local  IP address 1;reboot", "Using interface ppp0;x",
@@ -127,6 +135,7 @@ def test_its_log_is_understood() -> None:
     assert (up.interface, up.address, up.router) == ("ppp0", "10.60.0.10", "10.60.0.1")
     assert told("refused").wrong_password and "refused" in told("refused").fault
     assert told("silent").fault == "No access concentrator answers on wan0."
+    assert told("dead").fault == "The provider's side has stopped answering."
 
 
 def test_what_a_provider_says_is_shown_without_what_could_do_harm() -> None:
@@ -152,7 +161,7 @@ def test_secrets_are_in_a_file_of_ours_alone_until_it_has_read_them(tmp_path: Pa
     stat -c %a "$last" >{tmp_path}/mode; cp "$last" {tmp_path}/seen
     echo "$@" >{tmp_path}/told; env >>{tmp_path}/told
     echo; exit 19"""
-    run = pppd.Pppd(GOOD, fake(tmp_path, script), tmp_path)
+    run = pppd.Pppd(ON_LO, fake(tmp_path, script), tmp_path)
     run.start()
     finish(run)
     assert (tmp_path / "mode").read_text() == "600\n" and 'password "geheim"' in (tmp_path / "seen").read_text()
@@ -161,8 +170,63 @@ def test_secrets_are_in_a_file_of_ours_alone_until_it_has_read_them(tmp_path: Pa
     assert run.told.wrong_password and run.code == 19
 
 
+def test_the_file_stays_until_it_is_read_though_a_plugin_was_loaded_before(tmp_path: Path) -> None:
+    script = f"""
+    for last; do :; done
+    echo Plugin pppoe.so loaded.; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done
+    cp "$last" {tmp_path}/seen; echo PPP session is 1; exit 16"""
+    run = pppd.Pppd(ON_LO, fake(tmp_path, script), tmp_path)
+    run.start()
+    select.select([run], [], [], 5)
+    assert run.read()
+    (tmp_path / "go").touch()
+    finish(run)
+    assert "geheim" in (tmp_path / "seen").read_text() and not list(tmp_path.glob("*.options"))
+
+
+def test_a_log_that_is_just_being_written_is_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = pppd.Pppd(ON_LO, fake(tmp_path, "exec sleep 60"), tmp_path)
+    run.start()
+    pieces = [f"PPP session is {number}\n".encode() for number in range(1, 30)]
+
+    def read(_file: int, _most: int) -> bytes:
+        if not pieces:
+            raise BlockingIOError
+        return pieces.pop(0)
+
+    monkeypatch.setattr(pppd.os, "read", read)
+    try:
+        assert run.read() and not run.told.fault and run.told.session == 29
+    finally:
+        monkeypatch.undo()
+        run.told.session = 0
+        run.kill()
+        finish(run)
+
+
+def test_a_port_that_is_not_there_is_said(tmp_path: Path) -> None:
+    run = pppd.Pppd(Connection("fibre", "gone0", "hotel", "geheim"), fake(tmp_path, "exit 2"), tmp_path)
+    with pytest.raises(ConfigError, match="no port gone0"):
+        run.start()
+    assert not list(tmp_path.glob("*.options"))
+
+
+@pytest.mark.parametrize("how", ["exit 16", "kill -9 $$"])
+def test_the_provider_is_told_of_an_end_that_pppd_kept_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    sent: list[tuple[object, ...]] = []
+    monkeypatch.setattr(pppd, "send_padt", lambda *words: sent.append(words))
+    script = f"echo PPP session is 7; echo Connected to 02:AA:BB:CC:DD:EE via interface lo; {how}"
+    run = pppd.Pppd(ON_LO, fake(tmp_path, script), tmp_path)
+    run.start()
+    finish(run)
+    run.kill()
+    assert sent == [("lo", run.told.own_mac, "02:aa:bb:cc:dd:ee", 7)]
+
+
 def test_no_pppd_is_said_with_a_remedy_and_leaves_no_file(tmp_path: Path) -> None:
-    run = pppd.Pppd(GOOD, str(tmp_path / "missing"), tmp_path)
+    run = pppd.Pppd(ON_LO, str(tmp_path / "missing"), tmp_path)
     run.start()  # setpriv is there, and says that pppd is not
     finish(run)
     assert run.told.fault and not list(tmp_path.glob("*.options"))
@@ -170,7 +234,7 @@ def test_no_pppd_is_said_with_a_remedy_and_leaves_no_file(tmp_path: Path) -> Non
 
 def test_what_an_earlier_process_left_is_ended(tmp_path: Path) -> None:
     script = "trap 'exit 5' TERM; echo PPP session is 1; while :; do sleep 0.05; done"
-    run = pppd.Pppd(GOOD, fake(tmp_path, script), tmp_path)
+    run = pppd.Pppd(ON_LO, fake(tmp_path, script), tmp_path)
     run.start()
     while not run.told.session:
         assert run.read()

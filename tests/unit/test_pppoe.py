@@ -16,12 +16,12 @@ from flask_hsmx_cluster.services.pppoe import PPPoE
 from flask_hsmx_cluster.services.situation import Situation
 
 UP = """echo "PPP session is 7"
-echo "Connected to 02:AA:BB:CC:DD:EE via interface wan0"
+echo "Connected to 02:AA:BB:CC:DD:EE via interface lo"
 echo "local  IP address 10.60.0.10"
 """
 STAYS = "trap 'echo Sent PADT; exit 5' TERM; while :; do sleep 0.02; done"
 DEAF = "trap '' TERM; while :; do sleep 0.02; done"
-ROW = {"name": "fibre", "port": "wan0", "user": "hotel", "password": "secret"}
+ROW = {"name": "fibre", "port": "lo", "user": "hotel", "password": "secret"}
 Make = Callable[..., PPPoE]
 
 
@@ -119,7 +119,7 @@ def test_a_pppd_that_does_not_end_is_killed_and_the_provider_told(make: Make, pa
     until(lambda: is_up(one))
     one.before_passive()
     until(lambda: shown(one)["state"] == "down")
-    assert padts and padts[0][0] == "wan0" and padts[0][2:] == ("02:aa:bb:cc:dd:ee", 7)
+    assert padts and padts[0][0] == "lo" and padts[0][2:] == ("02:aa:bb:cc:dd:ee", 7)
 
 
 def test_a_silent_agent_ends_it_at_once_from_any_thread(make: Make, padts: list[Any]) -> None:
@@ -204,7 +204,7 @@ def test_the_session_that_a_dead_gateway_left_is_ended_first(make: Make, padts: 
     one = make(UP + STAYS, others=[left, {**left, "name": "else"}])
     one.after_active()
     until(lambda: is_up(one))
-    assert padts == [("wan0", "02:00:00:00:00:0b", "02:aa:bb:cc:dd:ee", 9)]
+    assert padts == [("lo", "02:00:00:00:00:0b", "02:aa:bb:cc:dd:ee", 9)]
 
 
 def test_what_is_not_safe_for_pppd_is_refused(make: Make) -> None:
