@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sample_app.lab import Gateway, Lab, wait_for_roles
+from sample_app.lab import Gateway, Lab
 
 from .hotel import (
     Writers,
@@ -179,4 +179,3 @@ def test_a_database_that_was_put_back_to_an_earlier_state(lab: Lab, active: Gate
         wait_until(lambda: synchronous(other))
     assert any("went back in time" in reason for reason in rejoined(restored)["reasons"]), rejoined(restored)
     assert nothing_lost(writers, lab) is other
-    assert wait_for_roles(lab) is other
