@@ -4,4 +4,5 @@ __version__ = "0.1.0"
 
 #: Version of heartbeats and peer messages. A mixed pair speaks the lower of both. 2: settings may have shared networks,
 #: and another wait with older data. 3: they may have PPPoE connections, and own addresses of the gateways.
-PROTOCOL = 3
+#: 4: notification targets.
+PROTOCOL = 4

@@ -44,6 +44,7 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "data/quarantine/discard": ("discard", {"ids": list, "node": str}),
     "failover": ("failover", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
+    "notify/test": ("notify_test", {"name": str}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),
     "resolve-conflict": ("resolve_conflict", {"keep": str}),
 }
