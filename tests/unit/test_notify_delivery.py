@@ -213,8 +213,8 @@ def test_a_mail_arrives_as_a_person_reads_it(certificate: Certificate) -> None:
     assert read["Subject"] == "[gateway-a] ALARM: gateway-b is not heard. Äh. (+1)"
     assert read["To"] == "night@example.com, x@example.com" and read["Auto-Submitted"] == "auto-generated"
     assert "What to do: Check it." in read.get_content()
-    assert [word for word in box.words if word.startswith("RCPT")] == [
-        "RCPT TO:<night@example.com>", "RCPT TO:<x@example.com>",
+    assert [word.upper() for word in box.words if word.upper().startswith("RCPT")] == [
+        "RCPT TO:<NIGHT@EXAMPLE.COM>", "RCPT TO:<X@EXAMPLE.COM>",
     ]  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def test_without_trust_nothing_secret_is_sent_and_the_fingerprint_is_said(certif
         pytest.raises(DeliveryFailed, match="another certificate"),
     ):
         mail.send(target, MESSAGE)
-    assert not box.mails and not any(word.startswith("AUTH") for word in box.words)
+    assert not box.mails and not any(word.upper().startswith("AUTH") for word in box.words)
 
 
 @pytest.mark.parametrize(
