@@ -32,8 +32,8 @@ def send(target: Target, message: Message) -> str:
         try:
             path = (url.path or "/") + (f"?{url.query}" if url.query else "")
             connection.request("POST", path, payload, headers(target, payload, int(time.time())))
-            answer = connection.getresponse()
-            text = said(answer.read(ANSWER_READ))
+            with connection.getresponse() as answer:
+                text = said(answer.read(ANSWER_READ))
         finally:
             connection.close()
     except http.client.HTTPException as error:
