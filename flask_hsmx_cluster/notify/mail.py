@@ -12,6 +12,9 @@ from . import texts
 from .delivery import STEP_S, DeliveryFailed, failure, said, trusting
 from .texts import Message
 
+#: Who we say that we are. Left to itself, smtplib asks the DNS for this machine's name, and waits.
+HELLO = "[127.0.0.1]"
+
 
 def send(target: Target, message: Message) -> str:
     """Send a message and return the server's answer.
@@ -65,12 +68,12 @@ def written(target: Target, message: Message) -> EmailMessage:
 
 def _connected(target: Target, host: str, port: int) -> smtplib.SMTP:
     if target.security == "none":
-        return smtplib.SMTP(host, port, timeout=STEP_S)
+        return smtplib.SMTP(host, port, HELLO, timeout=STEP_S)
 
     def connect(context: ssl.SSLContext) -> smtplib.SMTP:
         if target.security == "tls":
-            return smtplib.SMTP_SSL(host, port, timeout=STEP_S, context=context)
-        server = smtplib.SMTP(host, port, timeout=STEP_S)
+            return smtplib.SMTP_SSL(host, port, HELLO, timeout=STEP_S, context=context)
+        server = smtplib.SMTP(host, port, HELLO, timeout=STEP_S)
         try:
             server.starttls(context=context)  # raises where it is not offered: never without
         except BaseException:

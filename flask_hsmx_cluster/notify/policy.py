@@ -219,13 +219,14 @@ class Voice:
         return [one for one in self.waiting if one.kind not in ("raised", "reminder")]
 
     def forget_waiting(self, handed: Collection[str]) -> None:
-        """Drop what the other gateway has taken over, and what it sees for itself.
+        """Drop what the other gateway has taken over, and what it sees for itself. It sends from now on.
 
         :param handed: ids.
         """
         self.waiting = [
             one for one in self.waiting if one.id not in handed and one.kind not in ("raised", "reminder")
         ]  # fmt: skip
+        self.failures, self.error, self.next_at = 0, "", 0.0
 
     # -- on disk ----------------------------------------------------------------------------------------------
 

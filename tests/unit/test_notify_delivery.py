@@ -211,6 +211,7 @@ def test_a_mail_arrives_as_a_person_reads_it(certificate: Certificate) -> None:
     (raw,) = box.mails
     read = message_from_bytes(raw, policy=email_policy)
     assert read["Subject"] == "[gateway-a] ALARM: gateway-b is not heard. Äh. (+1)"
+    assert box.words[0] == "ehlo [127.0.0.1]", "the DNS is not asked who we are"
     assert read["To"] == "night@example.com, x@example.com" and read["Auto-Submitted"] == "auto-generated"
     assert "What to do: Check it." in read.get_content()
     assert [word.upper() for word in box.words if word.upper().startswith("RCPT")] == [

@@ -214,6 +214,16 @@ def test_a_target_that_is_not_reached_is_an_alarm_on_the_page(pair: Pair) -> Non
     assert "A: raised disk" in pair.run(10), "it is reachable again, so nothing waits any longer"
 
 
+def test_who_does_not_send_any_more_has_no_alarm_of_it(pair: Pair) -> None:
+    pair.post.refuses = "x.example refuses the connection."
+    pair.alarms["A"] = ["disk"]
+    pair.run(120)
+    assert pair.notifiers["A"].alarms()
+    pair.world.a.service.failover()
+    pair.run(10)
+    assert not pair.notifiers["A"].alarms() and not pair.notifiers["A"].speaks
+
+
 @pytest.mark.parametrize(
     "told",
     [{}, {"alarms": [{}], "events": [], "waiting": {}}, {"alarms": [], "events": [1], "waiting": {}},
