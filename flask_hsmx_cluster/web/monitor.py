@@ -6,9 +6,11 @@ They have no session: a token from the configuration, or the host's word that an
 from __future__ import annotations
 
 import hmac
+import threading
+import time
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request
 
 from ..errors import ClusterError
 from ..extension import state
@@ -17,6 +19,11 @@ from .access import monitored
 from .answers import wants_json
 
 _PLAIN = "text/plain; charset=utf-8"
+#: Anybody may ask for health and role, if the host says so: the agent is asked once in this time, s. A flood of
+#: them must leave room for the operator.
+FRESH_S = 0.5
+_KEPT = "hsmx_cluster_monitor"
+_asking = threading.Lock()
 
 
 def register(blueprint: Blueprint) -> None:
@@ -50,11 +57,9 @@ def metrics() -> Response:
 @monitored(_is_public)
 def health() -> Response:
     """Return 200 if this gateway's agent runs, and the gateway does what its role asks of it; else 503."""
-    try:
-        status = state().call("status")
-    except ClusterError:
+    node = _node()
+    if node is None:
         return _answer(503, "unhealthy", healthy=False, why="the agent does not answer")
-    node = status["node"]
     why = "the cluster settings are not in force" if node["phase"] == "out_of_force" else ""
     if node["health"]:
         why = "; ".join(str(one["text"]) for one in node["health"])
@@ -64,11 +69,24 @@ def health() -> Response:
 @monitored(_is_public)
 def role() -> Response:
     """Return 200 on the active gateway, and 503 on any other."""
-    try:
-        found = str(state().call("status")["node"]["role"])
-    except ClusterError:
-        found = "unknown"
+    node = _node()
+    found = "unknown" if node is None else str(node["role"])
     return _answer(200 if found == "active" else 503, found, role=found)
+
+
+def _node() -> dict[str, Any] | None:
+    """Return what the status says of this gateway, as it was a moment ago at most; None without an agent."""
+    kept = current_app.extensions
+    with _asking:
+        at, node = kept.get(_KEPT, (float("-inf"), None))
+        if time.monotonic() - at >= FRESH_S:
+            try:
+                node = state().call("status")["node"]
+            except ClusterError:
+                node = None
+            kept[_KEPT] = time.monotonic(), node
+        found: dict[str, Any] | None = node
+        return found
 
 
 def _answer(code: int, word: str, **content: Any) -> Response:

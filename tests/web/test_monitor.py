@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from flask_hsmx_cluster.errors import AgentUnavailable, ConfigError
+from flask_hsmx_cluster.web import monitor
 
 from .conftest import PREFIX
 from .fake_agent import FakeAgent, data_status
@@ -72,6 +74,16 @@ def test_without_an_agent_nothing_is_healthy(make_app: Any, tmp_path: Path) -> N
     client = make_app(HSMX_CLUSTER_STATE_DIR=str(tmp_path / "nowhere")).test_client()
     assert [client.get(f"{PREFIX}/{path}").status_code for path in ("health", "role", "metrics")] == [503, 503, 503]
     assert client.get(f"{PREFIX}/role").text == "unknown\n"
+
+
+def test_a_flood_of_strangers_leaves_room_for_the_operator(make_app: Any, formed: FakeAgent) -> None:
+    client = make_app(permission=lambda action: False, HSMX_CLUSTER_PUBLIC_HEALTH=True).test_client()
+    asked = []
+    formed.verb_status = lambda status=formed.verb_status: asked.append(1) or status()  # type: ignore[method-assign, func-returns-value]
+    began = time.monotonic()
+    for _ in range(50):
+        assert client.get(f"{PREFIX}/role").status_code == 200 == client.get(f"{PREFIX}/health").status_code
+    assert len(asked) <= 1 + (time.monotonic() - began) / monitor.FRESH_S
 
 
 def test_an_ill_gateway_says_why(client: FlaskClient, formed: FakeAgent) -> None:

@@ -28,7 +28,7 @@ from .sender import Sending
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 3.0
 #: ... where there is no target.
 IDLE_EVERY_S = 10.0
 #: A passive gateway tells the active one at the latest after this time that nothing is new, s.
@@ -65,6 +65,7 @@ class Notifier:
         self._memory = Memory.load(cluster.config.state_dir)
         self._sending: dict[str, Sending] = {}
         self._events: list[News] = []
+        self._recorded = -1
         self._taken: dict[str, None] = {}
         self._told: tuple[float, str, dict[str, Alarm]] | None = None
         self._handed: tuple[float, list[Alarm]] = (0.0, [])
@@ -134,7 +135,10 @@ class Notifier:
         return collect.alarms(rows, self._cluster.node_id, other, self._cluster.config.node_name)
 
     def _take_up_events(self) -> None:
-        memory, rows = self._memory, self._cluster.store.events(EVENTS_MOST)
+        memory, recorded = self._memory, self._cluster.store.recorded
+        if recorded == self._recorded:
+            return
+        self._recorded, rows = recorded, self._cluster.store.events(EVENTS_MOST)
         newest = rows[0]["id"] if rows else 0
         if memory.seen is not None and newest > memory.seen:
             fresh = [row for row in reversed(rows) if row["id"] > (memory.seen or 0)]
@@ -143,7 +147,7 @@ class Notifier:
 
     def _skip_events(self) -> None:
         if self._memory.seen is not None:  # whoever is entered as a target later is not told of old ones
-            self._memory.seen, self._events = None, []
+            self._memory.seen, self._events, self._recorded = None, [], -1
             self._memory.save()
 
     # -- the active one ---------------------------------------------------------------------------------------
