@@ -65,6 +65,10 @@ class ConfigVars:
     PPPD = "HSMX_CLUSTER_PPPD"
     #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
     OWN_ADDRESSES = "HSMX_CLUSTER_OWN_ADDRESSES"
+    #: A token with which a monitor may read ``/metrics``, as ``Authorization: Bearer ...``. Default: none.
+    METRICS_TOKEN = "HSMX_CLUSTER_METRICS_TOKEN"
+    #: Whether ``/health`` and ``/role`` answer anybody. Default False: whoever may view the pages.
+    PUBLIC_HEALTH = "HSMX_CLUSTER_PUBLIC_HEALTH"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -91,6 +95,8 @@ class Config:
     network_settings_url: str
     pppd: Path
     own_addresses: str
+    metrics_token: str
+    public_health: bool
     log_level: str
 
     @classmethod
@@ -128,6 +134,8 @@ class Config:
             network_settings_url=_link(values),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
             own_addresses=_own_addresses(values),
+            metrics_token=_token(values),
+            public_health=_yes_or_no(values, ConfigVars.PUBLIC_HEALTH, False),
             log_level=_level(values),
         )
 
@@ -305,6 +313,15 @@ def _own_addresses(values: Mapping[str, Any]) -> str:
     if who not in ("agent", "host"):
         raise _refuse(ConfigVars.OWN_ADDRESSES, f"must not be {who!r:.60}.", "Use agent or host.")
     return who
+
+
+def _token(values: Mapping[str, Any]) -> str:
+    key = ConfigVars.METRICS_TOKEN
+    token = values.get(key) or ""
+    if not isinstance(token, str) or (token and re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,200}", token) is None):
+        raise _refuse(key, "must be a text of 16 to 200 letters, digits and signs of base64.",
+                      "For example what `openssl rand -hex 16` prints.")
+    return token
 
 
 def _level(values: Mapping[str, Any]) -> str:

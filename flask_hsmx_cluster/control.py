@@ -72,6 +72,7 @@ VERBS: dict[str, Verb] = {
         Verb("failover", changes=True, timeout_s=10),
         Verb("maintenance", changes=True, timeout_s=10),
         Verb("pppoe", changes=True, timeout_s=10),
+        Verb("notify_test", changes=True, timeout_s=40),
         Verb("verify", changes=True, timeout_s=30),
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),

@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
-#: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements.
+#: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements, and notification targets.
 SCHEMA_VERSION = 4
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
@@ -101,6 +101,9 @@ class SettingsRevision(Base):
     pppoe: Mapped[list[RevisionPPPoE]] = relationship(cascade="all, delete-orphan", order_by="RevisionPPPoE.position")
     interfaces: Mapped[list[RevisionInterface]] = relationship(
         cascade="all, delete-orphan", order_by="RevisionInterface.position"
+    )
+    notify: Mapped[list[RevisionNotify]] = relationship(
+        cascade="all, delete-orphan", order_by="RevisionNotify.position"
     )
 
 
@@ -231,6 +234,29 @@ class RevisionPPPoE(Base):
     concentrator: Mapped[str] = mapped_column(String(200))
     mtu: Mapped[int]
     default_route: Mapped[bool]
+    enabled: Mapped[bool]
+
+
+class RevisionNotify(Base):
+    """A notification target of a revision, with its password."""
+
+    __tablename__ = "revision_notify"
+
+    revision: Mapped[str] = _of_revision()
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(200))
+    user: Mapped[str] = mapped_column(String(200))
+    password: Mapped[str] = mapped_column(String(200))
+    security: Mapped[str] = mapped_column(String(200))
+    sender: Mapped[str] = mapped_column(String(200))
+    recipients: Mapped[str] = mapped_column(String(2000))
+    """One a line."""
+    fingerprint: Mapped[str] = mapped_column(String(200))
+    least: Mapped[str] = mapped_column(String(200))
+    repeat_min: Mapped[int]
+    remind_h: Mapped[int]
     enabled: Mapped[bool]
 
 

@@ -53,7 +53,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
 _PATIENT = (
     "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
-    "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete",
+    "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete", "notify_test",
 )  # fmt: skip
 
 
@@ -120,6 +120,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
     },
     "pppoe": {"name": Argument(_text(32)), "connect": Argument(_flag)},
+    "notify_test": {"name": Argument(_text(32))},
     "verify": {},
     "verified": {},
     "quarantine": {

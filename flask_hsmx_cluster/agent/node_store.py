@@ -107,6 +107,7 @@ class NodeStore(StoreFile):
     def __init__(self, path: Path, node_name: str = "") -> None:
         self.node_name = node_name
         self._remembered: dict[str, Any] = {}
+        self.recorded = 0  # events since the start: whoever waits for new ones need not read the disk
         super().__init__(path)
 
     @classmethod
@@ -451,6 +452,7 @@ class NodeStore(StoreFile):
                 session.add(row)
                 session.flush()
                 session.execute(delete(m.Event).where(m.Event.id <= row.id - m.MAX_EVENTS))
+            self.recorded += 1
         except StoreError as error:
             log.error("An event was not stored (%s): %s", error.message, text[:MAX_TEXT])
 

@@ -123,6 +123,7 @@ def run(config: AgentConfig) -> None:
     log.info("Agent is asked to stop")
     loop.stop()
     server.stop()
+    service.stop()
     jobs.stop()
     services.stop()
     link.stop()

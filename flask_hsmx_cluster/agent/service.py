@@ -8,11 +8,10 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
-from ..settings import pppoe, pppoe_rules, rules
+from ..settings import passwords, rules
 from ..settings.model import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
 from .cluster import Cluster, new_key
@@ -21,12 +20,14 @@ from .data.desk import DataDesk
 from .data.replicator import ReplicatorLink
 from .data.side import DataSide
 from .data.verbs import DataVerbs
+from .filling import filled
 from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
 from .jobs import Periodic
 from .membership import Membership
 from .node_store import NodeStore, wall_time
+from .notify.side import Notifier
 from .peer import client as peer_client
 from .peer.exchange import Exchange
 from .peer.forming import Creator, ends_from
@@ -88,6 +89,7 @@ class AgentService(DataVerbs):
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
+        self._notifier = Notifier(self._cluster, self._exchange, self.status)
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -158,6 +160,7 @@ class AgentService(DataVerbs):
             **(self._data.first_job() if self._data else {}),
             **(self._services.periodic_jobs() if self._services else {}),
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
+            **self._notifier.periodic_jobs(),
         }
 
     def data_jobs(self) -> Periodic:
@@ -224,6 +227,7 @@ class AgentService(DataVerbs):
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "services": self._services.status() if self._services else None,
             "pppoe": self._pppoe.status() if self._pppoe else [],
+            "notify": self._notifier.status(),
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -287,7 +291,7 @@ class AgentService(DataVerbs):
                     "It is asked again by itself; see whether it can be reached.",
                 )
             )
-        found += self._desk.alarms() if self._desk else []
+        found += [*(self._desk.alarms() if self._desk else ()), *self._notifier.alarms()]
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
         managed = [
@@ -303,7 +307,7 @@ class AgentService(DataVerbs):
         return {
             "formed": heads is not None,
             "node_id": self._cluster.node_id,
-            "settings": pppoe.masked(to_dict(applied.settings)) if applied else None,
+            "settings": passwords.masked(to_dict(applied.settings)) if applied else None,
             "revision": applied.number if applied else 0,
             "author": applied.author_name if applied else "",
             "changed_at": applied.changed_at if applied else "",
@@ -314,7 +318,7 @@ class AgentService(DataVerbs):
                 "revision": heads.conflict.number,
                 "author": heads.conflict.author_name,
                 "changed_at": heads.conflict.changed_at,
-                "settings": pppoe.masked(to_dict(heads.conflict.settings)),
+                "settings": passwords.masked(to_dict(heads.conflict.settings)),
             },
         }
 
@@ -344,7 +348,7 @@ class AgentService(DataVerbs):
         if settings is None:
             wanted = heads.applied.settings if heads else None
         else:
-            wanted = from_dict(self._filled(settings, heads.applied.settings if heads else None))
+            wanted = from_dict(filled(settings, heads.applied.settings if heads else None, *self._who()))
         return self._preflight(wanted, heads).as_dict()
 
     def _preflight(self, settings: Settings | None, heads: Heads | None) -> Report:
@@ -353,7 +357,7 @@ class AgentService(DataVerbs):
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
         if settings is None:
             return report
-        report.add("settings", rules.check(settings, {node_id: ports}) + pppoe_rules.check_passwords(settings))
+        report.add("settings", rules.check(settings, {node_id: ports}) + passwords.missing(settings))
         if report.blocking:
             return report  # the wire cannot tell anything about settings that make no sense
         report.add("carrier", list(preflight.check_carrier(settings, node_id, ports, joining=False)))
@@ -365,6 +369,9 @@ class AgentService(DataVerbs):
                 report.add("database", self._data.preflight(settings))
         report.add("virtual_ip", list(probing.check_virtual_ips(_numbered(settings), self._probe_strangers)))
         return report
+
+    def _who(self) -> tuple[str, str]:
+        return self._cluster.node_id, self._config.node_name
 
     def _probe_strangers(self, port: str, address: str, timeout_s: float) -> list[str]:
         """Return who answers for an address, the other gateway of the cluster excepted."""
@@ -379,14 +386,14 @@ class AgentService(DataVerbs):
 
     def propose(self, settings: dict[str, Any], base_revision: int) -> dict[str, Any]:
         present = self._cluster.require_heads().applied.settings
-        return self._revisions.propose(from_dict(self._filled(settings, present)), base_revision)
+        return self._revisions.propose(from_dict(filled(settings, present, *self._who())), base_revision)
 
     def create(self, settings: dict[str, Any]) -> dict[str, Any]:
         cluster = self._cluster
         with cluster.change():
             cluster.require_unformed()
             cluster.become_own_machine()
-            wanted = from_dict(self._filled(settings, None))
+            wanted = from_dict(filled(settings, None, *self._who()))
             if [node.node_id for node in wanted.nodes] != [cluster.node_id]:
                 raise ChecksFailed(
                     [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.")]
@@ -443,6 +450,13 @@ class AgentService(DataVerbs):
             raise RequestRefused("Nothing follows the role on this gateway.")
         return self._pppoe.command(name, connect)
 
+    def notify_test(self, name: str) -> dict[str, Any]:
+        return self._notifier.test(name)
+
+    def stop(self) -> None:
+        """End what this service has started."""
+        self._notifier.stop()
+
     def resolve_conflict(self, keep: str) -> dict[str, Any]:
         return {"revision": self._revisions.resolve(keep)["revision"]}
 
@@ -453,26 +467,6 @@ class AgentService(DataVerbs):
 
     def peer(self, message: str, address: str) -> dict[str, Any]:
         return {"message": _encoded(self._exchange.answer(_decoded(message), address))}
-
-    # -- helpers ----------------------------------------------------------------------------------------------
-
-    def _filled(self, data: dict[str, Any], present: Settings | None) -> dict[str, Any]:
-        """Return settings with what the caller left to the agent filled in: ids, and this gateway's name."""
-        own = {"": self._cluster.node_id, "self": self._cluster.node_id}
-        filled = pppoe.filled(copy.deepcopy(data), present.pppoe if present else ())
-        try:
-            filled["cluster_id"] = filled.get("cluster_id") or (present.cluster_id if present else uuid4().hex)
-            for node in filled["nodes"]:
-                node["node_id"] = own.get(node["node_id"], node["node_id"])
-                if node["node_id"] == self._cluster.node_id:
-                    node["name"] = node.get("name") or self._config.node_name
-            for link in filled["links"]:
-                link["ends"] = {own.get(node_id, node_id): end for node_id, end in link["ends"].items()}
-            for one in filled.get("interfaces", []):
-                one["addresses"] = {own.get(node_id, node_id): each for node_id, each in one["addresses"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
-        return filled
 
 
 def _numbered(settings: Settings) -> Sequence[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ChecksFailed, Finding, RequestRefused
 from ..settings import networks as shared_networks
-from ..settings import pppoe
+from ..settings import notify, pppoe
 from ..translate import gettext as _
 from . import fields
 
@@ -67,7 +67,7 @@ def entries(settings: Json, text: str = "") -> list[Entry]:
 
 def kept(settings: Json) -> Json:
     """Return what other pages have put into settings: a form that does not show it must not lose it."""
-    return {key: settings[key] for key in (*shared_networks.KEYS, pppoe.KEY) if key in settings}
+    return {key: settings[key] for key in (*shared_networks.KEYS, pppoe.KEY, notify.KEY) if key in settings}
 
 
 def network(address: str, port: str, name: str = "", advertise: str = "", dns: str = "") -> Json:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import Any, Literal
 
 from ..errors import ChecksFailed, Finding
-from . import interfaces, pppoe
+from . import interfaces, notify, pppoe
 from . import networks as shared_networks
 from .interfaces import NetworkInterface
 from .networks import Alias, Network, Route
@@ -117,11 +117,12 @@ class Settings:
     routes: tuple[Route, ...] = ()
     pppoe: tuple[pppoe.Connection, ...] = ()
     interfaces: tuple[NetworkInterface, ...] = ()
+    notify: tuple[notify.Target, ...] = ()
 
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
-        if any(one.advertise or one.dns for one in self.networks):
+        if self.notify or any(one.advertise or one.dns for one in self.networks):
             return 4
         if self.pppoe or self.interfaces:
             return 3
@@ -166,6 +167,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
         **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
         **pppoe.to_dict(settings.pppoe),
         **interfaces.to_dict(settings.interfaces),
+        **notify.to_dict(settings.notify),
     }
 
 
@@ -193,6 +195,7 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
             **shared_networks.from_dict(data),
             **pppoe.from_dict(data),
             interfaces=interfaces.from_dict(data),
+            notify=notify.from_dict(data),
         )
     except ChecksFailed:
         raise

@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 from itertools import combinations
 
 from ..errors import Finding
-from . import interface_rules, pppoe_rules
+from . import interface_rules, notify_rules, pppoe_rules
 from . import network_rules as shared_network_rules
 from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .model import (
@@ -60,6 +60,7 @@ def check(settings: Settings, ports_by_node: Mapping[str, Sequence[Port]] | None
         *_check_references(settings, known),
         *shared_network_rules.check(settings, known),
         *pppoe_rules.check(settings, known),
+        *notify_rules.check(settings),
         *interface_rules.check(settings, known),
     ]
 

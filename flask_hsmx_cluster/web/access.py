@@ -32,11 +32,28 @@ def relay(name: str) -> Callable[[View], View]:
     return declare
 
 
+def monitored(may: Callable[[], bool]) -> Callable[[View], View]:
+    """Declare a view that a monitor may ask.
+
+    :param may: tells whether the configuration lets the request in; else who may view the pages may ask.
+    """
+
+    def declare(view: View) -> View:
+        view.hsmx_needs = "view"  # type: ignore[attr-defined]
+        view.hsmx_may = may  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
 def guard() -> None:
     """Refuse the request unless the host's permission callable says yes."""
     endpoint = request.endpoint or ""
     view = current_app.view_functions.get(endpoint)
     if getattr(view, "hsmx_relay", None) is not None:
+        return
+    may = getattr(view, "hsmx_may", None)
+    if may is not None and may():
         return
     action: Action = "view" if endpoint.endswith(".static") else getattr(view, "hsmx_needs", "administer")
     if not state().allows(action):

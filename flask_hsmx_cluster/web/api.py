@@ -48,6 +48,7 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "data/aside/delete": ("aside_delete", {"name": str, "node": str}),
     "failover": ("failover", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
+    "notify/test": ("notify_test", {"name": str}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),
     "resolve-conflict": ("resolve_conflict", {"keep": str}),
 }

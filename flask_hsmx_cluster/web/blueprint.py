@@ -16,7 +16,9 @@ from . import (
     data_api,
     data_views,
     interface_views,
+    monitor,
     network_views,
+    notify_views,
     peer,
     pppoe_views,
     sweep_views,
@@ -34,7 +36,8 @@ def create_blueprint() -> Blueprint:
     blueprint.after_request(_keep_to_ourselves)
     blueprint.context_processor(_template_names)
     for module in (
-        views, data_views, sweep_views, aside_views, network_views, interface_views, pppoe_views, api, data_api, peer,
+        views, data_views, sweep_views, aside_views, network_views, interface_views, pppoe_views, notify_views, api,
+        data_api, monitor, peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint

@@ -346,6 +346,9 @@ def rows(settings: dict[str, Any]) -> dict[str, str]:
     for one in settings.get("pppoe", []):
         text = _("%(user)s on %(port)s", user=one["user"], port=one["port"])
         lines[_("PPPoE %(name)s", name=one["name"])] = text if one["enabled"] else f"{text}, {_('switched off')}"
+    for one in settings.get("notify", []):
+        label = _("Notification %(name)s", name=one["name"])
+        lines[label] = one["address"] if one["enabled"] else f"{one['address']}, {_('switched off')}"
     for one in settings.get("interfaces", []):
         for node_id, addresses in one["addresses"].items():
             name = names.get(node_id) or _("this gateway")

@@ -20,8 +20,9 @@ ALLOWED = {
     "words": {"errors", "settings", "translate"},
     "replication": {"errors", "agent_line"},
     "services": {"errors", "agent_line", "network"},
-    "agent": {"decision", "network", "settings", "replication", "services", "errors", "models", "version", "control",
-              "agent_line"},
+    "notify": {"errors", "settings"},
+    "agent": {"decision", "network", "settings", "replication", "services", "notify", "errors", "models", "version",
+              "control", "agent_line"},
     "web": {"settings", "editing", "words", "replication", "errors", "control", "config", "signals", "version",
             "translate", "extension"},
 }  # fmt: skip
@@ -29,6 +30,8 @@ ALLOWED = {
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
 #: The same of the room ``services``: what is to follow the role, as the host states it.
 STATING = {"declare"}
+#: The same of the room ``notify``: when what is told, in which words. The others speak TLS, which the agent lacks.
+SAYING = {"news", "policy", "texts"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -80,6 +83,16 @@ def test_what_follows_the_role_runs_in_a_process_of_its_own() -> None:
     for path in modules("services"):
         ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
         assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
+
+
+def test_what_is_sent_to_people_is_sent_by_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "notify"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.notify."):
+                assert name.split(".")[2] in SAYING, f"{path.name} imports {name}"
+    for name in SAYING:
+        heavy = {"ssl", "socket", "smtplib", "email", "http", "flask"}
+        assert not {found.split(".")[0] for found in imports(PACKAGE / "notify" / f"{name}.py")} & heavy, name
 
 
 def test_the_brain_knows_nothing_of_the_world() -> None:

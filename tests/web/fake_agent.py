@@ -51,6 +51,8 @@ class FakeAgent:
         self.data: Json | None = None
         self.services: Json | None = None
         self.pppoe: list[Json] = []
+        self.notify: list[Json] = []
+        self.tested: Json = {"delivered": True, "answer": "It answered 200 OK.", "took_ms": 12, "gateway": "gateway-a"}
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -97,6 +99,7 @@ class FakeAgent:
             "data": self.data and {**self.data, "quarantine": self._waiting()},
             "services": self.services,
             "pppoe": self.pppoe,
+            "notify": self.notify,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
@@ -275,6 +278,9 @@ class FakeAgent:
             raise RequestRefused("There is nobody to fail over to.", "Let another gateway join first.")
         self.role, self.peer["role"] = self.peer["role"], self.role
         return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
+
+    def verb_notify_test(self, name: str) -> Json:
+        return self.tested
 
     def verb_pppoe(self, name: str, connect: bool) -> Json:
         return {"name": name, "connect": connect}

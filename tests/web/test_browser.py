@@ -11,6 +11,8 @@ import pytest
 from flask import Flask, Response
 from werkzeug.serving import make_server
 
+from flask_hsmx_cluster.settings.notify import Target
+
 from .conftest import PREFIX
 from .fake_agent import FakeAgent, following_status, peer_status
 
@@ -169,7 +171,10 @@ def test_phone_has_no_sideways_scrolling(page: Any, formed: FakeAgent) -> None:
     user = "u" * 60 + "@provider.example"
     formed.settings["pppoe"] = [{"name": "fibre", "port": "lan0.100", "user": user, "password": "", "service": "",
                                  "concentrator": "", "mtu": 1492, "default_route": True, "enabled": True}]
-    for path in ("/", "/events", "/coverage", "/failover", "/networks", "/pppoe", "/pppoe/fibre"):
+    target = Target("night", "mail", "m" * 60 + ".example.com", recipients=("n" * 60 + "@x.example",))
+    formed.settings["notify"] = [target.as_dict()]
+    for path in ("/", "/events", "/coverage", "/failover", "/networks", "/pppoe", "/pppoe/fibre", "/notifications",
+                 "/notifications/target/night"):  # fmt: skip
         page.goto(PREFIX + path)
         page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -226,3 +231,29 @@ def test_a_pppoe_connection_is_added_disconnected_changed_and_removed(page: Any,
     page.get_by_role("button", name="Remove fibre").click()
     page.get_by_text("There is none yet.").wait_for()
     assert not page.complaints
+
+
+def test_somebody_is_told_of_alarms_and_that_is_tested(page: Any, formed: FakeAgent) -> None:
+    page.goto(PREFIX + "/")
+    page.get_by_role("link", name="Notifications").click()
+    page.get_by_text("Nobody is told of alarms yet").wait_for()
+    page.get_by_text("Add an e-mail").click()
+    form = page.locator("form[action$='/notifications/mail']")
+    for label, text in (("Name", "night"), ("Mail server", "mail.example.com"), ("Sender", "g@example.com"),
+                        ("User name", "gateway"), ("Password", "geheim")):  # fmt: skip
+        form.get_by_label(label, exact=True).fill(text)
+    form.get_by_label("Recipients").fill("night@")
+    form.get_by_role("button", name="Add").click()
+    page.get_by_text("'night@' is no e-mail address.").wait_for()
+    form.get_by_label("Recipients").fill("night@example.com")
+    form.get_by_label("Password", exact=True).fill("geheim")
+    form.get_by_role("button", name="Add").click()
+    page.get_by_role("heading", name="night").wait_for()
+    assert "geheim" not in page.content()
+    formed.tested |= {"delivered": False, "answer": "mail.example.com refuses the connection."}
+    page.get_by_role("button", name="Test night").click()
+    page.get_by_text("not delivered. mail.example.com refuses the connection.").wait_for()
+    page.get_by_role("link", name="Change night").click()
+    page.get_by_role("button", name="Remove night").click()
+    page.get_by_text("Nobody is told of alarms yet").wait_for()
+    assert not [one for one in page.complaints if "422" not in one], "422: the form that was not complete"

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...control import result_from_dict
 from ...errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
-from ...settings import pppoe, rules
+from ...settings import passwords, rules
 from ...settings.model import Node, Settings, from_dict, to_dict
 from ..cluster import Cluster
 from ..data.side import DataSide
@@ -111,7 +111,7 @@ class Joining:
             for finding in report.findings:  # warnings: what stops nothing is said all the same
                 cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
             warnings = [finding.as_dict() for finding in report.findings]
-            return {"settings": pppoe.masked(to_dict(settings)), "peer": creator.name, "findings": warnings}
+            return {"settings": passwords.masked(to_dict(settings)), "peer": creator.name, "findings": warnings}
 
     def finish(self) -> str:
         """Find out whether an agreed join is in force on the other gateway, and follow; a periodic job."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ...network.clock import boot_time_s
-from ...settings import pppoe_rules, rules
+from ...settings import passwords, rules
 from ...settings.addressing import own_addresses
 from ...settings.model import Settings
 from ...settings.network_rules import entries
@@ -126,7 +126,7 @@ class RevisionExchange:
                 there = True
             except (PeerUnavailable, ValueError, KeyError):
                 pass  # it checks for itself when the settings reach it
-        findings = rules.check(settings, ports) + pppoe_rules.check_passwords(settings)
+        findings = rules.check(settings, ports) + passwords.missing(settings)
         if not any(finding.blocking for finding in findings):
             findings += self._try_out(settings, present, ports, other if there else None)
         if any(finding.blocking for finding in findings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from ... import models as m
-from ...settings import pppoe
+from ...settings import notify, pppoe
 from ...settings.interfaces import Interface, NetworkInterface
 from ...settings.model import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from ...settings.networks import Alias, Network, Route
@@ -77,6 +77,10 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
             for at, one in enumerate(settings.routes)
         ],
         pppoe=[m.RevisionPPPoE(position=at, **vars(one)) for at, one in enumerate(settings.pppoe)],
+        notify=[
+            m.RevisionNotify(**{**vars(one), "position": at, "recipients": "\n".join(one.recipients)})
+            for at, one in enumerate(settings.notify)
+        ],
         interfaces=[
             m.RevisionInterface(position=at, port=one.port, apart=one.apart, node_id=node, address=str(address))
             for at, (one, node, address) in enumerate(
@@ -125,6 +129,14 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             for one in row.pppoe
         ),
         interfaces=_interfaces(row.interfaces),
+        notify=tuple(
+            notify.Target(
+                one.name, one.kind, one.address, one.user, one.password, one.security, one.sender,
+                tuple(one.recipients.split("\n")) if one.recipients else (), one.fingerprint, one.least,
+                one.repeat_min, one.remind_h, one.enabled,
+            )
+            for one in row.notify
+        ),
     )
     return Revision(
         number=row.number,
