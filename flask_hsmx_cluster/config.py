@@ -65,6 +65,8 @@ class ConfigVars:
     PPPD = "HSMX_CLUSTER_PPPD"
     #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
     OWN_ADDRESSES = "HSMX_CLUSTER_OWN_ADDRESSES"
+    #: Packet rules of the agent's own: ``off``, or ``table``: see docs/firewall.md. Default ``off``.
+    FIREWALL = "HSMX_CLUSTER_FIREWALL"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -91,6 +93,7 @@ class Config:
     network_settings_url: str
     pppd: Path
     own_addresses: str
+    firewall: str
     log_level: str
 
     @classmethod
@@ -127,7 +130,8 @@ class Config:
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
             network_settings_url=_link(values),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
-            own_addresses=_own_addresses(values),
+            own_addresses=_one_of(values, ConfigVars.OWN_ADDRESSES, "agent", "host"),
+            firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
             log_level=_level(values),
         )
 
@@ -300,11 +304,11 @@ def _link(values: Mapping[str, Any]) -> str:
     return url
 
 
-def _own_addresses(values: Mapping[str, Any]) -> str:
-    who = _text(values, ConfigVars.OWN_ADDRESSES, "agent")
-    if who not in ("agent", "host"):
-        raise _refuse(ConfigVars.OWN_ADDRESSES, f"must not be {who!r:.60}.", "Use agent or host.")
-    return who
+def _one_of(values: Mapping[str, Any], key: str, default: str, other: str) -> str:
+    word = _text(values, key, default)
+    if word not in (default, other):
+        raise _refuse(key, f"must not be {word!r:.60}.", f"Use {default} or {other}.")
+    return word
 
 
 def _level(values: Mapping[str, Any]) -> str:

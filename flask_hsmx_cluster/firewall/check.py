@@ -12,7 +12,8 @@ from .rules import Peer, Service, Use
 
 Network = IPv4Network | IPv6Network
 
-_USES = {
+#: What a port is for, in words.
+USES = {
     Use.SETTINGS: "settings and pairing",
     Use.FILES: "files",
     Use.DATABASE: "the database",
@@ -54,7 +55,7 @@ def check(allowed: Iterable[Allowed], services: Sequence[Service], peers: Sequen
         covered = [] if rule.for_others else [one for one in services if rule.covers(one)]
         if not covered:
             continue
-        ports = ", ".join(f"{one.port}/{one.protocol} ({_USES[one.use]})" for one in covered)
+        ports = ", ".join(f"{one.port}/{one.protocol} ({USES[one.use]})" for one in covered)
         be = "is" if len(covered) == 1 else "are"
         known = " or ".join(dict.fromkeys(str(peer.address) for peer in peers)) or "such as 192.0.2.2"
         wide = [one for one in rule.sources if one.num_addresses > 1]

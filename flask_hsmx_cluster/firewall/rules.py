@@ -51,6 +51,10 @@ class Service:
     protocol: Protocol
     port: int
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the form in which gateways tell it each other."""
+        return {"use": str(self.use), "protocol": self.protocol, "port": self.port}
+
     @property
     def only_peer(self) -> bool:
         """Whether nobody but the other gateway has business there: guests use the web app, administrators ssh."""
@@ -78,8 +82,7 @@ class Rule:
 
     def as_dict(self) -> dict[str, object]:
         """Return the form of the verb ``firewall``."""
-        return {"protocol": self.service.protocol, "port": self.service.port, "source": str(self.source),
-                "use": str(self.service.use), "link": self.kind or ""}  # fmt: skip
+        return {**self.service.as_dict(), "source": str(self.source), "link": self.kind or ""}
 
 
 def services(
@@ -108,8 +111,13 @@ def rules(some: Sequence[Service], peers: Iterable[Peer]) -> tuple[Rule, ...]:
         Rule(service, peer.address, peer.kind)
         for peer in dict.fromkeys(peers)
         for service in some
-        if peer.kind != "service" or service.use in _OVER_SERVICE
+        if goes_over(service.use, peer.kind)
     )
+
+
+def goes_over(use: Use, kind: str | None) -> bool:
+    """Return whether something goes over a kind of link."""
+    return kind != "service" or use in _OVER_SERVICE
 
 
 def peers_of(settings: Settings, node_id: str) -> Iterator[Peer]:
