@@ -61,6 +61,8 @@ class ConfigVars:
     BASE_TEMPLATE = "HSMX_CLUSTER_BASE_TEMPLATE"
     #: Where an operator gives a port its address. Default: no link.
     NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
+    #: Where an operator edits the host's firewall. Default: no link.
+    FIREWALL_URL = "HSMX_CLUSTER_FIREWALL_URL"
     #: The program that dials PPPoE connections. Default ``/usr/sbin/pppd``.
     PPPD = "HSMX_CLUSTER_PPPD"
     #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
@@ -91,6 +93,7 @@ class Config:
     url_prefix: str
     base_template: str
     network_settings_url: str
+    firewall_url: str
     pppd: Path
     own_addresses: str
     firewall: str
@@ -128,7 +131,8 @@ class Config:
             hooks=tuple(_stated(values, ConfigVars.HOOKS, hook_from)),
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
-            network_settings_url=_link(values),
+            network_settings_url=_link(values, ConfigVars.NETWORK_SETTINGS_URL),
+            firewall_url=_link(values, ConfigVars.FIREWALL_URL),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
             own_addresses=_one_of(values, ConfigVars.OWN_ADDRESSES, "agent", "host"),
             firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
@@ -296,8 +300,7 @@ def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:
     return prefix
 
 
-def _link(values: Mapping[str, Any]) -> str:
-    key = ConfigVars.NETWORK_SETTINGS_URL
+def _link(values: Mapping[str, Any], key: str) -> str:
     url = _text(values, key, "")
     if url and not (url.startswith(("/", "http://", "https://")) and url.isprintable()):
         raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")

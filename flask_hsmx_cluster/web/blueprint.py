@@ -55,4 +55,5 @@ def _template_names() -> dict[str, Any]:
         "words": words,
         "hsmx_base": found.config.base_template,
         "network_settings_url": found.config.network_settings_url,
+        "firewall_url": found.config.firewall_url,
     }
