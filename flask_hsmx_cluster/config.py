@@ -61,6 +61,8 @@ class ConfigVars:
     BASE_TEMPLATE = "HSMX_CLUSTER_BASE_TEMPLATE"
     #: Where an operator gives a port its address. Default: no link.
     NETWORK_SETTINGS_URL = "HSMX_CLUSTER_NETWORK_SETTINGS_URL"
+    #: Where an operator edits the host's firewall. Default: no link.
+    FIREWALL_URL = "HSMX_CLUSTER_FIREWALL_URL"
     #: The program that dials PPPoE connections. Default ``/usr/sbin/pppd``.
     PPPD = "HSMX_CLUSTER_PPPD"
     #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
@@ -69,6 +71,8 @@ class ConfigVars:
     METRICS_TOKEN = "HSMX_CLUSTER_METRICS_TOKEN"
     #: Whether ``/health`` and ``/role`` answer anybody. Default False: whoever may view the pages.
     PUBLIC_HEALTH = "HSMX_CLUSTER_PUBLIC_HEALTH"
+    #: Packet rules of the agent's own: ``off``, or ``table``: see docs/firewall.md. Default ``off``.
+    FIREWALL = "HSMX_CLUSTER_FIREWALL"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -93,10 +97,12 @@ class Config:
     url_prefix: str
     base_template: str
     network_settings_url: str
+    firewall_url: str
     pppd: Path
     own_addresses: str
     metrics_token: str
     public_health: bool
+    firewall: str
     log_level: str
 
     @classmethod
@@ -131,11 +137,13 @@ class Config:
             hooks=tuple(_stated(values, ConfigVars.HOOKS, hook_from)),
             url_prefix=_prefix(values, register_blueprint),
             base_template=_text(values, ConfigVars.BASE_TEMPLATE, "hsmx_cluster/base.html"),
-            network_settings_url=_link(values),
+            network_settings_url=_link(values, ConfigVars.NETWORK_SETTINGS_URL),
+            firewall_url=_link(values, ConfigVars.FIREWALL_URL),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
-            own_addresses=_own_addresses(values),
+            own_addresses=_one_of(values, ConfigVars.OWN_ADDRESSES, "agent", "host"),
             metrics_token=_token(values),
             public_health=_yes_or_no(values, ConfigVars.PUBLIC_HEALTH, False),
+            firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
             log_level=_level(values),
         )
 
@@ -300,19 +308,18 @@ def _prefix(values: Mapping[str, Any], register_blueprint: bool) -> str:
     return prefix
 
 
-def _link(values: Mapping[str, Any]) -> str:
-    key = ConfigVars.NETWORK_SETTINGS_URL
+def _link(values: Mapping[str, Any], key: str) -> str:
     url = _text(values, key, "")
     if url and not (url.startswith(("/", "http://", "https://")) and url.isprintable()):
         raise _refuse(key, f"must be a path or a web address, not {url!r:.60}.", "For example /network/settings.")
     return url
 
 
-def _own_addresses(values: Mapping[str, Any]) -> str:
-    who = _text(values, ConfigVars.OWN_ADDRESSES, "agent")
-    if who not in ("agent", "host"):
-        raise _refuse(ConfigVars.OWN_ADDRESSES, f"must not be {who!r:.60}.", "Use agent or host.")
-    return who
+def _one_of(values: Mapping[str, Any], key: str, default: str, other: str) -> str:
+    word = _text(values, key, default)
+    if word not in (default, other):
+        raise _refuse(key, f"must not be {word!r:.60}.", f"Use {default} or {other}.")
+    return word
 
 
 def _token(values: Mapping[str, Any]) -> str:

@@ -63,6 +63,7 @@ VERBS: dict[str, Verb] = {
         Verb("peer_ports", changes=False, timeout_s=10),
         Verb("events", changes=False),
         Verb("preflight", changes=False, timeout_s=30),
+        Verb("firewall", changes=False, timeout_s=10),
         Verb("propose", changes=True, timeout_s=45),
         Verb("create", changes=True, timeout_s=30),
         Verb("pairing_code", changes=True),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal
 
 from flask import Blueprint, Flask, Response, current_app, url_for
@@ -15,6 +16,8 @@ from . import signals
 from .config import Config, ConfigVars, FirmwareVersion
 from .control import ControlClient
 from .errors import ConfigError
+from .firewall.check import check, stated
+from .firewall.rules import Peer, Service, Use
 from .hooks import CheckFunction, HookFunction, Registered, Step
 from .replication.coverage import Coverage, cover
 from .replication.declare import Declared, read
@@ -31,6 +34,8 @@ Permission = Callable[[Action], bool]
 
 log = logging.getLogger(__name__)
 _EXTENSION = "hsmx_cluster"
+#: Returns the rules of the host's own firewall.
+FirewallRules = Callable[[], Iterable[Mapping[str, Any]]]
 #: Events that are asked for at once.
 EVENTS_AT_ONCE = 100
 
@@ -55,6 +60,7 @@ class _State:
     :param database: a Flask-SQLAlchemy object, an SQLAlchemy engine, or None.
     :param metadata: the host's tables, or None.
     :param declarations: what the host has declared by :meth:`HSMXCluster.scope`, by table.
+    :param firewall_rules: what returns the rules of the host's own firewall: none or one.
     :param hooks: what the host has registered by :meth:`HSMXCluster.hook` and :meth:`HSMXCluster.health_check`.
     """
 
@@ -66,6 +72,7 @@ class _State:
     declarations: Mapping[str, Declaration]
     hooks: Sequence[Registered]
     blueprint: Blueprint
+    firewall_rules: Sequence[FirewallRules]
 
     def allows(self, action: Action) -> bool:
         """Tell whether the present user may do this. Anything but a plain ``True`` of the host means no."""
@@ -156,6 +163,7 @@ class HSMXCluster:
         self._metadata = metadata
         self._declarations = dict(scope or {})
         self._hooks: list[Registered] = []
+        self._firewall_rules: list[FirewallRules] = []
         #: The pages, the REST API and the other gateway's endpoints.
         self.blueprint: Blueprint = create_blueprint()
         if app is not None:
@@ -188,7 +196,7 @@ class HSMXCluster:
         app.extensions[_EXTENSION] = _State(
             config, ControlClient(config.control_socket), permission, database,
             _checked_metadata(self._metadata if metadata is None else metadata, database), self._declarations,
-            self._hooks, self.blueprint,
+            self._hooks, self.blueprint, self._firewall_rules,
         )
         app.cli.add_command(cluster)
         if self._register_blueprint:
@@ -246,6 +254,25 @@ class HSMXCluster:
         number = -1 if command else len(self._hooks)
         self._hooks.append(Registered(function, Check(name, every_s, limit_s, moves_role, command, number)))
 
+    def firewall_rules(self, function: FirewallRules) -> FirewallRules:
+        """Let a function return the rules of the host's own firewall, to be checked with those of the kernel; a
+        decorator. It is called in an app context whenever somebody looks.
+
+        Each rule that lets somebody in is a mapping: ``protocol`` (``tcp`` or ``udp``), ``port``, ``source`` (an
+        address, a network, or empty: anybody), ``note``, and ``for_others`` (True: it is meant for guests or
+        administrators).
+        """
+        self._firewall_rules[:] = [function]
+        return function
+
+    def firewall(self, peers: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the rules that let the other gateway in, and what lets in more; see docs/firewall.md.
+
+        :param peers: its addresses; none: those of the settings in force.
+        :raises AgentUnavailable: the agent does not run.
+        """
+        return firewall(peers)
+
     def status(self) -> dict[str, Any]:
         """Return the agent's status of this gateway, for example for a badge in the host's own pages.
 
@@ -290,6 +317,30 @@ def state() -> _State:
     return found
 
 
+def firewall(peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the agent says of the firewall, with the findings about the host's own rules first.
+
+    :raises ConfigError: the host's function fails, or returns what is no rule.
+    """
+    found = state()
+    told = found.call("firewall", peers=list(peers))
+    services = [Service(Use(one["use"]), one["protocol"], one["port"]) for one in told["services"]]
+    sources = {one["source"]: Peer(ip_address(one["source"])) for one in told["rules"]}
+    findings = [finding.as_dict() for function in found.firewall_rules
+                for finding in check(stated(_host_rules(function)), services, list(sources.values()))]
+    return {**told, "findings": [*findings, *told["findings"]]}
+
+
+def _host_rules(function: FirewallRules) -> list[Any]:
+    try:
+        return list(function())
+    except Exception as error:
+        log.exception("The rules of the host's firewall cannot be had")
+        raise ConfigError(
+            f"The host's firewall rules cannot be had: {type(error).__name__}.", "See the web app's log."
+        ) from error
+
+
 def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
     """Return the agent's configuration for the current app.
 
@@ -318,6 +369,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         services=_services(found, hook_runner),
         pppd=str(config.pppd),
         own_addresses=config.own_addresses,
+        firewall=config.firewall,
     )
 
 

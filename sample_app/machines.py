@@ -19,6 +19,13 @@ NETWORK_UID = 61003
 _FIRST_REQUEST = "import urllib.request; urllib.request.urlopen('http://127.0.0.1/login').read()"
 
 
+def _addresses(gateway: Gateway) -> str:
+    """Return a gateway's addresses on the links, for the other one's firewall."""
+    kinds = {"sync0": "sync", "backup0": "backup", "lan0": "service"}
+    return ",".join(f"{kinds[port]}={one.partition('/')[0]}" for port, addresses in gateway.addresses.items()
+                    if port in kinds for one in addresses)
+
+
 class Machines:
     """Starts the lab's gateways with the whole firmware on them.
 
@@ -32,6 +39,7 @@ class Machines:
             gateway.environment |= {
                 "HSMX_CLUSTER_NODE_NAME": f"Gateway {gateway.name.upper()}",
                 "FIRMWARE_SERVICES": "yes",
+                "FIRMWARE_OTHER_GATEWAY": _addresses(lab.other(gateway)),
                 "FIRMWARE_STATE_DIR": str(gateway.directory / "home" / "firmware"),
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
                 "HSMX_CLUSTER_STATE_DIR": str(gateway.state),

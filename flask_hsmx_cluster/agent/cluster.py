@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ClusterError, RequestRefused
+from ..firewall.rules import Service, services
 from ..settings import interfaces
 from ..version import PROTOCOL, __version__
 from .config import AgentConfig
@@ -21,6 +22,7 @@ from .hot import HotSide
 from .interfaces import Addresses, Hand, OwnAddresses
 from .membership import Key, Membership
 from .node_store import NodeStore, PeerFacts, machine_id
+from .packet_table import PacketTable, sources_of
 from .preflight.checks import PROTOCOL_LEAST, Facts
 from .revisions.model import Heads, drop_prepared
 
@@ -47,6 +49,7 @@ class Cluster:
         self.state_lock = threading.RLock()
         self._change_lock = threading.Lock()
         self._own = OwnAddresses(config.state_dir, store.record, config.own_addresses == "host", hand)
+        self.table = PacketTable(config.firewall == "table", store.record)
         #: True on a machine that is not the one on which the store was written: it stays out of the cluster.
         self.foreign = False
         #: The other gateway's last known PPPoE sessions, as it told them.
@@ -185,6 +188,8 @@ class Cluster:
         :raises ClusterError: why it was refused.
         """
         former = self.membership()
+        if self.table.wanted:
+            self.keep_table(heads)  # before anything comes from addresses that are new
         wanted = interfaces.stated(heads.applied.settings.interfaces, self.node_id)
         with self._own.change(wanted):
             try:
@@ -220,6 +225,8 @@ class Cluster:
         self.hot.apply(None)
         self.store.forget_cluster()
         self._own.leave()
+        if self.table.wanted:
+            self.keep_table()
 
     def restore_own_addresses(self) -> str:
         """Bring this gateway's own addresses in line with the settings in force; return what was done, in words."""
@@ -227,6 +234,27 @@ class Cluster:
             heads = self.heads()
             settings = heads.applied.settings if heads else None
             return self._own.restore(interfaces.stated(settings.interfaces, self.node_id) if settings else None)
+
+    # -- the firewall -----------------------------------------------------------------------------------------
+
+    def firmwares(self) -> list[str]:
+        """Return the firmware versions of both gateways, as far as they are known; this one's first."""
+        heads, facts = self.heads(), self.store.peer()
+        known = heads is not None and facts is not None and heads.applied.settings.peer_of(self.node_id) is not None
+        return [self.config.firmware_version, *([facts.firmware] if known and facts else [])]
+
+    def services(self, connections: bool = False) -> tuple[Service, ...]:
+        """Return the ports of this gateway that the other one uses."""
+        config = self.config
+        return services(self.firmwares(), config.http_port, config.database_port, config.heartbeat_port, connections)
+
+    def keep_table(self, coming: Heads | None = None) -> str:
+        """Bring our own packet rules in line with the settings in force, and those that are about to be."""
+        if not self.table.wanted:
+            return self.table.keep((), ())
+        revisions = [one for heads in (self.heads(), coming) if heads is not None
+                     for one in (heads.applied, heads.prepared, heads.there)]
+        return self.table.keep(self.services(), sources_of(self.node_id, revisions))
 
     def resume(self) -> None:
         """Drop what an interrupted change left prepared: its author applies first, so it is in force nowhere, or

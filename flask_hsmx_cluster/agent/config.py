@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from ..errors import ConfigError
 from ..replication.scope import Scope
 from ..services.declare import Statement
+
+#: TCP port of PostgreSQL, where nothing else is said.
+POSTGRESQL = 5432
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class AgentConfig:
     :param pppd: path of the program that dials PPPoE connections.
     :param own_addresses: who sets own addresses of the section *Network interface*: ``agent``, or ``host``: the
         firmware, which follows the file ``own-addresses.json``.
+    :param firewall: ``table``: the agent keeps packet rules that close what only the other gateway uses; ``off``.
     """
 
     state_dir: str
@@ -57,6 +65,7 @@ class AgentConfig:
     services: str = ""
     pppd: str = "/usr/sbin/pppd"
     own_addresses: str = "agent"
+    firewall: str = "off"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -75,10 +84,20 @@ class AgentConfig:
             )
         if self.own_addresses not in ("agent", "host"):
             raise ConfigError("Own addresses are set by the agent or by the host.", "See HSMX_CLUSTER_OWN_ADDRESSES.")
+        if self.firewall not in ("off", "table"):
+            raise ConfigError("The firewall is off, or a table.", "See HSMX_CLUSTER_FIREWALL.")
         if self.scope:
             Scope.from_json(self.scope)
         if self.services:
             Statement.from_json(self.services)
+
+    @property
+    def database_port(self) -> int:
+        """The TCP port of this gateway's PostgreSQL."""
+        with suppress(ArgumentError, ValueError):
+            url = make_url(self.database_url or "")
+            return url.port or int(str(url.query.get("port", POSTGRESQL)))
+        return POSTGRESQL
 
     def to_json(self) -> str:
         """Return the form in which the configuration is handed to the agent's process."""

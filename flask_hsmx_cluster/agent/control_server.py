@@ -22,6 +22,7 @@ from typing import Any
 
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
+from ..firewall.rules import MOST_PEERS
 from .config import AgentConfig
 from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
@@ -89,6 +90,10 @@ def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_PEERS and all(map(_text(64), value))
+
+
 def _row_ids(value: Any) -> bool:
     return isinstance(value, list) and 0 < len(value) <= 1000 and all(map(_whole(1, 2**62), value))
 
@@ -108,6 +113,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "before": Argument(_or_null(_whole(1, 2**62)), required=False),
     },
     "preflight": {"settings": Argument(_or_null(_object), required=False)},
+    "firewall": {"peers": Argument(_texts, required=False)},
     "propose": {"settings": Argument(_object), "base_revision": Argument(_whole(0, 2**53))},
     "create": {"settings": Argument(_object)},
     "pairing_code": {},

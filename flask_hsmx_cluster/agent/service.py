@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from .data.replicator import ReplicatorLink
 from .data.side import DataSide
 from .data.verbs import DataVerbs
 from .filling import filled
+from .firewall import Firewall
 from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
@@ -90,6 +91,7 @@ class AgentService(DataVerbs):
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
         self._notifier = Notifier(self._cluster, self._exchange, self.status)
+        self._firewall = Firewall(self._cluster, self._exchange, lambda: bool(self._data and self._data.shared))
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -97,7 +99,6 @@ class AgentService(DataVerbs):
         self._managers = ManagersWatch()
         self._started_at = boot_time_s()
         self._out_of_force: ClusterError | None = None  # why the settings are not in force, if they are not
-        self._exchange.handle("ports", lambda _sender, _arguments: {"ports": hot.ports()})
         self._exchange.handle("hello", lambda _sender, _arguments: {})
         self._exchange.handle("failover", lambda _sender, _arguments: self._hand_over())
 
@@ -156,6 +157,7 @@ class AgentService(DataVerbs):
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
             "network managers": (WATCH_EVERY_S, self._look_at_managers),
+            **self._firewall.periodic_jobs(),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.first_job() if self._data else {}),
             **(self._services.periodic_jobs() if self._services else {}),
@@ -291,7 +293,8 @@ class AgentService(DataVerbs):
                     "It is asked again by itself; see whether it can be reached.",
                 )
             )
-        found += [*(self._desk.alarms() if self._desk else ()), *self._notifier.alarms()]
+        found += [*self._cluster.table.alarms(), *(self._desk.alarms() if self._desk else ())]
+        found += self._notifier.alarms()
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
         managed = [
@@ -367,11 +370,16 @@ class AgentService(DataVerbs):
             report.add("heartbeat_port", list(preflight.check_heartbeat_port(own, self._config.heartbeat_port)))
             if self._data is not None:
                 report.add("database", self._data.preflight(settings))
-        report.add("virtual_ip", list(probing.check_virtual_ips(_numbered(settings), self._probe_strangers)))
+        report.add(
+            "virtual_ip", list(probing.check_virtual_ips([*enumerate(settings.virtual_ips)], self._probe_strangers)))
+        self._firewall.preflight(report)
         return report
 
     def _who(self) -> tuple[str, str]:
         return self._cluster.node_id, self._config.node_name
+
+    def firewall(self, peers: list[str] | None = None) -> dict[str, Any]:
+        return self._firewall.describe(peers or ())
 
     def _probe_strangers(self, port: str, address: str, timeout_s: float) -> list[str]:
         """Return who answers for an address, the other gateway of the cluster excepted."""
@@ -467,10 +475,6 @@ class AgentService(DataVerbs):
 
     def peer(self, message: str, address: str) -> dict[str, Any]:
         return {"message": _encoded(self._exchange.answer(_decoded(message), address))}
-
-
-def _numbered(settings: Settings) -> Sequence[tuple[int, Any]]:
-    return list(enumerate(settings.virtual_ips))
 
 
 def _seconds_until(wall: str) -> float:

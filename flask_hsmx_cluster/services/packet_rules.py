@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ..errors import ClusterError
+from ..network.nftables import ToolFailed as ToolFailed
+from ..network.nftables import replacement
+from ..network.nftables import run as run
 
-#: What ``nft`` and ``ip`` may take, s. They take milliseconds.
-_TIMEOUT_S = 5.0
 #: Lifetime of an address that is no lease.
 _FOREVER = 2**32 - 1
 _PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 
 Address = IPv4Address | IPv6Address
-
-
-class ToolFailed(ClusterError):
-    """A program that a participant needs is not there, or refused."""
-
-    code = "tool"
 
 
 def checked_address(text: object) -> Address:
@@ -50,35 +43,13 @@ def checked_port(name: object) -> str:
     return name
 
 
-def run(*argv: str, stdin: str = "", timeout_s: float = _TIMEOUT_S) -> str:
-    """Run a program to its end and return what it printed.
-
-    :raises ToolFailed: it is not installed, refused, or took too long.
-    """
-    try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace",
-                              timeout=timeout_s)
-    except FileNotFoundError:
-        raise ToolFailed(f"{argv[0]} is not installed.", "Install it (Debian: nftables, iproute2).") from None
-    except subprocess.TimeoutExpired:
-        raise ToolFailed(f"{argv[0]} did not end within {timeout_s:g} s.") from None
-    except OSError as error:
-        raise ToolFailed(f"{argv[0]} cannot be run: {error.strerror}.") from None
-    if done.returncode:
-        why = (done.stderr.strip() or done.stdout.strip() or f"it ended with {done.returncode}").splitlines()[0]
-        raise ToolFailed(f"{argv[0]}: {why[:200]}")
-    return done.stdout
-
-
 def replace_table(name: str, body: str) -> None:
     """Put a table of the family ``inet`` in place of the one of that name, in one transaction.
 
     :param body: its chains; empty: the table is removed.
     :raises ToolFailed: the kernel refused; then all is as before.
     """
-    table = f"table inet {name}"
-    # Declared first, so that there is always one to delete.
-    run("nft", "-f", "-", stdin=f"{table} {{ }}\ndelete {table}\n" + (f"{table} {{\n{body}\n}}\n" if body else ""))
+    run("nft", "-f", "-", stdin=replacement(name, body))
 
 
 def own_addresses() -> list[Address]:

@@ -15,6 +15,7 @@ from . import (
     aside_views,
     data_api,
     data_views,
+    firewall_views,
     interface_views,
     monitor,
     network_views,
@@ -36,8 +37,8 @@ def create_blueprint() -> Blueprint:
     blueprint.after_request(_keep_to_ourselves)
     blueprint.context_processor(_template_names)
     for module in (
-        views, data_views, sweep_views, aside_views, network_views, interface_views, pppoe_views, notify_views, api,
-        data_api, monitor, peer,
+        views, data_views, sweep_views, aside_views, network_views, interface_views, firewall_views, pppoe_views,
+        notify_views, api, data_api, monitor, peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint
@@ -59,4 +60,5 @@ def _template_names() -> dict[str, Any]:
         "words": words,
         "hsmx_base": found.config.base_template,
         "network_settings_url": found.config.network_settings_url,
+        "firewall_url": found.config.firewall_url,
     }

@@ -19,16 +19,17 @@ from werkzeug.exceptions import HTTPException
 from flask_hsmx_cluster import HSMXCluster
 
 from . import config as configuration
-from . import services
+from . import firewall, services
 from .access import current_user, permits
 from .demo_data import HOTEL, demo_rows
-from .models import Base, Language, db
+from .models import Base, FirewallRule, Language, db
 from .navigation import NAVIGATION
 from .pages import blueprint
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+_RULES = select(FirewallRule).order_by(FirewallRule.id)
 _DATE_FORMATS = {"31.12.2026": "%d.%m.%Y", "31/12/2026": "%d/%m/%Y", "12/31/2026": "%m/%d/%Y", "2026-12-31": "%Y-%m-%d"}
 
 
@@ -48,7 +49,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if app.config["FIRMWARE_SERVICES"]:
         app.config.setdefault("HSMX_CLUSTER_SERVICES", services.SERVICES)
         app.config.setdefault("HSMX_CLUSTER_HOOKS", services.HOOKS)
-    HSMXCluster(permission=permits).init_app(app, db)
+    cluster = HSMXCluster(permission=permits)
+    cluster.init_app(app, db)
+    cluster.firewall_rules(lambda: firewall.as_stated(db.session.scalars(_RULES)))
+    app.extensions["firmware_cluster"] = cluster
     app.register_error_handler(HTTPException, _show_error)
     app.context_processor(_for_every_page)
     app.add_template_filter(_day, "day")
@@ -87,7 +91,9 @@ def prepare(app: Flask) -> None:
         if db.session.scalar(select(Language.id)) is None:
             db.session.add_all(demo_rows(app.config["FIRMWARE_NAME"], _demo_day(app.config["FIRMWARE_DEMO_DATE"])))
             _count_on_from_demo_rows()
+            db.session.add_all(firewall.seeds(app.config))
             db.session.commit()
+        firewall.save(state, db.session.scalars(_RULES))
 
 
 def _count_on_from_demo_rows() -> None:

@@ -13,6 +13,9 @@
     day on which the demo data ends (``2026-05-31``), so that two gateways are seeded alike; default: today.
 ``FIRMWARE_NETWORK_RESULT``
     the file in which the network daemon reports; default ``<state directory>/network-result.json``.
+``FIRMWARE_OTHER_GATEWAY``
+    addresses of the other gateway (``sync=10.99.0.2,backup=10.98.0.2``) for which a new gateway's firewall has the
+    cluster's rules from the beginning; default: none.
 ``FIRMWARE_SERVICES``
     any text: the stand-ins for services follow the cluster's role, and a hook is called (see :mod:`.services`).
 ``SQLALCHEMY_DATABASE_URI``
@@ -43,12 +46,14 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "FIRMWARE_VERSION": version,
         "FIRMWARE_DEMO_DATE": environ.get("FIRMWARE_DEMO_DATE", ""),
         "FIRMWARE_NETWORK_RESULT": environ.get("FIRMWARE_NETWORK_RESULT", ""),
+        "FIRMWARE_OTHER_GATEWAY": environ.get("FIRMWARE_OTHER_GATEWAY", ""),
         "FIRMWARE_SERVICES": bool(environ.get("FIRMWARE_SERVICES")),
         "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
         "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),
         "HSMX_CLUSTER_NODE_NAME": name,
         "HSMX_CLUSTER_FIRMWARE_VERSION": version,
         "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",
+        "HSMX_CLUSTER_FIREWALL_URL": "/system/firewall",
         "HSMX_CLUSTER_BASE_TEMPLATE": "firmware/base.html",
         "HSMX_CLUSTER_OWN_ADDRESSES": "host",  # the network daemon sets them
         "HSMX_CLUSTER_STATE_DIR": "/var/lib/hsmx-cluster",

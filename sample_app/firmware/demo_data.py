@@ -202,7 +202,6 @@ def _own(gateway: str, day: datetime) -> Iterator[Base]:
         ("allow", "tcp", 443, "", "Captive portal and administration"),
         ("allow", "udp", 53, "", "DNS for guests"),
         ("allow", "udp", 1812, "10.0.0.0/24", "RADIUS from access points"),
-        ("refuse", "tcp", 22, "", "No shell for guests"),
     )
     for number, (action, protocol, port, source, note) in enumerate(rules, 1):
         yield FirewallRule(id=number, action=action, protocol=protocol, port=port, source=source, note=note)

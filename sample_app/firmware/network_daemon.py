@@ -2,7 +2,7 @@
 
 Needs CAP_NET_ADMIN and nothing else. It follows the network settings file, sets this gateway's *own* addresses,
 and removes only addresses that it set before. What the cluster settings state of a port comes first. An address with
-a lifetime is somebody's lease, the cluster agent's, and is never touched.
+a lifetime is somebody's lease, the cluster agent's, and is never touched. It also loads the rules of :mod:`.firewall`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from . import network
 from .config import from_environment
+from .firewall import Enforcer, result_file
 
 #: How often the settings file is looked at, s.
 PERIOD_S = 0.2
@@ -171,6 +172,7 @@ def main() -> None:
         state, Path(config["FIRMWARE_NETWORK_RESULT"] or state / network.RESULT_FILE),
         Path(config["HSMX_CLUSTER_STATE_DIR"]) / network.STATED_FILE,
     )
+    firewall = Enforcer(state, result_file(config))
     stopping: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -181,6 +183,7 @@ def main() -> None:
     while not stopping:
         try:
             daemon.turn()
+            firewall.turn()
         except OSError as error:
             log.error("%s", error)
         if once:

@@ -310,6 +310,7 @@ def without_real_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_hsmx_cluster.agent.peer.joining.EchoWindow", HeardWindow)
     monkeypatch.setattr(HeardWindow, "unheard", set())
     monkeypatch.setattr(preflight, "reachable", lambda route, port: "")
+    monkeypatch.setattr("flask_hsmx_cluster.agent.preflight.ports.reachable", lambda route, port: "")
 
 
 def changed(path: Path, *statements: str) -> Any:

@@ -353,6 +353,8 @@ def test_living_links_go_first_from_own_addresses(world: World) -> None:
 
 
 def test_preflight_of_a_formed_and_an_unformed_gateway(world: World) -> None:
+    for gateway in (world.a, world.b):
+        gateway.hot.path_states = {"sync": "up", "backup": "up"}
     report = world.a.service.preflight()
     assert report["findings"] == [] and all(check["ok"] for check in report["checked"])
     assert {"settings", "carrier", "virtual_ip", "disk"} <= {check["key"] for check in report["checked"]}

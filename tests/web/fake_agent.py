@@ -9,11 +9,15 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from flask_hsmx_cluster.control import VERBS
 from flask_hsmx_cluster.errors import ChecksFailed, ClusterError, DataConflict, Finding, PairingFailed, RequestRefused
+from flask_hsmx_cluster.firewall import text as texts
+from flask_hsmx_cluster.firewall.rules import Peer, peers_of, services
+from flask_hsmx_cluster.firewall.rules import rules as rules_for
 from flask_hsmx_cluster.settings import model as settings
 from flask_hsmx_cluster.settings import rules
 
@@ -45,6 +49,8 @@ class FakeAgent:
         self.calls: list[tuple[str, Json]] = []
         self.refusals: dict[str, ClusterError] = {}
         self.findings: list[Finding] = []
+        self.peer_firmware = "5.2.03"
+        self.firewall_closes: bool | None = True
         self.delivered = True
         self.unprobed = 0
         self.paths_down: set[str] = set()
@@ -155,6 +161,16 @@ class FakeAgent:
         return {"findings": [finding.as_dict() for finding in self.findings],
                 "checked": [{"key": "clock", "text": "Both clocks agree.", "ok": True},
                             {"key": "virtual_ip_in_use", "text": "The virtual IP is free.", "ok": not self.findings}]}
+
+    def verb_firewall(self, peers: list[str]) -> Json:
+        known = peers_of(settings.from_dict(self.settings), OWN_ID) if self.settings else ()
+        firmwares = ["5.2.03", self.peer_firmware] if self.peer else ["5.2.03"]
+        some = services(firmwares)
+        found = rules_for(some, [Peer(ip_address(one)) for one in peers] or known)
+        return {"rules": [one.as_dict() for one in found], "services": [one.as_dict() for one in some],
+                "nftables": texts.nftables(found), "iptables": texts.iptables(found), "firmware": "5.2.03",
+                "peer_firmware": firmwares[1] if self.peer else "", "closes": self.firewall_closes,
+                "findings": [one.as_dict() for one in self.findings], "table": "off"}
 
     def verb_propose(self, settings: Json, base_revision: int) -> Json:
         if base_revision != self.revision:

@@ -36,6 +36,7 @@ from ..data.side import DataSide
 from ..node_store import PairingState, PeerFacts, wall_time
 from ..preflight import checks as preflight
 from ..preflight import data as preflight_data
+from ..preflight import ports as preflight_ports
 from ..preflight.checks import EchoWindow, Facts, Report, routes_between
 from ..preflight.data import DatabaseFacts, Side
 from ..revisions import model as revisions
@@ -299,6 +300,8 @@ class Creator:
         report.add("database", list(self._check_database(guest, settings)))
         if report.blocking:
             raise ChecksFailed(report.findings)
+        for finding in preflight_ports.check_files(routes, own, guest.facts):
+            cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
         with cluster.change(), cluster.state_lock:
             heads = cluster.require_heads()
             if heads.applied.settings == settings:

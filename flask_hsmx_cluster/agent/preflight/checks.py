@@ -52,6 +52,8 @@ CHECKS = {
     "same_network": "Both gateways are on the virtual IP's network",
     "http": "Both web apps reach each other",
     "heartbeats": "Heartbeats pass in both directions",
+    "firewall": "Only the other gateway reaches the ports between the two",
+    "ports": "The ports between the gateways are open in both directions",
     "managers": "Nothing else configures the shared ports",
     "database": "Both databases can be kept as one",
 }

@@ -120,8 +120,9 @@ class RevisionExchange:
         peer = settings.peer_of(cluster.node_id)
         there = False
         if peer is not None:
+            self._let_in(_addresses(settings, peer.node_id))
             try:
-                told = self._exchange.ask("ports", timeout_s=3.0)
+                told = self._exchange.ask("ports", timeout_s=3.0, expect=_addresses(settings, cluster.node_id))
                 ports[peer.node_id] = [dict(port) for port in preflight.ports_from(told["ports"])]
                 there = True
             except (PeerUnavailable, ValueError, KeyError):
@@ -131,6 +132,12 @@ class RevisionExchange:
             findings += self._try_out(settings, present, ports, other if there else None)
         if any(finding.blocking for finding in findings):
             raise ChecksFailed(findings)
+
+    def _let_in(self, addresses: list[str]) -> None:
+        """Let our own packet rules know of addresses from which the other gateway is about to come."""
+        if self._cluster.table.wanted:
+            self._cluster.table.expect(addresses)
+            self._cluster.keep_table()
 
     def _try_out(
         self,
@@ -243,6 +250,7 @@ class RevisionExchange:
             prepared = revisions.prepare(self._without_stale(cluster.require_heads()), revision)
             self._check_here(revision.settings)
             cluster.store.save_heads(prepared)
+            self._let_in([])
             self._prepared_at = boot_time_s()
         return {"prepared": True}
 
@@ -364,6 +372,11 @@ def _new_entries(settings: Settings, present: Settings) -> list[tuple[str, Netwo
     """Return networks and aliases whose address is not shared yet on their port, each with its place."""
     known = {(one.address.ip, one.port) for one in plan.shared_of(present)}
     return [(where, one) for where, one in entries(settings) if (one.address.ip, one.port) not in known]
+
+
+def _addresses(settings: Settings, node_id: str) -> list[str]:
+    """Return a gateway's own addresses on the links."""
+    return [str(link.ends[node_id].address.ip) for link in settings.links if node_id in link.ends]
 
 
 def _ids(settings: Settings) -> set[str]:

@@ -32,6 +32,11 @@ def conntrack_is_absent(cluster: Cluster) -> bool:
     return bool(cluster.config.conntrack) and not _conntrackd(cluster) and bool(links(cluster))
 
 
+def tracks_connections(cluster: Cluster) -> bool:
+    """Return whether guests' connections move along where there are two gateways."""
+    return bool(_conntrackd(cluster))
+
+
 def _conntrackd(cluster: Cluster) -> str:
     wanted = cluster.config.conntrack
     return (shutil.which(wanted, path=_PATH) or "") if wanted else ""

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import date, datetime
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from flask import abort, current_app, flash, redirect, render_template, send_file, url_for
+from flask import abort, current_app, flash, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import BooleanField, IntegerField, SelectField, StringField, ValidationError
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, Regexp
 
+from flask_hsmx_cluster import HSMXCluster
+from flask_hsmx_cluster.errors import ClusterError
+from flask_hsmx_cluster.firewall.rules import SSH, Peer
+
+from .. import firewall as firewall_rules
 from ..models import (
     Backup,
     BackupSettings,
@@ -30,9 +36,7 @@ from ..models import (
 from . import blueprint
 from .choices import titled
 
-#: Ports that only the other gateway of a cluster needs; their rules should name one source.
-CLUSTER_PORTS = {873, 5432, 5555}
-MAX_RULES = 100
+MAX_RULES = firewall_rules.MAX_RULES
 
 
 class LanguageForm(FlaskForm):  # type: ignore[misc]
@@ -170,18 +174,64 @@ def firewall() -> ResponseReturnValue:
             rule = FirewallRule()
             form.populate_obj(rule)
             db.session.add(rule)
-            db.session.commit()
+            _save_rules()
             flash("The rule is added.", "good")
         return redirect(url_for("firmware.firewall"))
+    told, problem = _cluster_rules(request.args.get("peer", ""))
     return render_template(
-        "firmware/firewall.html", form=form, rules=rules, action=ActionForm()
+        "firmware/firewall.html", form=form, rules=rules, action=ActionForm(), told=told, problem=problem,
+        too_open=firewall_rules.too_open, both=_both_versions(told, rules) if told else {},
+        peers=" ".join(dict.fromkeys(rule["source"] for rule in told["rules"])) if told else "",
+        advised="since" if told and any(one["port"] == SSH for one in told["services"]) else "before",
+        not_in_force=firewall_rules.load_problem(firewall_rules.result_file(current_app.config)),
     )
 
 
-@blueprint.app_template_test()
-def too_open(rule: FirewallRule) -> bool:
-    """Tell whether a rule lets more than one machine use a port of the cluster."""
-    return rule.action == "allow" and rule.port in CLUSTER_PORTS and not rule.source.endswith(("/32", "/128"))
+@blueprint.post("/system/firewall/cluster/<version>")
+def add_cluster_rules(version: str) -> ResponseReturnValue:
+    """Add the rules for the other gateway that are not there yet."""
+    if not ActionForm().validate_on_submit():
+        abort(400, "The form has expired. Go back and try again.")
+    told, problem = _cluster_rules(request.form.get("peer", ""))
+    if told is None or version not in firewall_rules.VERSIONS:
+        abort(409, problem)
+    present = db.session.scalars(select(FirewallRule).order_by(FirewallRule.id)).all()
+    added = firewall_rules.missing(_rows(told, firewall_rules.VERSIONS[version]), present)
+    if len(present) + len(added) > MAX_RULES:
+        flash(f"There may be {MAX_RULES} rules; delete some first.", "bad")
+    else:
+        db.session.add_all(added)
+        _save_rules()
+        flash(f"{len(added)} rules are added." if added else "All of these rules were there already.", "good")
+    return redirect(url_for("firmware.firewall"))
+
+
+def _cluster_rules(named: str) -> tuple[dict[str, Any] | None, str]:
+    """Return what the cluster says of the firewall, or why it says nothing."""
+    cluster: HSMXCluster = current_app.extensions["firmware_cluster"]
+    try:
+        return cluster.firewall(named.replace(",", " ").split()[:8]), ""
+    except ClusterError as error:
+        return None, f"{error.message} {error.remedy}"
+
+
+def _rows(told: dict[str, Any], version: str) -> list[FirewallRule]:
+    peers = [Peer(ip_address(rule["source"]), rule["link"] or None) for rule in told["rules"]]
+    connections = any(one["use"] == "connections" for one in told["services"])
+    return firewall_rules.cluster_rows([version], peers, connections)
+
+
+def _both_versions(told: dict[str, Any], rules: Sequence[FirewallRule]) -> dict[str, list[FirewallRule]]:
+    """Return by kind of firmware the rules of this gateway with the cluster's added."""
+    return {kind: [*rules, *firewall_rules.missing(_rows(told, version), rules)]
+            for kind, version in firewall_rules.VERSIONS.items()}
+
+
+def _save_rules() -> None:
+    """Commit, and let the network daemon know."""
+    db.session.commit()
+    rows = db.session.scalars(select(FirewallRule).order_by(FirewallRule.id))
+    firewall_rules.save(current_app.config["FIRMWARE_STATE_DIR"], rows)
 
 
 @blueprint.post("/system/firewall/<int:rule_id>/delete")
@@ -190,7 +240,7 @@ def delete_rule(rule_id: int) -> ResponseReturnValue:
         abort(400, "The form has expired. Go back and try again.")
     rule = db.session.get(FirewallRule, rule_id) or abort(404)
     db.session.delete(rule)
-    db.session.commit()
+    _save_rules()
     flash("The rule is deleted.", "good")
     return redirect(url_for("firmware.firewall"))
 
