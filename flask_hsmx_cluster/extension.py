@@ -318,6 +318,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         services=_services(found, hook_runner),
         pppd=str(config.pppd),
         own_addresses=config.own_addresses,
+        files=config.files.to_json() if config.files.trees else "",
     )
 
 

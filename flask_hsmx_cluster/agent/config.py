@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.declare import Files
 from ..replication.scope import Scope
 from ..services.declare import Statement
 
@@ -37,6 +38,7 @@ class AgentConfig:
     :param pppd: path of the program that dials PPPoE connections.
     :param own_addresses: who sets own addresses of the section *Network interface*: ``agent``, or ``host``: the
         firmware, which follows the file ``own-addresses.json``.
+    :param files: directories that both gateways have, in their JSON form; empty: there are none.
     """
 
     state_dir: str
@@ -57,6 +59,7 @@ class AgentConfig:
     services: str = ""
     pppd: str = "/usr/sbin/pppd"
     own_addresses: str = "agent"
+    files: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -79,6 +82,8 @@ class AgentConfig:
             Scope.from_json(self.scope)
         if self.services:
             Statement.from_json(self.services)
+        if self.files:
+            Files.from_json(self.files)
 
     def to_json(self) -> str:
         """Return the form in which the configuration is handed to the agent's process."""

@@ -51,7 +51,8 @@ _MODE = 0o660
 _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
 _PATIENT = (
-    "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply"
+    "peer_ports", "preflight", "pppoe", "files_allow",
+    "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
 )  # fmt: skip
 
 
@@ -118,6 +119,8 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
     },
     "pppoe": {"name": Argument(_text(32)), "connect": Argument(_flag)},
+    "files_sync": {},
+    "files_allow": {"tree": Argument(_text(32))},
     "verify": {},
     "verified": {},
     "quarantine": {

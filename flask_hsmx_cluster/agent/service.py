@@ -21,6 +21,9 @@ from .data.desk import DataDesk
 from .data.replicator import ReplicatorLink
 from .data.side import DataSide
 from .data.verbs import DataVerbs
+from .files.link import FilesLink
+from .files.side import FilesSide
+from .files.verbs import FilesVerbs
 from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
@@ -55,13 +58,15 @@ OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService(DataVerbs):
+class AgentService(DataVerbs, FilesVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
     :param link: the replicator, which also knows whether the database is shared; None: it never is.
     :param services: the process of services and hooks and the loop's hand on it; None: nothing follows the role.
+    :param files: the process of files; None: none are kept as one.
+    :param soon: has one of the jobs run now.
     :param hand: sets own addresses; replaced in tests.
     """
 
@@ -75,6 +80,8 @@ class AgentService(DataVerbs):
         link: ReplicatorLink | None = None,
         services: tuple[ServicesLink, ServicesHand] | None = None,
         hand: Hand | None = None,
+        files: FilesLink | None = None,
+        soon: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._config = config
         self._store = store
@@ -88,6 +95,7 @@ class AgentService(DataVerbs):
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
+        self._files = FilesSide(self._cluster, self._exchange, files, soon) if files and config.files else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -158,6 +166,7 @@ class AgentService(DataVerbs):
             **(self._data.first_job() if self._data else {}),
             **(self._services.periodic_jobs() if self._services else {}),
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
+            **(self._files.periodic_jobs() if self._files else {}),
         }
 
     def data_jobs(self) -> Periodic:
@@ -220,9 +229,11 @@ class AgentService(DataVerbs):
                 *self._alarms(heads, not_in_force),
                 *(self._data.alarms() if self._data else ()),
                 *(self._services.alarms() if self._services else ()),
+                *(self._files.alarms() if self._files else ()),
             ],
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "services": self._services.status() if self._services else None,
+            "files": self._files.status() if self._files else None,
             "pppoe": self._pppoe.status() if self._pppoe else [],
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
@@ -373,7 +384,8 @@ class AgentService(DataVerbs):
 
     def directories(self) -> list[str]:
         """Return the directories on whose disks this gateway depends."""
-        return [self._config.state_dir, *filter(None, [self._data.directory() if self._data else ""])]
+        data = filter(None, [self._data.directory() if self._data else ""])
+        return [self._config.state_dir, *data, *(self._files.directories() if self._files else ())]
 
     # -- verbs that change ------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ ALLOWED = {
     "words": {"errors", "settings", "translate"},
     "replication": {"errors", "agent_line"},
     "services": {"errors", "agent_line", "network"},
-    "agent": {"decision", "network", "settings", "replication", "services", "errors", "models", "version", "control",
-              "agent_line"},
+    "files": {"errors", "agent_line", "network"},
+    "agent": {"decision", "network", "settings", "replication", "services", "files", "errors", "models", "version",
+              "control", "agent_line"},
     "web": {"settings", "editing", "words", "replication", "errors", "control", "config", "signals", "version",
             "translate", "extension"},
 }  # fmt: skip
@@ -29,6 +30,8 @@ ALLOWED = {
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
 #: The same of the room ``services``: what is to follow the role, as the host states it.
 STATING = {"declare"}
+#: The same of the room ``files``: statements, limits, texts.
+PLAIN = {"declare", "exclude", "paths", "plan", "ssh", "way"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -80,6 +83,19 @@ def test_what_follows_the_role_runs_in_a_process_of_its_own() -> None:
     for path in modules("services"):
         ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
         assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
+
+
+def test_files_are_watched_and_pulled_in_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "files"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.files."):
+                assert name.split(".")[2] in PLAIN, f"{path.name} imports {name}"
+    for path in modules("files"):
+        ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
+        assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
+    for name in PLAIN:
+        heavy = {"ctypes", "subprocess", "threading", "flask"}
+        assert not {found.split(".")[0] for found in imports(PACKAGE / "files" / f"{name}.py")} & heavy, name
 
 
 def test_the_brain_knows_nothing_of_the_world() -> None:
