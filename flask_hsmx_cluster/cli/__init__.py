@@ -4,9 +4,10 @@ Each command prints text, or with ``--json`` the agent's answer as it is. An err
 the error output, or with ``--json`` also ``{"error": {...}}`` on the output; the exit code is then 1.
 """
 
-from . import agent, data, everyday, hooks, network, pppoe, quarantine, services, settings
+from . import agent, data, everyday, files, hooks, network, pppoe, quarantine, services, settings
 from .base import cluster
 
 __all__ = [
-    "agent", "cluster", "data", "everyday", "hooks", "network", "pppoe", "quarantine", "services", "settings",
+    "agent", "cluster", "data", "everyday", "files", "hooks", "network", "pppoe", "quarantine", "services",
+    "settings",
 ]  # fmt: skip

@@ -42,6 +42,8 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "data/verify": ("verify", {}),
     "data/quarantine/reapply": ("reapply", {"row_id": int, "overwrite": bool, "node": str, "seen": str}),
     "data/quarantine/discard": ("discard", {"ids": list, "node": str}),
+    "files/sync": ("files_sync", {}),
+    "files/allow-deletions": ("files_allow", {"tree": str}),
     "failover": ("failover", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),

@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from ..extension import state
 from ..translate import gettext
 from ..words import cluster as words
-from . import access, api, data_api, data_views, interface_views, network_views, peer, pppoe_views, views
+from . import access, api, data_api, data_views, files_views, interface_views, network_views, peer, pppoe_views, views
 
 
 def create_blueprint() -> Blueprint:
@@ -21,7 +21,7 @@ def create_blueprint() -> Blueprint:
     blueprint.before_request(access.guard)
     blueprint.after_request(_keep_to_ourselves)
     blueprint.context_processor(_template_names)
-    for module in (views, data_views, network_views, interface_views, pppoe_views, api, data_api, peer):
+    for module in (views, data_views, files_views, network_views, interface_views, pppoe_views, api, data_api, peer):
         module.register(blueprint)
     return blueprint
 
