@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
@@ -24,6 +23,7 @@ from .data.verbs import DataVerbs
 from .files.link import FilesLink
 from .files.side import FilesSide
 from .files.verbs import FilesVerbs
+from .filling import filled
 from .heartbeat.services_hand import ServicesHand, ServicesLink
 from .hot import HotSide
 from .interfaces import Hand
@@ -38,6 +38,7 @@ from .peer.leaving import Leaving
 from .preflight import checks as preflight
 from .preflight import probing
 from .preflight.checks import Report
+from .preflight.files import check_files
 from .preflight.network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
 from .revisions import model as revisions
 from .revisions.exchange import RevisionExchange
@@ -362,6 +363,7 @@ class AgentService(DataVerbs, FilesVerbs):
         """Check this gateway's side of settings, or only what does not depend on any."""
         report, node_id, ports = Report(), self._cluster.node_id, self._hot.ports()
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
+        report.add("files", list(check_files(self._config)))
         if settings is None:
             return report
         report.add("settings", rules.check(settings, {node_id: ports}) + pppoe_rules.check_passwords(settings))
@@ -466,25 +468,8 @@ class AgentService(DataVerbs, FilesVerbs):
     def peer(self, message: str, address: str) -> dict[str, Any]:
         return {"message": _encoded(self._exchange.answer(_decoded(message), address))}
 
-    # -- helpers ----------------------------------------------------------------------------------------------
-
     def _filled(self, data: dict[str, Any], present: Settings | None) -> dict[str, Any]:
-        """Return settings with what the caller left to the agent filled in: ids, and this gateway's name."""
-        own = {"": self._cluster.node_id, "self": self._cluster.node_id}
-        filled = pppoe.filled(copy.deepcopy(data), present.pppoe if present else ())
-        try:
-            filled["cluster_id"] = filled.get("cluster_id") or (present.cluster_id if present else uuid4().hex)
-            for node in filled["nodes"]:
-                node["node_id"] = own.get(node["node_id"], node["node_id"])
-                if node["node_id"] == self._cluster.node_id:
-                    node["name"] = node.get("name") or self._config.node_name
-            for link in filled["links"]:
-                link["ends"] = {own.get(node_id, node_id): end for node_id, end in link["ends"].items()}
-            for one in filled.get("interfaces", []):
-                one["addresses"] = {own.get(node_id, node_id): each for node_id, each in one["addresses"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
-        return filled
+        return filled(data, present, self._cluster.node_id, self._config.node_name)
 
 
 def _numbered(settings: Settings) -> Sequence[tuple[int, Any]]:

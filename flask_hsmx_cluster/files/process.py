@@ -67,6 +67,7 @@ class Process:
     def _carry_out(self, message: Mapping[str, Any]) -> dict[str, Any]:
         verbs: dict[str, Callable[..., dict[str, Any]]] = {
             "configure": self._configure, "look": self._look, "pull": self._pull, "allow": self._allow,
+            "forget": self._forget,
         }
         try:
             return {"ok": True, "result": verbs[message["verb"]](**message["arguments"])}
@@ -106,15 +107,22 @@ class Process:
         self._keep_daemons(rsync, own if way == "rsync" and told.addresses else [], declared.rsync_port)
         return {"key": key, "secret": secret}
 
+    def _forget(self, state_dir: str) -> dict[str, Any]:
+        """Let nobody in any more: this gateway is in no cluster."""
+        self._keep_daemons("", [], 0)
+        if self._puller is not None:
+            self._puller.configure((), passive=False)
+        Places(state_dir).forget()
+        return {}
+
     def _keep_daemons(self, rsync: str, addresses: list[str], port: int) -> None:
         for address in [*self._daemons]:
             if address not in addresses or self._daemons[address].poll() is not None:
                 former = self._daemons.pop(address)
                 former.terminate()
                 former.wait()
-        assert self._places is not None
         for address in addresses:
-            if address not in self._daemons:
+            if address not in self._daemons and self._places is not None:
                 argv = daemon(rsync, str(self._places.serve_configuration(True)), address, port)
                 self._daemons[address] = subprocess.Popen(
                     ["setpriv", "--pdeathsig", "TERM", "--", *argv], stdin=subprocess.DEVNULL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from ..errors import ClusterError
 from ..network.clock import boot_time_s
 from . import plan as plans
 from .declare import Tree
-from .exclude import TEMPORARY
+from .exclude import STAGING, TEMPORARY
 from .places import Places
 from .rsync import Source, pull
 
@@ -200,7 +201,9 @@ class Puller:
             raise ClusterError(f"{tree.path} is no directory on this gateway.", "Make it, for the agent to write in.")
         temporary = root / TEMPORARY
         try:
-            temporary.mkdir(exist_ok=True)
+            if temporary.is_symlink() or (temporary.exists() and temporary.stat().st_uid != os.geteuid()):
+                raise ClusterError(f"{temporary} is not the agent's own.", "Remove it.")  # it may lead anywhere
+            temporary.mkdir(mode=0o700, exist_ok=True)
             for former in temporary.iterdir():  # of a pass that was cut off
                 former.unlink()
         except OSError as error:
@@ -228,6 +231,8 @@ class Puller:
             self._carry_out(argv, result)
         if aside is not None and aside.exists():
             result.aside = str(aside)
+        if fresh and not asks:
+            _sweep(tree)
         with self._lock:
             if not asks:
                 self._fresh.discard(tree.name)
@@ -289,6 +294,14 @@ class Puller:
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _sweep(tree: Tree) -> None:
+    """Remove what passes have left where files wait that were cut off for good, when this gateway became active."""
+    for directory, names, _files in os.walk(tree.path):
+        if STAGING in names:
+            names.remove(STAGING)
+            shutil.rmtree(os.path.join(directory, STAGING), ignore_errors=True)
 
 
 def _split(descriptor: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,12 @@ class Seen:
                 self._alike_at[name] = wall
             else:
                 self._unlike.setdefault(name, now)
-        self._equal = equal
+        self._equal = dict(equal)
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Take note that something changed on one gateway: whether both are alike is not known until compared."""
+        for name in names:
+            self._equal[name] = False
 
     def is_alike(self, name: str) -> bool:
         """Return whether both had the same when that was last looked at."""

@@ -8,8 +8,6 @@ both differ, the passive one looks at everything.
 from __future__ import annotations
 
 import logging
-import os
-import pwd
 import select
 import threading
 from collections import deque
@@ -18,10 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...errors import ClusterError, RequestRefused
+from ...errors import ClusterError, PeerUnavailable, RequestRefused
 from ...files.declare import Files, Tree
 from ...files.plan import DELETIONS_MOST, DELETIONS_PART
-from ...files.ssh import public_key
 from ...files.way import Way, way
 from ...network.clock import boot_time_s
 from ..cluster import Cluster
@@ -30,6 +27,7 @@ from ..jobs import Periodic
 from ..peer.client import Route
 from ..peer.exchange import Exchange
 from ..preflight.checks import routes_between
+from ..preflight.files import host_key, login_problem
 from . import told
 from .link import FilesLink
 from .showing import Seen, tree_state
@@ -39,8 +37,7 @@ log = logging.getLogger(__name__)
 SET_UP, CHANGES, COMPARE, WHOLE = "files: set-up", "files: changes", "files: compare", "files: full pass"
 SET_UP_EVERY_S = 1.0
 COMPARE_EVERY_S = 15.0
-#: Changes that could not be told are tried again after this time, s.
-TELL_AGAIN_S = 1.0
+#: Changes are told when they happen, not on a period.
 IDLE_S = 60.0
 #: The other gateway is asked for its keys this often, s; as long as it has told none, oftener.
 FACTS_EVERY_S, FACTS_SOON_S = 60.0, 3.0
@@ -70,6 +67,7 @@ class FilesSide:
         self._news: deque[dict[str, Any]] = deque(maxlen=NEWS_MOST)
         self._mark: tuple[str, int] | None = None  # up to which of its changes the other gateway has told
         self._passed = threading.Event()
+        self._hearing: object = None
         self._seen = Seen()
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
@@ -82,7 +80,7 @@ class FilesSide:
         """Return period (s) and work of each job, by name."""
         return {
             SET_UP: (SET_UP_EVERY_S, self.set_up),
-            CHANGES: (lambda: TELL_AGAIN_S if self._news else IDLE_S, self.tell_changes),
+            CHANGES: (IDLE_S, self.tell_changes),
             COMPARE: (COMPARE_EVERY_S, self.compare),
             WHOLE: (float(self._files.every_s), self.whole_pass),
         }
@@ -103,23 +101,29 @@ class FilesSide:
             self._update_alarms()
 
     def _set_up(self) -> str:
-        heads = self._cluster.heads()
+        heads, state_dir = self._cluster.heads(), self._cluster.config.state_dir
         if heads is None or not self._cluster.has_peer(heads):
-            if self._in_force is not None or self._link.alive():
-                self._configure("standalone", [], [])  # nobody may log in any more
+            if has_keys(state_dir):
+                self._start()
+                self._link.ask("forget", state_dir=state_dir)  # nobody may log in any more
+            if self._link.alive():
                 self._link.stop()
-                self._in_force, self._peer_facts, self._mark, self._seen = None, None, None, Seen()
+            self._in_force, self._peer_facts, self._mark, self._seen = None, None, None, Seen()
             return "there is no other gateway"
-        if not self._link.alive():
-            self._link.start()
-            self._in_force, self._mark = None, None
-            threading.Thread(target=self._hear, args=(self._link.fileno(),), name="files", daemon=True).start()
-        routes = self._routes()
-        role = self._cluster.role()
+        self._start()
+        routes, role = self._routes(), self._cluster.role()
         if self._configure(role, [one.local for one in routes], [one.remote for one in routes]) and role == "passive":
             self._soon(WHOLE)
         self._exchange_facts()
         return f"{role}, over {self._way()}"
+
+    def _start(self) -> None:
+        if self._link.alive():
+            return
+        self._link.start()
+        self._in_force, self._mark = None, None
+        self._hearing = hearing = object()
+        threading.Thread(target=self._hear, args=(hearing,), name="files", daemon=True).start()
 
     def _configure(self, role: str, own: list[str], remote: list[str]) -> bool:
         """Tell the process what is to be, if that is another than it knows; return whether the role is another."""
@@ -155,20 +159,17 @@ class FilesSide:
         if boot_time_s() - self._facts_at < every_s:
             return
         self._facts_at = boot_time_s()
-        answer = self._exchange.ask("files_facts", timeout_s=3.0, facts=self._facts())
+        try:
+            answer = self._exchange.ask("files_facts", timeout_s=3.0, facts=self._facts())
+        except (PeerUnavailable, RequestRefused) as error:  # that it is away is said elsewhere; or it is not up yet
+            log.debug("The other gateway has not told its keys: %s", error.message)
+            return
         self._peer_facts = told.facts(answer.get("facts"))
 
     def _facts(self) -> dict[str, str]:
         if not self._own:
             raise RequestRefused("Files are not set up on this gateway yet.", "Repeat it in a few seconds.")
-        return {"key": self._own["key"], "secret": self._own["secret"], "host_key": self._host_key()}
-
-    def _host_key(self) -> str:
-        """Return the public key of this gateway's sshd; empty where it has none."""
-        try:
-            return public_key(Path(self._files.ssh_host_key).read_text())
-        except (OSError, ValueError, RequestRefused):
-            return ""
+        return {"key": self._own["key"], "secret": self._own["secret"], "host_key": host_key(self._files)}
 
     def _on_facts(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
         facts = told.facts(arguments.get("facts"))
@@ -180,15 +181,18 @@ class FilesSide:
 
     # -- changes ----------------------------------------------------------------------------------------------
 
-    def _hear(self, descriptor: int | None) -> None:
-        """Take what the process says by itself, until it has gone."""
-        while descriptor is not None and self._link.fileno() == descriptor:
+    def _hear(self, hearing: object) -> None:
+        """Take what the process says by itself, until it has gone or there is another one."""
+        while (descriptor := self._link.fileno()) is not None:
             try:
                 select.select([descriptor], [], [])
             except (OSError, ValueError):
                 return
+            if self._hearing is not hearing:
+                return
             for message in self._link.receive() or ():
                 if message["event"] == "changed":
+                    self._seen.changed(message["trees"])
                     self._news.append(message)
                     self._soon(CHANGES)
                     self._soon(COMPARE)
@@ -204,8 +208,12 @@ class FilesSide:
         count = 0
         while self._news:
             message = self._news[0]
-            self._exchange.ask("files_changed", timeout_s=3.0, **{key: message[key] for key in
-                               ("incarnation", "revision", "trees")})  # fmt: skip
+            arguments = {key: message[key] for key in ("incarnation", "revision", "trees")}
+            try:
+                self._exchange.ask("files_changed", timeout_s=3.0, **arguments)
+            except PeerUnavailable as error:  # it notices that it has missed something, and looks at everything
+                self._news.clear()
+                return f"not told: {error.message}"
             if self._news and self._news[0] is message:
                 self._news.popleft()
             count += 1
@@ -214,6 +222,7 @@ class FilesSide:
     def _on_changed(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
         incarnation, revision, trees = told.changes(arguments)
         mark, self._mark = self._mark, (incarnation, revision)
+        self._seen.changed(trees)
         if self._cluster.role() == "passive" and self._peer_facts:
             missed = mark is None or mark[0] != incarnation or revision > mark[1] + 1
             self._pull(dict.fromkeys(self._names()) if missed else trees)
@@ -232,7 +241,10 @@ class FilesSide:
         """On the passive gateway: look at everything, and pull what differs."""
         if self._cluster.role() != "passive" or not self._peer_facts or not self._in_force:
             return "nothing to pull"
-        there = self._ask_state()
+        try:
+            there = self._ask_state()
+        except (PeerUnavailable, RequestRefused) as error:
+            return f"not now: {error.message}"
         trees = [name for name in self._names() if there.get(name)]
         self._passed.clear()
         self._pull(dict.fromkeys(trees))
@@ -250,7 +262,10 @@ class FilesSide:
         found = self._look()
         if self._cluster.role() != "passive" or not self._peer_facts:
             return "the other gateway compares"
-        there = self._ask_state()
+        try:
+            there = self._ask_state()
+        except (PeerUnavailable, RequestRefused) as error:
+            return f"not now: {error.message}"
         here = {name: one["digest"] for name, one in found["trees"].items()}
         equal = {name: bool(digest) and here.get(name) == digest for name, digest in there.items()}
         self._seen.compared(equal, boot_time_s(), datetime.now(UTC).isoformat(timespec="seconds"))
@@ -362,7 +377,7 @@ class FilesSide:
             return
         if problem is not None:
             yield Showing("files", "warning", f"Files are not kept as one: {problem.message}", problem.remedy)
-        if self._way() == "ssh" and (wrong := login_problem(self._cluster.config.state_dir, self._host_key())):
+        if self._way() == "ssh" and (wrong := login_problem(self._cluster.config.state_dir, host_key(self._files))):
             yield Showing("files_login", "warning", f"The other gateway cannot log in for its files: {wrong}",
                           "See docs/files.md.")  # fmt: skip
         for tree in self._files.trees:
@@ -403,16 +418,6 @@ class FilesSide:
                 self._cluster.store.record("files_aside", "info", text, [one["aside"]])
 
 
-def login_problem(state_dir: str, host_key: str) -> str:
-    """Return why nobody could log in to this gateway as the agent's user; empty if nothing speaks against it."""
-    if not host_key:
-        return "this gateway's sshd has no host key that can be read. Is openssh-server installed?"
-    try:
-        user = pwd.getpwuid(os.getuid())
-    except KeyError:
-        return "the agent's user is not in the system's list"
-    if os.path.realpath(user.pw_dir) != os.path.realpath(state_dir):
-        return f"the home directory of the agent's user is {user.pw_dir} instead of {state_dir}"
-    if os.path.basename(user.pw_shell) in ("nologin", "false"):
-        return f"the shell of the agent's user is {user.pw_shell}: it lets nothing run"
-    return ""
+def has_keys(state_dir: str) -> bool:
+    """Return whether this gateway has keys for the copying of files, from a cluster that it is, or was, in."""
+    return (Path(state_dir) / "files" / "key").exists()

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...control import result_from_dict
 from ...errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
+from ...files.way import way
 from ...settings import pppoe, rules
 from ...settings.model import Node, Settings, from_dict, to_dict
 from ..cluster import Cluster
@@ -21,6 +22,7 @@ from ..preflight import checks as preflight
 from ..preflight import data as preflight_data
 from ..preflight.checks import EchoWindow, Facts, Report, routes_between
 from ..preflight.data import DatabaseFacts, Side
+from ..preflight.files import check_files, check_files_port
 from ..preflight.network_managers import check_managers, managers_of
 from ..revisions import model as revisions
 from ..revisions.model import Heads, Revision, RevisionRefused
@@ -155,6 +157,9 @@ class Joining:
         report.add("same_network", list(preflight.check_same_network(settings, creator, probe)))
         routes = routes_between(settings, own.node_id, creator.node_id)
         report.add("http", list(preflight.check_http(routes, creator)))
+        config = self._cluster.config
+        report.add("files", [*check_files(config), *check_files_port(
+            config, way(own.firmware, creator.firmware), routes, creator.name)])  # fmt: skip
         report.add("database", list(self._check_database(talk, own, creator, settings)))
         if not member:  # a member's heartbeat port is in use, and was tried before
             heard, peer_heard = self._echo(talk, routes, own.heartbeat_port)
