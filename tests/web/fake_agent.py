@@ -51,6 +51,7 @@ class FakeAgent:
         self.data: Json | None = None
         self.services: Json | None = None
         self.pppoe: list[Json] = []
+        self.files: Json | None = None
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -92,6 +93,7 @@ class FakeAgent:
             "data": self.data and {**self.data, "quarantine": self._waiting()},
             "services": self.services,
             "pppoe": self.pppoe,
+            "files": self.files,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
@@ -224,6 +226,12 @@ class FakeAgent:
             raise RequestRefused("There is nobody to fail over to.", "Let another gateway join first.")
         self.role, self.peer["role"] = self.peer["role"], self.role
         return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
+
+    def verb_files_sync(self) -> Json:
+        return {"begun": True}
+
+    def verb_files_allow(self, tree: str) -> Json:
+        return {"allowed": sum(one["asks"] for one in (self.files or {"trees": ()})["trees"] if one["name"] == tree)}
 
     def verb_pppoe(self, name: str, connect: bool) -> Json:
         return {"name": name, "connect": connect}
