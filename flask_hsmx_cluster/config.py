@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from .errors import ConfigError
+from .files.declare import Files, Tree, check_together, tree_from
 from .services.declare import Hook, Service, hook_from, service_from
 
 T = TypeVar("T")
@@ -73,6 +74,16 @@ class ConfigVars:
     PUBLIC_HEALTH = "HSMX_CLUSTER_PUBLIC_HEALTH"
     #: Packet rules of the agent's own: ``off``, or ``table``: see docs/firewall.md. Default ``off``.
     FIREWALL = "HSMX_CLUSTER_FIREWALL"
+    #: Directories that both gateways have: see docs/files.md. A list, or its JSON. Default: none.
+    FILES = "HSMX_CLUSTER_FILES"
+    #: Seconds between two full passes over them. Default 60.
+    FILES_EVERY = "HSMX_CLUSTER_FILES_EVERY"
+    #: TCP port of both gateways' sshd, over which they are pulled. Default 22.
+    SSH_PORT = "HSMX_CLUSTER_SSH_PORT"
+    #: Public host key of this gateway's sshd. Default ``/etc/ssh/ssh_host_ed25519_key.pub``.
+    SSH_HOST_KEY = "HSMX_CLUSTER_SSH_HOST_KEY"
+    #: TCP port of both gateways' rsync daemons, where one has a firmware before 5.2.03. Default 873.
+    RSYNC_PORT = "HSMX_CLUSTER_RSYNC_PORT"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -103,6 +114,7 @@ class Config:
     metrics_token: str
     public_health: bool
     firewall: str
+    files: Files
     log_level: str
 
     @classmethod
@@ -121,12 +133,13 @@ class Config:
         :raises ConfigError: names the key at fault.
         """
         state_dir = _directory(values)
+        http_port = _network_port(values, ConfigVars.HTTP_PORT, 80)
         return cls(
             state_dir=state_dir,
             control_socket=_socket(values, state_dir),
             firmware_version=_firmware(values, firmware_version),
             node_name=_label(values, ConfigVars.NODE_NAME, socket.gethostname()),
-            http_port=_network_port(values, ConfigVars.HTTP_PORT, 80),
+            http_port=http_port,
             heartbeat_port=_network_port(values, ConfigVars.HEARTBEAT_PORT, 5555),
             allowed_uids=_uids(values),
             database_url=_database(values),
@@ -144,6 +157,7 @@ class Config:
             metrics_token=_token(values),
             public_health=_yes_or_no(values, ConfigVars.PUBLIC_HEALTH, False),
             firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
+            files=_files(values, state_dir, http_port),
             log_level=_level(values),
         )
 
@@ -281,14 +295,41 @@ def _database(values: Mapping[str, Any]) -> str | None:
     return url
 
 
-def _stated(values: Mapping[str, Any], key: str, read: Callable[[object], T]) -> Iterable[T]:
+def _files(values: Mapping[str, Any], state_dir: Path, http_port: int) -> Files:
+    trees: tuple[Tree, ...] = tuple(_stated(values, ConfigVars.FILES, tree_from, "docs/files.md"))
+    try:
+        check_together(trees)
+    except ConfigError as error:
+        raise _refuse(ConfigVars.FILES, f"cannot be used: {error.message}", error.remedy) from None
+    for tree in trees:
+        path = Path(tree.path)
+        if path == state_dir or path in state_dir.parents or state_dir in path.parents:
+            why = f"cannot be used: {tree.path} and {ConfigVars.STATE_DIR} ({state_dir}) lie in one another."
+            raise _refuse(ConfigVars.FILES, why, "The state directory holds keys, and is each gateway's own.")
+    ports = {
+        ConfigVars.SSH_PORT: _network_port(values, ConfigVars.SSH_PORT, 22),
+        ConfigVars.RSYNC_PORT: _network_port(values, ConfigVars.RSYNC_PORT, 873),
+    }
+    for key, port in ports.items() if trees else ():
+        if port == http_port:
+            raise _refuse(key, f"is {port}, which is {ConfigVars.HTTP_PORT} too.", "Give each its own port.")
+    if trees and len(set(ports.values())) < len(ports):
+        raise _refuse(ConfigVars.RSYNC_PORT, f"is the same as {ConfigVars.SSH_PORT}.", "Give each its own port.")
+    host_key = _path(values, ConfigVars.SSH_HOST_KEY, "/etc/ssh/ssh_host_ed25519_key.pub")
+    every_s = _whole(ConfigVars.FILES_EVERY, values.get(ConfigVars.FILES_EVERY, 60), 5, 86400)
+    return Files(trees, ports[ConfigVars.SSH_PORT], str(host_key), ports[ConfigVars.RSYNC_PORT], every_s)
+
+
+def _stated(
+    values: Mapping[str, Any], key: str, read: Callable[[object], T], see: str = "docs/services.md"
+) -> Iterable[T]:
     given = values.get(key) or ()
     try:
         stated = json.loads(given) if isinstance(given, str) else given
     except (ValueError, RecursionError):
         stated = None
     if not isinstance(stated, list | tuple):
-        raise _refuse(key, f"must be a list, not {given!r:.60}.", "See docs/services.md.")
+        raise _refuse(key, f"must be a list, not {given!r:.60}.", f"See {see}.")
     for one in stated:
         try:
             yield read(one)

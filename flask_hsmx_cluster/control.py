@@ -74,6 +74,8 @@ VERBS: dict[str, Verb] = {
         Verb("maintenance", changes=True, timeout_s=10),
         Verb("pppoe", changes=True, timeout_s=10),
         Verb("notify_test", changes=True, timeout_s=40),
+        Verb("files_sync", changes=True),
+        Verb("files_allow", changes=True, timeout_s=10),
         Verb("verify", changes=True, timeout_s=30),
         Verb("verified", changes=False, timeout_s=30),
         Verb("quarantine", changes=False, timeout_s=30),

@@ -31,6 +31,11 @@ install_packages() {
         mkdir -p /etc/systemd/system
         ln -s /dev/null /etc/systemd/system/conntrackd.service
     fi
+    # Gateways have an sshd of their own in the lab; the package's is not to start for the machine.
+    if [[ " ${missing[*]} " == *" openssh-server "* && ! -e /etc/systemd/system/ssh.service ]]; then
+        mkdir -p /etc/systemd/system
+        ln -s /dev/null /etc/systemd/system/ssh.service
+    fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"; } \
         >/dev/null || fail "apt-get could not install: ${missing[*]}"
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .lab import Gateway, Lab
 from .lab.privileges import GROUP, REPOSITORY, command
+from .lab.sshd import PROGRAM as SSHD
 
 APP = "sample_app.firmware:create_app"
 
@@ -44,6 +45,9 @@ class Machines:
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
                 "HSMX_CLUSTER_STATE_DIR": str(gateway.state),
             }
+            if SSHD.exists():  # files are pulled over ssh
+                gateway.declare_files(portal=[])
+                gateway.environment["FIRMWARE_PORTAL_DIR"] = str(gateway.files / "portal")
             folder = self._report(gateway).parent
             folder.mkdir(mode=0o750)
             os.chown(folder, NETWORK_UID, GROUP)

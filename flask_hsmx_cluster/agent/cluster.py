@@ -246,7 +246,8 @@ class Cluster:
     def services(self, connections: bool = False) -> tuple[Service, ...]:
         """Return the ports of this gateway that the other one uses."""
         config = self.config
-        return services(self.firmwares(), config.http_port, config.database_port, config.heartbeat_port, connections)
+        return services(self.firmwares(), config.http_port, config.database_port, config.heartbeat_port, connections,
+                        ssh=config.stated_files.ssh_port, rsync=config.stated_files.rsync_port)  # fmt: skip
 
     def keep_table(self, coming: Heads | None = None) -> str:
         """Bring our own packet rules in line with the settings in force, and those that are about to be."""

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..errors import ConfigError
+from ..files.declare import Files
 from ..replication.scope import Scope
 from ..services.declare import Statement
 
@@ -45,6 +46,7 @@ class AgentConfig:
     :param own_addresses: who sets own addresses of the section *Network interface*: ``agent``, or ``host``: the
         firmware, which follows the file ``own-addresses.json``.
     :param firewall: ``table``: the agent keeps packet rules that close what only the other gateway uses; ``off``.
+    :param files: directories that both gateways have, in their JSON form; empty: there are none.
     """
 
     state_dir: str
@@ -66,6 +68,7 @@ class AgentConfig:
     pppd: str = "/usr/sbin/pppd"
     own_addresses: str = "agent"
     firewall: str = "off"
+    files: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -90,6 +93,13 @@ class AgentConfig:
             Scope.from_json(self.scope)
         if self.services:
             Statement.from_json(self.services)
+        if self.files:
+            Files.from_json(self.files)
+
+    @property
+    def stated_files(self) -> Files:
+        """What the firmware states of its files; without directories where it declares none."""
+        return Files.from_json(self.files) if self.files else Files()
 
     @property
     def database_port(self) -> int:

@@ -54,7 +54,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _RELAYS = ("pair", "peer")
 _PATIENT = (
     "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
-    "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete", "notify_test",
+    "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete", "files_allow", "notify_test",
 )  # fmt: skip
 
 
@@ -127,6 +127,8 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     },
     "pppoe": {"name": Argument(_text(32)), "connect": Argument(_flag)},
     "notify_test": {"name": Argument(_text(32))},
+    "files_sync": {},
+    "files_allow": {"tree": Argument(_text(32))},
     "verify": {},
     "verified": {},
     "quarantine": {

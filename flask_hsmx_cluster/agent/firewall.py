@@ -114,7 +114,7 @@ class Firewall:
         theirs, heard = self._tried(), None
         try:
             told = self._exchange.ask("try_ports", TRY_TIMEOUT_S, services=[one.as_dict() for one in theirs])
-            yield from ports.check_tried(ports.trials_from(told["tried"]), here, peer.name, own)
+            yield from ports.check_tried(ports.trials_from(told["tried"]), here, peer.name, own, cluster.config)
             theirs, heard = ports.services_from(told["services"]), [str(kind) for kind in told["heard"]]
         except (ClusterError, KeyError, TypeError, ValueError) as error:
             why = error.message if isinstance(error, ClusterError) else "its answer cannot be read."
@@ -123,7 +123,7 @@ class Firewall:
                 "See the ports that are closed in the other direction first; both gateways must be up to date.",
                 blocking=False,
             )
-        yield from ports.check_tried(ports.try_ports(there, theirs), there, own, peer.name)
+        yield from ports.check_tried(ports.try_ports(there, theirs), there, own, peer.name, cluster.config)
         yield from ports.check_heard(self._heard(), here, port, peer.name, own)
         if heard is not None:
             yield from ports.check_heard(heard, there, port, own, peer.name)

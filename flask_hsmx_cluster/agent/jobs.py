@@ -48,6 +48,7 @@ class JobState:
     took_s: float | None = None
     result: str = "has not run yet"
     executor: str = "default"
+    again: bool = False
 
 
 class Jobs:
@@ -86,6 +87,14 @@ class Jobs:
         """
         self._states[name] = JobState(name, period_s, work, executor="apart" if apart else "default")
         self._arm(name, 0.0)
+
+    def soon(self, name: str) -> None:
+        """Run a periodic job now rather than at its time; once more if it is running."""
+        state = self._states.get(name)
+        if state is not None:
+            state.again = True
+            if state.next_run is not None:
+                self._arm(name, 0.0)
 
     def rearm(self) -> None:
         """Arm every periodic job anew: the wall clock, by which the scheduler waits, was set."""
@@ -128,7 +137,7 @@ class Jobs:
 
     def _run(self, name: str) -> None:
         state = self._states[name]
-        state.last_run, state.next_run = boot_time_s(), None
+        state.last_run, state.next_run, state.again = boot_time_s(), None, False
         try:
             state.result = state.work() or "done"
         except Exception as error:
@@ -137,7 +146,7 @@ class Jobs:
         finally:
             state.took_s = boot_time_s() - state.last_run
             try:
-                self._arm(name, _seconds(state.period_s))
+                self._arm(name, 0.0 if state.again else _seconds(state.period_s))
             except RuntimeError:  # the scheduler has just been shut down
                 log.debug("Job %s ended after the scheduler", name)
 

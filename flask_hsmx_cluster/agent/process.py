@@ -23,6 +23,7 @@ from .config import AgentConfig
 from .control_server import ControlServer
 from .data.replicator import ReplicatorLink
 from .data.side import database_is_prepared
+from .files.link import FilesLink
 from .heartbeat.loop import HeartbeatLoop
 from .heartbeat.services_hand import ServicesLink
 from .jobs import Jobs, Periodic
@@ -92,7 +93,10 @@ def run(config: AgentConfig) -> None:
         clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous,
         services=services,
     )  # fmt: skip
-    service = AgentService(config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services))
+    files = FilesLink(config.log_level)
+    service = AgentService(
+        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon
+    )
 
     ended, stopped = threading.Event(), threading.Event()
 
@@ -126,6 +130,7 @@ def run(config: AgentConfig) -> None:
     service.stop()
     jobs.stop()
     services.stop()
+    files.stop()
     link.stop()
     clerk.close()
 

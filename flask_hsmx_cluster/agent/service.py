@@ -20,6 +20,9 @@ from .data.desk import DataDesk
 from .data.replicator import ReplicatorLink
 from .data.side import DataSide
 from .data.verbs import DataVerbs
+from .files.link import FilesLink
+from .files.side import FilesSide
+from .files.verbs import FilesVerbs
 from .filling import filled
 from .firewall import Firewall
 from .heartbeat.services_hand import ServicesHand, ServicesLink
@@ -37,6 +40,7 @@ from .peer.leaving import Leaving
 from .preflight import checks as preflight
 from .preflight import probing
 from .preflight.checks import Report
+from .preflight.files import check_files
 from .preflight.network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
 from .revisions import model as revisions
 from .revisions.exchange import RevisionExchange
@@ -57,13 +61,15 @@ OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService(DataVerbs):
+class AgentService(DataVerbs, FilesVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
     :param post: sends bytes to the other gateway; replaced in tests.
     :param link: the replicator, which also knows whether the database is shared; None: it never is.
     :param services: the process of services and hooks and the loop's hand on it; None: nothing follows the role.
+    :param files: the process of files; None: none are kept as one.
+    :param soon: has one of the jobs run now.
     :param hand: sets own addresses; replaced in tests.
     """
 
@@ -77,6 +83,8 @@ class AgentService(DataVerbs):
         link: ReplicatorLink | None = None,
         services: tuple[ServicesLink, ServicesHand] | None = None,
         hand: Hand | None = None,
+        files: FilesLink | None = None,
+        soon: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._config = config
         self._store = store
@@ -92,6 +100,7 @@ class AgentService(DataVerbs):
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
         self._notifier = Notifier(self._cluster, self._exchange, self.status)
         self._firewall = Firewall(self._cluster, self._exchange, lambda: bool(self._data and self._data.shared))
+        self._files = FilesSide(self._cluster, self._exchange, files, soon) if files and config.files else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -163,6 +172,7 @@ class AgentService(DataVerbs):
             **(self._services.periodic_jobs() if self._services else {}),
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
             **self._notifier.periodic_jobs(),
+            **(self._files.periodic_jobs() if self._files else {}),
         }
 
     def data_jobs(self) -> Periodic:
@@ -225,9 +235,11 @@ class AgentService(DataVerbs):
                 *self._alarms(heads, not_in_force),
                 *(self._data.alarms() if self._data else ()),
                 *(self._services.alarms() if self._services else ()),
+                *(self._files.alarms() if self._files else ()),
             ],
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "services": self._services.status() if self._services else None,
+            "files": self._files.status() if self._files else None,
             "pppoe": self._pppoe.status() if self._pppoe else [],
             "notify": self._notifier.status(),
             "jobs": self._job_report(),
@@ -358,6 +370,7 @@ class AgentService(DataVerbs):
         """Check this gateway's side of settings, or only what does not depend on any."""
         report, node_id, ports = Report(), self._cluster.node_id, self._hot.ports()
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
+        report.add("files", list(check_files(self._config)))
         if settings is None:
             return report
         report.add("settings", rules.check(settings, {node_id: ports}) + passwords.missing(settings))
@@ -388,7 +401,8 @@ class AgentService(DataVerbs):
 
     def directories(self) -> list[str]:
         """Return the directories on whose disks this gateway depends."""
-        return [self._config.state_dir, *filter(None, [self._data.directory() if self._data else ""])]
+        data = filter(None, [self._data.directory() if self._data else ""])
+        return [self._config.state_dir, *data, *(self._files.directories() if self._files else ())]
 
     # -- verbs that change ------------------------------------------------------------------------------------
 

@@ -4,10 +4,24 @@ Each command prints text, or with ``--json`` the agent's answer as it is. An err
 the error output, or with ``--json`` also ``{"error": {...}}`` on the output; the exit code is then 1.
 """
 
-from . import agent, data, everyday, firewall, hooks, network, notify, pppoe, quarantine, services, settings, sweep
+from . import (
+    agent,
+    data,
+    everyday,
+    files,
+    firewall,
+    hooks,
+    network,
+    notify,
+    pppoe,
+    quarantine,
+    services,
+    settings,
+    sweep,
+)
 from .base import cluster
 
 __all__ = [
-    "agent", "cluster", "data", "everyday", "firewall", "hooks", "network", "notify", "pppoe", "quarantine", "services",
-    "settings", "sweep",
+    "agent", "cluster", "data", "everyday", "files", "firewall", "hooks", "network", "notify", "pppoe", "quarantine",
+    "services", "settings", "sweep",
 ]  # fmt: skip

@@ -13,9 +13,11 @@ from ..settings import model as settings
 from ..translate import gettext as _
 from ..words import cluster as words
 from ..words import data as data_words
+from ..words import files as files_words
 from ..words import services as services_words
 from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
+from .files import print_files
 from .services import print_services
 
 # ---- forming ----
@@ -161,6 +163,7 @@ def status(as_json: bool) -> None:
     if found["cluster"] is not None:
         _print_cluster(found)
     print_data(data_words.describe(found))
+    print_files(files_words.describe(found))
     print_services(services_words.describe(found))
     for alarm in found["alarms"]:
         say(f"{'✕' if alarm['severity'] == 'critical' else '!'} {alarm['text']} {alarm['remedy']}".rstrip())

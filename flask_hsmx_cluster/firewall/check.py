@@ -15,7 +15,8 @@ Network = IPv4Network | IPv6Network
 #: What a port is for, in words.
 USES = {
     Use.SETTINGS: "settings and pairing",
-    Use.FILES: "files",
+    Use.SSH: "files",
+    Use.RSYNC: "files",
     Use.DATABASE: "the database",
     Use.HEARTBEATS: "heartbeats",
     Use.CONNECTIONS: "guests' connections",

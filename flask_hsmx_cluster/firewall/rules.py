@@ -7,21 +7,18 @@ first minute on, and nobody should have to edit a firewall in the midst of an up
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from ..files.way import FIRST_WITH_SSH, numbers
 from ..settings.model import LinkKind, Settings
 
 Address = IPv4Address | IPv6Address
 Protocol = Literal["tcp", "udp"]
 
-#: The first firmware that copies files over ssh: 5.2.03.
-SSH_SINCE = (5, 2, 3)
-SSH, RSYNC = 22, 873
 LINK_KINDS: tuple[LinkKind, ...] = ("sync", "backup", "service")
 #: conntrackd's own UDP port.
 CONNTRACKD = 3780
@@ -33,7 +30,8 @@ class Use(StrEnum):
     """What a port is for."""
 
     SETTINGS = "settings"
-    FILES = "files"
+    SSH = "ssh"
+    RSYNC = "rsync"
     DATABASE = "database"
     HEARTBEATS = "heartbeats"
     CONNECTIONS = "connections"
@@ -58,7 +56,7 @@ class Service:
     @property
     def only_peer(self) -> bool:
         """Whether nobody but the other gateway has business there: guests use the web app, administrators ssh."""
-        return self.use is not Use.SETTINGS and self.port != SSH
+        return self.use not in (Use.SETTINGS, Use.SSH)
 
 
 @dataclass(frozen=True)
@@ -86,20 +84,21 @@ class Rule:
 
 
 def services(
-    firmwares: Iterable[str], http: int = 80, database: int = 5432, heartbeats: int = 5555, connections: bool = False
-) -> tuple[Service, ...]:
+    firmwares: Iterable[str], http: int = 80, database: int = 5432, heartbeats: int = 5555, connections: bool = False,
+    *, ssh: int = 22, rsync: int = 873,
+) -> tuple[Service, ...]:  # fmt: skip
     """Return the ports that the other gateway uses, in the order of the manual.
 
-    :param firmwares: the versions of both gateways, as far as they are known.
+    :param firmwares: the versions of both gateways, as far as they are known. One that cannot be read may be either.
     :param connections: guests' connections move along (conntrackd).
     """
-    files = files_ports(firmwares)
+    versions = [numbers(one) for one in firmwares]
     found = [
         Service(Use.SETTINGS, "tcp", http),
-        *([Service(Use.FILES, "tcp", RSYNC)] if RSYNC in files else []),
+        *([Service(Use.RSYNC, "tcp", rsync)] if any(one < FIRST_WITH_SSH for one in versions) else []),
         Service(Use.DATABASE, "tcp", database),
         Service(Use.HEARTBEATS, "udp", heartbeats),
-        *([Service(Use.FILES, "tcp", SSH)] if SSH in files else []),
+        *([Service(Use.SSH, "tcp", ssh)] if any(not one or one >= FIRST_WITH_SSH for one in versions) else []),
         *([Service(Use.CONNECTIONS, "udp", CONNTRACKD)] if connections else []),
     ]
     return tuple(found)
@@ -127,24 +126,3 @@ def peers_of(settings: Settings, node_id: str) -> Iterator[Peer]:
         for other, end in link.ends.items() if link else ():
             if other != node_id:
                 yield Peer(end.address.ip, kind)
-
-
-def files_ports(firmwares: Iterable[str]) -> frozenset[int]:
-    """Return the ports over which files may go between firmwares of these versions.
-
-    A version that cannot be read may be either.
-    """
-    found = set()
-    for firmware in firmwares:
-        numbers = version_numbers(firmware)
-        if not numbers or numbers >= SSH_SINCE:
-            found.add(SSH)
-        if not numbers or numbers < SSH_SINCE:
-            found.add(RSYNC)
-    return frozenset(found)
-
-
-def version_numbers(firmware: str) -> tuple[int, ...]:
-    """Return the numbers that a version begins with, ``(5, 2, 3)`` for ``v5.2.03-beta``; empty where there are none."""
-    found = re.match(r"\s*[vV]?([0-9]{1,9}(?:\.[0-9]{1,9})*)", firmware, re.ASCII)
-    return tuple(map(int, found[1].split("."))) if found else ()

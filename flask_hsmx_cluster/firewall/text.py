@@ -9,7 +9,8 @@ from .rules import Address, Rule, Service, Use
 #: What the rules' comments say. No name is in them that somebody could choose.
 _COMMENTS = {
     Use.SETTINGS: "cluster: settings and pairing",
-    Use.FILES: "cluster: files",
+    Use.SSH: "cluster: files",
+    Use.RSYNC: "cluster: files",
     Use.DATABASE: "cluster: database",
     Use.HEARTBEATS: "cluster: heartbeats",
     Use.CONNECTIONS: "cluster: connections of guests",

@@ -46,6 +46,8 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
         "sweep", {"action": str, "ids": list, "upto": int, "node": str, "table": str, "batch": str}),
     "data/quarantine/sweep-stop": ("sweep_stop", {"node": str}),
     "data/aside/delete": ("aside_delete", {"name": str, "node": str}),
+    "files/sync": ("files_sync", {}),
+    "files/allow-deletions": ("files_allow", {"tree": str}),
     "failover": ("failover", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
     "notify/test": ("notify_test", {"name": str}),

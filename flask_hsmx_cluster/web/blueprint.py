@@ -15,6 +15,7 @@ from . import (
     aside_views,
     data_api,
     data_views,
+    files_views,
     firewall_views,
     interface_views,
     monitor,
@@ -37,8 +38,8 @@ def create_blueprint() -> Blueprint:
     blueprint.after_request(_keep_to_ourselves)
     blueprint.context_processor(_template_names)
     for module in (
-        views, data_views, sweep_views, aside_views, network_views, interface_views, firewall_views, pppoe_views,
-        notify_views, api, data_api, monitor, peer,
+        views, data_views, sweep_views, aside_views, files_views, network_views, interface_views, firewall_views,
+        pppoe_views, notify_views, api, data_api, monitor, peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint

@@ -23,8 +23,8 @@ from .proposal import proposed_port
 
 #: Parts of the status that the page renews every second, each a template in ``parts/``.
 PARTS = (
-    "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "data", "services", "actions", "notices",
-    "inside", "plan_failover", "plan_maintenance", "plan_leave",
+    "headline", "alarms", "diagram", "readiness", "virtual_ips", "paths", "data", "files", "services", "actions",
+    "notices", "inside", "plan_failover", "plan_maintenance", "plan_leave",
 )
 
 def register(blueprint: Blueprint) -> None:

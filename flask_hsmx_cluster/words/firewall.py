@@ -9,7 +9,7 @@ from ..translate import gettext as _
 
 def use(rule: dict[str, Any]) -> str:
     """Return what a port is for."""
-    if rule["use"] == "files":
+    if rule["use"] in ("ssh", "rsync"):
         return _("Files, over ssh") if rule["port"] == 22 else _("Files, over an rsync daemon")
     return {
         "settings": _("Settings and pairing"), "database": _("Database"), "heartbeats": _("Heartbeats"),
@@ -25,7 +25,7 @@ def link(rule: dict[str, Any]) -> str:
 def versions(told: dict[str, Any]) -> str:
     """Return for which firmware the rules are."""
     own, peer = told["firmware"], told["peer_firmware"]
-    ports = {rule["port"] for rule in told["services"] if rule["use"] == "files"}
+    ports = {rule["port"] for rule in told["services"] if rule["use"] in ("ssh", "rsync")}
     if len(ports) > 1:
         text = _("This gateway runs firmware %(own)s, the other one %(peer)s.", own=own, peer=peer) if peer else _(
             "This gateway runs firmware %(own)s.", own=own)  # fmt: skip

@@ -16,6 +16,8 @@
 ``FIRMWARE_OTHER_GATEWAY``
     addresses of the other gateway (``sync=10.99.0.2,backup=10.98.0.2``) for which a new gateway's firewall has the
     cluster's rules from the beginning; default: none.
+``FIRMWARE_PORTAL_DIR``
+    where the portal's pages are written for guests, a directory that both gateways have; default: nowhere.
 ``FIRMWARE_SERVICES``
     any text: the stand-ins for services follow the cluster's role, and a hook is called (see :mod:`.services`).
 ``SQLALCHEMY_DATABASE_URI``
@@ -47,6 +49,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "FIRMWARE_DEMO_DATE": environ.get("FIRMWARE_DEMO_DATE", ""),
         "FIRMWARE_NETWORK_RESULT": environ.get("FIRMWARE_NETWORK_RESULT", ""),
         "FIRMWARE_OTHER_GATEWAY": environ.get("FIRMWARE_OTHER_GATEWAY", ""),
+        "FIRMWARE_PORTAL_DIR": environ.get("FIRMWARE_PORTAL_DIR", ""),
         "FIRMWARE_SERVICES": bool(environ.get("FIRMWARE_SERVICES")),
         "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
         "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),
@@ -61,6 +64,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "SESSION_COOKIE_SAMESITE": "Lax",
         "MAX_CONTENT_LENGTH": 1024 * 1024,
     }
+    if config["FIRMWARE_PORTAL_DIR"]:
+        config["HSMX_CLUSTER_FILES"] = [{"name": "portal", "path": config["FIRMWARE_PORTAL_DIR"]}]
     config |= {key: value for key, value in environ.items() if key.startswith("HSMX_CLUSTER_")}
     # A list of numbers may also come in JSON's brackets.
     config["HSMX_CLUSTER_ALLOWED_UIDS"] = environ.get("HSMX_CLUSTER_ALLOWED_UIDS", "").strip("[]")

@@ -29,6 +29,7 @@ from .privileges import (
     WEB_UID,
     command,
 )
+from .sshd import Sshd
 
 
 class CommandFailed(LabError):
@@ -66,6 +67,9 @@ class Gateway:
         self.web: subprocess.Popen[bytes] | None = None
         #: Its own PostgreSQL, if :meth:`add_postgres` gave it one.
         self.postgres: PostgresServer | None = None
+        #: Its own sshd, if :meth:`declare_files` gave it one.
+        self.sshd: Sshd | None = None
+        self._sshd_process: subprocess.Popen[bytes] | None = None
         self._gateway_address = self._packet_rules = ""
 
     def __repr__(self) -> str:
@@ -147,6 +151,27 @@ class Gateway:
             self.postgres.remove()
             self.postgres = None
 
+    def declare_files(self, **trees: Sequence[str]) -> None:
+        """Let it declare directories of its own, below :attr:`files`, and give it an sshd.
+
+        :param trees: by name what is excluded beside what always is.
+        """
+        self.sshd = Sshd(self.namespace, self.directory)
+        stated = []
+        for name, exclude in trees.items():
+            path = self.files / name
+            path.mkdir(parents=True)
+            os.chown(path, WEB_UID, GROUP)
+            path.chmod(0o2775)
+            stated.append({"name": name, "path": str(path), "exclude": list(exclude)})
+        self.environment["HSMX_CLUSTER_FILES"] = json.dumps(stated)
+        self.environment["HSMX_CLUSTER_SSH_HOST_KEY"] = f"{self.sshd.key}.pub"
+
+    @property
+    def files(self) -> Path:
+        """Where its declared directories are."""
+        return self.directory / "files"
+
     def boot(self) -> None:
         """Give the machine a new boot id, its ports and its own addresses; no process is started."""
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
@@ -177,6 +202,8 @@ class Gateway:
         """Start the database if there is one, the web app and the agent."""
         if self.postgres is not None and not self.postgres.running():
             self.postgres.start()
+        if self.sshd is not None:
+            self._sshd_process = self.sshd.start()
         self.start_web()
         self.start_agent()
 
@@ -221,10 +248,10 @@ class Gateway:
 
     def reap(self) -> None:
         """Take note of processes that have been killed."""
-        for process in (self.agent, self.web):
+        for process in (self.agent, self.web, self._sshd_process):
             if process is not None:
                 process.wait(5)
-        self.agent = self.web = None
+        self.agent = self.web = self._sshd_process = None
         if self.postgres is not None:
             self.postgres.reap()
 

@@ -25,7 +25,8 @@ def command(uid: int, capabilities: str, machine: Path, argv: Sequence[str]) -> 
 
     Each step replaces itself by the next, so that the process is in the end ``argv`` itself.
 
-    :param machine: directory of the gateway; its file ``boot-id`` is what the kernel seems to say.
+    :param machine: directory of the gateway; its file ``boot-id`` is what the kernel seems to say, and its file
+        ``passwd``, if there is one, which users there seem to be.
     """
     drop = ["setpriv", f"--reuid={uid}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs"]
     drop += [f"--{kind}={capabilities}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
@@ -35,6 +36,8 @@ def command(uid: int, capabilities: str, machine: Path, argv: Sequence[str]) -> 
 def _mounts(machine: Path) -> Iterator[str]:
     yield "umask 022"
     yield _bind(machine / "boot-id", Path("/proc/sys/kernel/random/boot_id"))
+    if (users := machine / "passwd").exists():
+        yield _bind(users, Path("/etc/passwd"))
     needed = {path: closed for path in (REPOSITORY, Path(sys.prefix), Path(sys.base_prefix))
               if (closed := _closed_ancestor(path))}
     for number, path in enumerate(needed):

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import data, failover, network
+from . import data, failover, files, network
 from .results import Results
 
-BENCHES = {"failover": failover, "data": data, "network": network}
+BENCHES = {"failover": failover, "data": data, "network": network, "files": files}
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from flask_hsmx_cluster.errors import ConfigError
 from flask_hsmx_cluster.firewall import check, kernel, text
-from flask_hsmx_cluster.firewall.rules import MOST_PEERS, Peer, Rule, Use, files_ports, peers_of, rules, services
+from flask_hsmx_cluster.firewall.rules import MOST_PEERS, Peer, Rule, Use, peers_of, rules, services
 from flask_hsmx_cluster.settings.model import from_dict
 
 from ..web.fake_agent import OWN_ID, PEER_ID, cluster_settings
@@ -47,7 +47,7 @@ def test_a_mixed_pair_has_both_until_both_are_new() -> None:
      ("9" * 5000, {22}), ("\u0665.2", {22, 873})],
 )  # fmt: skip
 def test_how_a_version_is_read(version: str, expected: set[int]) -> None:
-    assert files_ports([version]) == expected
+    assert {one.port for one in services([version]) if one.use in (Use.SSH, Use.RSYNC)} == expected
 
 
 def test_each_rule_has_one_source_and_what_is_copied_keeps_to_the_cables() -> None:

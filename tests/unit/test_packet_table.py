@@ -220,7 +220,7 @@ def test_without_the_other_gateway_one_direction_is_tried(heard: World) -> None:
     assert found.startswith("B could not be asked to try the ports of A")
 
 
-@pytest.mark.parametrize("told", [None, 7, [7], [{}], [{"use": "files", "protocol": "tcp", "port": 0}], [{}] * 99,
+@pytest.mark.parametrize("told", [None, 7, [7], [{}], [{"use": "ssh", "protocol": "tcp", "port": 0}], [{}] * 99,
                                   [{"use": "shell", "protocol": "tcp", "port": 22}]])  # fmt: skip
 def test_ports_that_cannot_be_read_are_not_tried(told: Any) -> None:
     with pytest.raises(ValueError):

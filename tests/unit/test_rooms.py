@@ -16,14 +16,15 @@ ALLOWED = {
     "decision": set(),
     "network": {"errors"},
     "settings": {"errors"},
-    "firewall": {"errors", "settings"},
+    "firewall": {"errors", "settings", "files"},
     "editing": {"errors", "settings", "translate"},
     "words": {"errors", "settings", "firewall", "translate"},
     "replication": {"errors", "agent_line"},
     "services": {"errors", "agent_line", "network"},
     "notify": {"errors", "settings"},
-    "agent": {"decision", "network", "settings", "firewall", "replication", "services", "notify", "errors", "models",
-              "version", "control", "agent_line"},
+    "files": {"errors", "agent_line", "network"},
+    "agent": {"decision", "network", "settings", "firewall", "replication", "services", "files", "notify", "errors",
+              "models", "version", "control", "agent_line"},
     "web": {"settings", "editing", "words", "firewall", "replication", "errors", "control", "config", "signals",
             "version", "translate", "extension"},
 }  # fmt: skip
@@ -33,6 +34,8 @@ DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}
 STATING = {"declare"}
 #: The same of the room ``notify``: when what is told, in which words. The others speak TLS, which the agent lacks.
 SAYING = {"news", "policy", "texts"}
+#: The same of the room ``files``: statements, limits, texts.
+PLAIN = {"declare", "exclude", "paths", "plan", "ssh", "way"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -94,6 +97,19 @@ def test_what_is_sent_to_people_is_sent_by_a_process_of_its_own() -> None:
     for name in SAYING:
         heavy = {"ssl", "socket", "smtplib", "email", "http", "flask"}
         assert not {found.split(".")[0] for found in imports(PACKAGE / "notify" / f"{name}.py")} & heavy, name
+
+
+def test_files_are_watched_and_pulled_in_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "files"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.files."):
+                assert name.split(".")[2] in PLAIN, f"{path.name} imports {name}"
+    for path in modules("files"):
+        ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
+        assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
+    for name in PLAIN:
+        heavy = {"ctypes", "subprocess", "threading", "flask"}
+        assert not {found.split(".")[0] for found in imports(PACKAGE / "files" / f"{name}.py")} & heavy, name
 
 
 def test_the_brain_knows_nothing_of_the_world() -> None:

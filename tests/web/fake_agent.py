@@ -59,6 +59,7 @@ class FakeAgent:
         self.pppoe: list[Json] = []
         self.notify: list[Json] = []
         self.tested: Json = {"delivered": True, "answer": "It answered 200 OK.", "took_ms": 12, "gateway": "gateway-a"}
+        self.files: Json | None = None
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -106,6 +107,7 @@ class FakeAgent:
             "services": self.services,
             "pppoe": self.pppoe,
             "notify": self.notify,
+            "files": self.files,
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
@@ -297,6 +299,11 @@ class FakeAgent:
 
     def verb_notify_test(self, name: str) -> Json:
         return self.tested
+    def verb_files_sync(self) -> Json:
+        return {"begun": True}
+
+    def verb_files_allow(self, tree: str) -> Json:
+        return {"allowed": sum(one["asks"] for one in (self.files or {"trees": ()})["trees"] if one["name"] == tree)}
 
     def verb_pppoe(self, name: str, connect: bool) -> Json:
         return {"name": name, "connect": connect}

@@ -300,7 +300,7 @@ class Creator:
         report.add("database", list(self._check_database(guest, settings)))
         if report.blocking:
             raise ChecksFailed(report.findings)
-        for finding in preflight_ports.check_files(routes, own, guest.facts):
+        for finding in preflight_ports.check_files(routes, own, guest.facts, cluster.config):
             cluster.store.record("preflight", "warning", finding.text, [finding.remedy])
         with cluster.change(), cluster.state_lock:
             heads = cluster.require_heads()

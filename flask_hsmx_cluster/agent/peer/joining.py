@@ -22,6 +22,7 @@ from ..preflight import data as preflight_data
 from ..preflight import ports as preflight_ports
 from ..preflight.checks import EchoWindow, Facts, Report, routes_between
 from ..preflight.data import DatabaseFacts, Side
+from ..preflight.files import check_files
 from ..preflight.network_managers import check_managers, managers_of
 from ..revisions import model as revisions
 from ..revisions.model import Heads, Revision, RevisionRefused
@@ -156,8 +157,10 @@ class Joining:
         report.add("same_network", list(preflight.check_same_network(settings, creator, probe)))
         routes = routes_between(settings, own.node_id, creator.node_id)
         report.add("http", list(preflight.check_http(routes, creator)))
+        config = self._cluster.config
+        report.add("files", list(check_files(config)))
         if not report.blocking:
-            report.add("ports", list(preflight_ports.check_files(routes, own, creator)))
+            report.add("ports", list(preflight_ports.check_files(routes, own, creator, config)))
         report.add("database", list(self._check_database(talk, own, creator, settings)))
         if not member:  # a member's heartbeat port is in use, and was tried before
             heard, peer_heard = self._echo(talk, routes, own.heartbeat_port)

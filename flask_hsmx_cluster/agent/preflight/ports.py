@@ -11,6 +11,7 @@ from ...errors import Finding
 from ...firewall.check import USES
 from ...firewall.rules import Service, Use, goes_over, services
 from ...settings.values import text, whole
+from ..config import AgentConfig
 from ..peer.client import Route, reachable
 from .checks import Facts
 
@@ -55,13 +56,18 @@ def try_ports(routes: Mapping[str, Route], some: Iterable[Service]) -> list[Tria
             for number, (kind, _route, one) in enumerate(wanted)]
 
 
-def check_tried(trials: Iterable[Trial], routes: Mapping[str, Route], sender: str, receiver: str) -> Iterator[Finding]:
-    """Which ports are closed in this direction? Where files are not copied yet, nothing need listen for them.
+def check_tried(
+    trials: Iterable[Trial], routes: Mapping[str, Route], sender: str, receiver: str, config: AgentConfig
+) -> Iterator[Finding]:
+    """Which ports are closed in this direction?
+
+    Nothing need listen for files where none are declared, and the rsync daemon listens in a cluster only.
 
     :param routes: as the sender has them.
     """
+    idle = (Use.RSYNC,) if config.files else (Use.RSYNC, Use.SSH)
     for one in trials:
-        if not one.why or one.kind not in routes or (one.use == Use.FILES and one.why == REFUSED):
+        if not one.why or one.kind not in routes or (one.use in idle and one.why == REFUSED):
             continue
         route, what = routes[one.kind], USES[Use(one.use)]
         yield Finding(
@@ -75,10 +81,15 @@ def check_tried(trials: Iterable[Trial], routes: Mapping[str, Route], sender: st
         )
 
 
-def check_files(routes: Mapping[str, Route], own: Facts, peer: Facts) -> Iterator[Finding]:
-    """While forming: would a firewall stop files? All other ports are checked by what uses them."""
-    files = [one for one in services([own.firmware, peer.firmware]) if one.use is Use.FILES]
-    yield from check_tried(try_ports(routes, files), routes, own.name, peer.name)
+def check_files(routes: Mapping[str, Route], own: Facts, peer: Facts, config: AgentConfig) -> Iterator[Finding]:
+    """While forming: can files go? All other ports are checked by what uses them.
+
+    :param config: this gateway's; both have the same ports for files.
+    """
+    stated = config.stated_files
+    some = services([own.firmware, peer.firmware], ssh=stated.ssh_port, rsync=stated.rsync_port)
+    tried = try_ports(routes, [one for one in some if one.use in (Use.SSH, Use.RSYNC)])
+    yield from check_tried(tried, routes, own.name, peer.name, config)
 
 
 def check_heard(heard: Sequence[str], routes: Mapping[str, Route], port: int, sender: str, receiver: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from pathlib import Path
 
-from flask import flash, redirect, render_template, request, url_for
+from flask import current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 from sqlalchemy import func, or_, select
@@ -122,9 +123,28 @@ def portal() -> ResponseReturnValue:
     if form.validate_on_submit():
         form.populate_obj(chosen)
         db.session.commit()
+        _publish(chosen)
         flash("The portal text is saved.", "good")
         return redirect(url_for("firmware.portal", language=chosen.language))
-    return render_template("firmware/portal.html", form=form, texts=texts, chosen=chosen)
+    return render_template("firmware/portal.html", form=form, texts=texts, chosen=chosen, pages=_published())
+
+
+def _publish(text: PortalText) -> None:
+    """Write the page that guests get, as a whole: the cluster extension copies it to the other gateway."""
+    directory = current_app.config["FIRMWARE_PORTAL_DIR"]
+    if directory:
+        path = Path(directory, f"{text.language}.html")
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(render_template("firmware/portal_page.html", text=text))
+        new.replace(path)
+
+
+def _published() -> list[tuple[str, int]]:
+    """Return name and length of each page in the directory, whichever gateway wrote it."""
+    directory = current_app.config["FIRMWARE_PORTAL_DIR"]
+    if not directory:
+        return []
+    return [(path.name, path.stat().st_size) for path in sorted(Path(directory).glob("[!.]*.html"))]
 
 
 @blueprint.get("/network/access-points")

@@ -19,7 +19,7 @@ from wtforms.validators import InputRequired, Length, NumberRange, Optional, Reg
 
 from flask_hsmx_cluster import HSMXCluster
 from flask_hsmx_cluster.errors import ClusterError
-from flask_hsmx_cluster.firewall.rules import SSH, Peer
+from flask_hsmx_cluster.firewall.rules import Peer, Use
 
 from .. import firewall as firewall_rules
 from ..models import (
@@ -182,7 +182,7 @@ def firewall() -> ResponseReturnValue:
         "firmware/firewall.html", form=form, rules=rules, action=ActionForm(), told=told, problem=problem,
         too_open=firewall_rules.too_open, both=_both_versions(told, rules) if told else {},
         peers=" ".join(dict.fromkeys(rule["source"] for rule in told["rules"])) if told else "",
-        advised="since" if told and any(one["port"] == SSH for one in told["services"]) else "before",
+        advised="since" if told and any(one["use"] == Use.SSH for one in told["services"]) else "before",
         not_in_force=firewall_rules.load_problem(firewall_rules.result_file(current_app.config)),
     )
 

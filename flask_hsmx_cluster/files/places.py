@@ -1,0 +1,128 @@
+"""The files of the agent's own: keys, what is never sent, rsync's configuration, and what was kept aside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ClusterError
+from .declare import Tree
+from .exclude import rsync_rules
+from .rsync import USER, serve_text
+from .ssh import authorized_keys, known_hosts, public_key, serve_command
+
+#: Of what was kept aside of a tree so many times are held; the oldest goes.
+ASIDES_MOST = 10
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What the other gateway has told.
+
+    :param key: public key with which it pulls; ``host_key``: its sshd's; ``secret``: what its daemon wants to hear.
+    :param addresses: from where it comes, and where it is.
+    """
+
+    key: str = ""
+    host_key: str = ""
+    secret: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class Places:
+    """Where these files are; all of them can be read by the agent's user only.
+
+    :param state_dir: the agent's, and the home directory of its user, where sshd looks for its keys.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self.home = Path(state_dir)
+        self.directory = self.home / "files"
+        self.key = self.directory / "key"
+        self.password = self.directory / "password"
+        self._secret = self.directory / "secret"
+
+    def rules(self, tree: Tree) -> Path:
+        """Return the file with what is never sent of a tree."""
+        return self.directory / f"{tree.name}.rules"
+
+    def serve_configuration(self, listening: bool) -> Path:
+        return self.directory / ("daemon.conf" if listening else "ssh.conf")
+
+    def make_keys(self) -> tuple[str, str]:
+        """Return this gateway's public key and the secret of its daemon; they are made if there are none.
+
+        :raises ClusterError: they cannot be.
+        """
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        if not self.key.exists():
+            self._make_key()
+        if not self._secret.exists():
+            _write(self._secret, secrets.token_hex(24))
+        return public_key(self.key.with_suffix(".pub").read_text()), self._secret.read_text()
+
+    def _make_key(self) -> None:
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hsmx-cluster", "-f", str(self.key)]
+        try:
+            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True)
+        except FileNotFoundError:
+            raise ClusterError("ssh is not installed: files are not copied.", "Install openssh-client.") from None
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ClusterError(f"No key for the copying of files could be made: {error}"[:300]) from None
+
+    def write(self, trees: Sequence[Tree], peer: Peer, ssh_port: int, over_ssh: bool, rsync: str) -> None:
+        """Write all that sshd and rsync read.
+
+        :param over_ssh: files travel over ssh; otherwise nobody may log in.
+        """
+        rules = {tree.name: str(self.rules(tree)) for tree in trees}
+        for tree in trees:
+            _write(self.rules(tree), rsync_rules(tree.exclude))
+        for listening in (False, True):
+            lock = str(self.directory / f"{'daemon' if listening else 'ssh'}.lock")
+            secret = str(self.directory / "secrets") if listening else ""
+            _write(self.serve_configuration(listening), serve_text(trees, rules, peer.addresses, lock, secret))
+        _write(self.directory / "secrets", f"{USER}:{self._secret.read_text()}\n")
+        _write(self.password, f"{peer.secret}\n")
+        _write(self.directory / "known_hosts", known_hosts(peer.host_key, peer.addresses, ssh_port))
+        command = serve_command(rsync, str(self.serve_configuration(False)))
+        (self.home / ".ssh").mkdir(mode=0o700, exist_ok=True)
+        _write(self.home / ".ssh" / "authorized_keys",
+               authorized_keys(peer.key, peer.addresses, command) if over_ssh else "")  # fmt: skip
+
+    def forget(self) -> None:
+        """Let nobody in any more, and forget the keys: this gateway is in no cluster. What was kept aside stays."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.home / ".ssh" / "authorized_keys").unlink()
+        for path in self.directory.glob("*"):
+            if path.is_file():
+                path.unlink()
+
+    def new_aside(self, tree: str) -> Path:
+        """Return a directory for what is replaced or deleted; the oldest one of the tree makes room."""
+        base = self.directory / "aside" / tree
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for former in sorted(base.iterdir())[: -(ASIDES_MOST - 1)]:
+            shutil.rmtree(former, ignore_errors=True)
+        return base / time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole, for nobody else to read, unless it has this text already."""
+    with contextlib.suppress(OSError):
+        if path.read_text() == text:
+            return
+    new = path.with_name(f"{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)

@@ -1,0 +1,75 @@
+"""What a pass would do, from what rsync says beforehand; when an operator is asked first; and how far a pass is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: More deletions at once than this are not done before an operator has allowed them.
+DELETIONS_MOST = 1000
+#: Nor more than this part of the files that are here.
+DELETIONS_PART = 0.2
+#: Room that is left on the disk, bytes.
+ROOM_LEFT = 64 * 1024 * 1024
+_EXAMPLES = 5
+_DONE = re.compile(r"(recv|del\.) +([0-9]+) (.*)", re.DOTALL)
+_PROGRESS = re.compile(r"^ *([0-9]+) +[0-9]+% .*\(xfr#([0-9]+), ")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass would do.
+
+    :param files: files to be copied; ``size``: their length, bytes.
+    :param deletions: files and directories that the other gateway does not have; ``examples``: some of them.
+    """
+
+    files: int = 0
+    size: int = 0
+    deletions: int = 0
+    examples: tuple[str, ...] = ()
+
+
+def planned(lines: Iterable[str]) -> Plan:
+    """Return what a dry run says. Names of directories end with a slash, and their length says nothing."""
+    files = size = deletions = 0
+    examples: list[str] = []
+    for line in lines:
+        found = _DONE.fullmatch(line)
+        if found is None:
+            continue
+        what, length, name = found.groups()
+        if what == "del.":
+            deletions += 1
+            if len(examples) < _EXAMPLES:
+                examples.append(name[:200])
+        elif not name.endswith("/"):
+            files += 1
+            size += int(length)
+    return Plan(files, size, deletions, tuple(examples))
+
+
+def asks_first(deletions: int, here: int, allowed: int = 0) -> bool:
+    """Return whether an operator is to be asked before files are deleted.
+
+    :param here: how many files this gateway has.
+    :param allowed: so many were allowed.
+    """
+    if deletions <= max(1, allowed):
+        return False
+    return deletions > DELETIONS_MOST or deletions > DELETIONS_PART * here
+
+
+def fits(plan: Plan, free: int) -> bool:
+    """Return whether there is room for what is to be copied. A file that is replaced needs its room twice.
+
+    :param free: bytes that are free.
+    """
+    return plan.size + ROOM_LEFT <= free
+
+
+def progress(line: str) -> tuple[int, int] | None:
+    """Return how many files and bytes have arrived, from a line of rsync's progress; None: it is another line."""
+    found = _PROGRESS.match(line)
+    return (int(found[2]), int(found[1])) if found else None

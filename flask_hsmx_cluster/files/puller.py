@@ -1,0 +1,325 @@
+"""Pulls: one pass after the other, each over the first way to the other gateway that works, by a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ClusterError
+from ..network.clock import boot_time_s
+from . import plan as plans
+from .declare import Tree
+from .exclude import STAGING, TEMPORARY
+from .places import Places
+from .rsync import Source, pull
+
+log = logging.getLogger(__name__)
+#: What rsync ends with: all is well; some could not be read, or has just gone; some was not deleted.
+_WELL, _PARTLY, _GONE, _NOT_DELETED = 0, 23, 24, 25
+#: Neither the way there nor the other gateway is at fault: our own disk, or what we asked for.
+_OWN_FAULT = (1, 3, 4, 11, 13, 22)
+_LONGEST_LINE = 16384
+
+
+class NoWay(ClusterError):
+    """The other gateway could not be reached this way, or the connection was lost."""
+
+
+class Stopped(ClusterError):
+    """The pass was ended: this gateway is not passive any more."""
+
+
+@dataclass
+class Result:
+    """How the last pass of a tree went.
+
+    :param at: its end, boot time in s; ``seconds``: how long it took.
+    :param files: files that came; ``size``: their length, bytes; ``deleted``: files and directories.
+    :param whole: the whole tree was looked at.
+    :param error: why it failed; empty if it did not. ``remedy``: what to do.
+    :param partly: what could not be copied, in rsync's words.
+    :param asks: deletions that wait for an operator; ``of``: files here; ``examples``: some of them.
+    :param aside: the directory where what was replaced or deleted is kept; empty: nothing was.
+    """
+
+    at: float = 0.0
+    seconds: float = 0.0
+    files: int = 0
+    size: int = 0
+    deleted: int = 0
+    whole: bool = False
+    error: str = ""
+    remedy: str = ""
+    partly: str = ""
+    asks: int = 0
+    of: int = 0
+    examples: tuple[str, ...] = ()
+    aside: str = ""
+    host: str = ""
+
+
+@dataclass
+class Progress:
+    """How far a pass is. Of a whole pass all is known beforehand, of single files nothing is."""
+
+    tree: str
+    files: int = 0
+    size: int = 0
+    of_files: int = 0
+    of_size: int = 0
+    began_at: float = field(default_factory=boot_time_s)
+
+
+class Puller:
+    """Brings this gateway's copies up to date while it is passive.
+
+    :param here: how many files there are in a tree now.
+    :param ended: called with a tree's name after each pass.
+    """
+
+    def __init__(
+        self, rsync: str, places: Places, here: Callable[[str], int], ended: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._rsync, self._places, self._here, self._ended = rsync, places, here, ended
+        self._lock = threading.Condition()
+        self._trees: dict[str, Tree] = {}
+        self._sources: Sequence[Source] = ()
+        self._wanted: dict[str, set[str] | None] = {}
+        self._repair: set[str] = set()
+        self._fresh: set[str] = set()  # trees of which all was not taken over yet since this gateway is passive
+        self._allowed: dict[str, int] = {}
+        self._passive = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self.results: dict[str, Result] = {}
+        self.progress: Progress | None = None
+
+    def configure(self, trees: Sequence[Tree], passive: bool) -> None:
+        """Take over what is declared, and the role. Whatever is under way ends when this gateway is not passive."""
+        with self._lock:
+            if passive and not self._passive:
+                self._fresh = {tree.name for tree in trees}
+            self._trees, self._passive = {tree.name: tree for tree in trees}, passive
+            if not passive:
+                self._wanted.clear()
+                self._allowed.clear()
+                self._end_process()
+
+    def want(self, sources: Sequence[Source], trees: dict[str, list[str] | None], repair: bool = False) -> None:
+        """Pull soon.
+
+        :param trees: by name the paths that changed; None: the whole tree.
+        :param repair: compare contents: lengths and times say that nothing differs, and it does.
+        """
+        with self._lock:
+            if not self._passive:
+                return
+            self._sources = tuple(sources)
+            for name in trees.keys() & self._trees.keys():
+                paths, known = trees[name], self._wanted.get(name, set())
+                self._wanted[name] = None if paths is None or known is None else known | set(paths)
+                if repair:
+                    self._repair.add(name)
+            self._lock.notify_all()
+
+    def allow(self, name: str, deletions: int) -> None:
+        """Let the next pass of a tree delete so many files."""
+        with self._lock:
+            self._allowed[name] = deletions
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pass is under way or due."""
+        return self.progress is not None or bool(self._wanted)
+
+    def run(self) -> None:
+        """Do one pass after the other, for ever."""
+        while True:
+            with self._lock:
+                while not self._wanted:
+                    self._lock.wait()
+                name, paths = next(iter(self._wanted.items()))
+                del self._wanted[name]
+                if name in self._fresh:
+                    paths = None
+                repair = name in self._repair
+                self._repair.discard(name)
+                tree, self.progress = self._trees[name], Progress(name)
+            began, result = boot_time_s(), Result(whole=paths is None)
+            try:
+                self._pass(tree, paths, repair, result)
+            except Stopped:
+                result.error = "ended: this gateway is not passive any more"
+            except ClusterError as error:
+                result.error, result.remedy = error.message, error.remedy
+            except OSError as error:
+                log.exception("A pass of %s failed", name)
+                result.error = f"{error.strerror or error}"[:300]
+            result.at, result.seconds = boot_time_s(), boot_time_s() - began
+            self.results[name], self.progress = result, None
+            self._ended(name)
+
+    def as_dict(self) -> dict[str, Any]:
+        progress = self.progress
+        return {
+            "results": {name: asdict(one) for name, one in list(self.results.items())},
+            "progress": asdict(progress) if progress else None,
+            "busy": self.busy,
+        }
+
+    # -- one pass ---------------------------------------------------------------------------------------------
+
+    def _pass(self, tree: Tree, paths: set[str] | None, repair: bool, result: Result) -> None:
+        failures = []
+        for source in self._sources:
+            try:
+                self._prepare(tree)
+                result.host = source.host
+                if paths is None:
+                    self._whole(tree, source, repair, result)
+                else:
+                    self._some(tree, source, paths, result)
+                return
+            except NoWay as error:  # what has arrived is kept, and another way goes on with it
+                failures.append(f"{source.host}: {error.message}")
+        why = "; ".join(failures) or "no link"
+        raise ClusterError(f"The other gateway could not be reached for its files ({why}).",
+                           "See whether its sshd, or its rsync daemon, answers, and the firewalls.")  # fmt: skip
+
+    def _prepare(self, tree: Tree) -> None:
+        root = Path(tree.path)
+        if not root.is_dir():
+            raise ClusterError(f"{tree.path} is no directory on this gateway.", "Make it, for the agent to write in.")
+        temporary = root / TEMPORARY
+        try:
+            if temporary.is_symlink() or (temporary.exists() and temporary.stat().st_uid != os.geteuid()):
+                raise ClusterError(f"{temporary} is not the agent's own.", "Remove it.")  # it may lead anywhere
+            temporary.mkdir(mode=0o700, exist_ok=True)
+            for former in temporary.iterdir():  # of a pass that was cut off
+                former.unlink()
+        except OSError as error:
+            raise ClusterError(f"{tree.path} cannot be written: {error.strerror}.",
+                               "Let the agent's user write there; see docs/files.md.") from None  # fmt: skip
+
+    def _whole(self, tree: Tree, source: Source, repair: bool, result: Result) -> None:
+        dry = pull(self._rsync, source, tree, str(self._places.rules(tree)), dry=True, delete_most=10**9,
+                   checksum=repair)  # fmt: skip
+        plan = plans.planned(line for line in self._lines(dry))
+        here = self._here(tree.name)
+        if not plans.fits(plan, _free(tree.path)):
+            raise ClusterError(f"There is no room for {plan.size:,} bytes of {tree.name}.", "Make room on the disk.")
+        with self._lock:
+            asks = plans.asks_first(plan.deletions, here, self._allowed.get(tree.name, 0))
+            if self.progress:
+                self.progress.of_files, self.progress.of_size = plan.files, plan.size
+        if asks:
+            result.asks, result.of, result.examples = plan.deletions, here, plan.examples
+        fresh = tree.name in self._fresh
+        aside = self._places.new_aside(tree.name) if fresh else None
+        if plan.files or plan.deletions:
+            argv = pull(self._rsync, source, tree, str(self._places.rules(tree)),
+                        delete_most=0 if asks else plan.deletions, aside=str(aside or ""), checksum=repair)  # fmt: skip
+            self._carry_out(argv, result)
+        if aside is not None and aside.exists():
+            result.aside = str(aside)
+        if fresh and not asks:
+            _sweep(tree)
+        with self._lock:
+            if not asks:
+                self._fresh.discard(tree.name)
+                self._allowed.pop(tree.name, None)
+
+    def _some(self, tree: Tree, source: Source, paths: set[str], result: Result) -> None:
+        argv = pull(self._rsync, source, tree, str(self._places.rules(tree)), paths=True)
+        self._carry_out(argv, result, b"".join(os.fsencode(path) + b"\0" for path in sorted(paths)))
+
+    def _carry_out(self, argv: list[str], result: Result, given: bytes = b"") -> None:
+        files = size = 0
+        for line in self._lines(argv, given, result):
+            if (how_far := plans.progress(line)) is not None:
+                files, size = how_far
+                if self.progress:
+                    self.progress.files, self.progress.size = files, size
+            elif line.startswith("del."):
+                result.deleted += 1
+        result.files, result.size = files, size
+
+    def _lines(self, argv: list[str], given: bytes = b"", result: Result | None = None) -> Iterator[str]:
+        """Yield what rsync says.
+
+        :raises NoWay: another way may work.
+        :raises ClusterError: none would.
+        """
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as told:
+            told.write(given)
+            told.seek(0)
+            with self._lock:
+                if not self._passive:
+                    raise Stopped("ended")
+                process = self._process = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", "--", *argv], stdin=told, stdout=subprocess.PIPE, stderr=errors,
+                    env={**os.environ, "LC_ALL": "C"}, start_new_session=True,
+                )  # fmt: skip
+            assert process.stdout is not None
+            try:
+                with process.stdout as output:
+                    yield from _split(output.fileno())
+                code = process.wait()
+            finally:
+                with self._lock:
+                    self._end_process()
+                    self._process = None
+                process.wait()
+            errors.seek(0)
+            said = _words(errors.read(4000))
+        if not self._passive:
+            raise Stopped("ended")
+        if code in (_PARTLY, _GONE) and result is not None:
+            result.partly = said if code == _PARTLY else ""
+        elif code in _OWN_FAULT:
+            raise ClusterError(f"The copy failed: {said}", "See the agent's log and the disk.")
+        elif code not in (_WELL, _PARTLY, _GONE, _NOT_DELETED):
+            raise NoWay(said or f"rsync ended with {code}")
+
+    def _end_process(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _sweep(tree: Tree) -> None:
+    """Remove what passes have left where files wait that were cut off for good, when this gateway became active."""
+    for directory, names, _files in os.walk(tree.path):
+        if STAGING in names:
+            names.remove(STAGING)
+            shutil.rmtree(os.path.join(directory, STAGING), ignore_errors=True)
+
+
+def _split(descriptor: int) -> Iterator[str]:
+    """Yield lines; progress ends with a carriage return. What is too long for a line is cut."""
+    rest = b""
+    while data := os.read(descriptor, 65536):
+        *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
+        rest = rest[-_LONGEST_LINE:]
+        yield from (line.decode(errors="replace") for line in lines if line)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _words(said: bytes) -> str:
+    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return "".join(filter(str.isprintable, "; ".join(lines)))[:400]
+
+
+def _free(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
