@@ -359,7 +359,7 @@ def test_preflight_of_a_formed_and_an_unformed_gateway(world: World) -> None:
     assert report["findings"] == [] and all(check["ok"] for check in report["checked"])
     assert {"settings", "carrier", "virtual_ip", "disk"} <= {check["key"] for check in report["checked"]}
     world.b.service.leave()
-    assert [check["key"] for check in world.b.service.preflight()["checked"]] == ["disk"]
+    assert [check["key"] for check in world.b.service.preflight()["checked"]] == ["disk", "files"]
     world.b.hot.own_ports[0]["carrier"] = False
     entered = settings_of_one(
         virtual_ips=[{"address": "10.0.0.150/24", "port": "lan0"}],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.agent.heartbeat.advertiser import Advertiser
 from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
 from flask_hsmx_cluster.agent.heartbeat.status import DEGRADED_ALARM_S, Showing, alarms, snapshot
 from flask_hsmx_cluster.decision import events
@@ -38,7 +39,7 @@ def session_of(core: Core) -> Any:
         core=core, clone_at=float("-inf"), mended=0, missing=(), lease=SimpleNamespace(route_problem=""),
         database=SimpleNamespace(follower={**FOLLOWER, "wal_status": "reserved"}),
         membership=SimpleNamespace(settings=SimpleNamespace(virtual_ips=[])), codec=SimpleNamespace(counters={}),
-        renewal_slowest_s=0.0, udp={},
+        renewal_slowest_s=0.0, udp={}, advertiser=Advertiser({}, None),
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ CHECKS = {
     "firewall": "Only the other gateway reaches the ports between the two",
     "ports": "The ports between the gateways are open in both directions",
     "managers": "Nothing else configures the shared ports",
+    "files": "Files can be copied from and to this gateway",
     "database": "Both databases can be kept as one",
 }
 
