@@ -23,7 +23,18 @@ from .access import Address, checked_addresses, checked_database, present_access
 from .credentials import Credentials
 from .database import CONNECT_TIMEOUT_S, Connection, DatabaseFailure, failures, one
 from .names import AGENT_ROLE, APPLY_ROLE, PEER_ROLE
-from .requirements import SERVER_CERTIFICATE, SERVER_KEY, SETTINGS, Setting, check_server, configured, listening, state
+from .requirements import (
+    PEER_SETTINGS,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    SETTINGS,
+    Setting,
+    check_server,
+    configured,
+    listening,
+    missing_peer_settings,
+    state,
+)
 from .server_files import data_file, read_file, write_file
 
 #: How long the server may take to read its settings anew, s.
@@ -187,6 +198,15 @@ def make_roles(connection: Connection, changes: list[Change]) -> None:
             verb = "CREATE" if good is None else "ALTER"
             connection.execute(sql.SQL(f"{verb} ROLE {{}} {attributes}").format(sql.Identifier(role)))
         changes.append(Change(f"role {role}", "" if good is None else "other rights", attributes))
+    _peer_settings(connection, changes)
+
+
+def _peer_settings(connection: Connection, changes: list[Change]) -> None:
+    with failures(f"The settings of the role {PEER_ROLE} cannot be changed"):
+        for name in missing_peer_settings(connection):
+            connection.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                sql.Identifier(PEER_ROLE), sql.Identifier(name), sql.Literal(PEER_SETTINGS[name])))
+            changes.append(Change(f"{name} of the role {PEER_ROLE}", "", PEER_SETTINGS[name]))
 
 
 def _login(connection: Connection, database: str, stored: Credentials | None, changes: list[Change]) -> str:

@@ -47,6 +47,13 @@ def _between(least: int, most: int = 2**31) -> Callable[[str], bool]:
     return lambda present: least <= int(present) <= most
 
 
+#: Of the other gateway's connections alone. While it applies one long change it answers nothing: the server's own
+#: ``wal_sender_timeout`` would end the stream, and the change would be begun anew, for ever. The kernel tells
+#: who is gone.
+PEER_SETTINGS = {
+    "wal_sender_timeout": "60s", "tcp_user_timeout": "3s", "tcp_keepalives_idle": "1", "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+}  # fmt: skip
 SETTINGS = (
     Setting("wal_level", "logical", _exactly("logical"), restart=True),
     # A peer that died is noticed after this; also the longest that an apply worker sleeps after a lost connection.
@@ -181,6 +188,18 @@ def _roles(connection: Connection) -> Iterator[Finding]:
             yield Finding("database_role", f"There is no role {role}.", PREPARE)
         elif roles[role] != rights:
             yield Finding("database_role", f"The role {role} may do more, or less, than {purpose}.", PREPARE)
+    if PEER_ROLE in roles and (missing := missing_peer_settings(connection)):
+        yield Finding("database_role", f"The role {PEER_ROLE} lacks its own {', '.join(missing)}.", PREPARE)
+
+
+def missing_peer_settings(connection: Connection) -> list[str]:
+    """Return which of :data:`PEER_SETTINGS` the role lacks.
+
+    :raises DatabaseFailure: it cannot be read.
+    """
+    with failures("PostgreSQL's roles cannot be read"):
+        present = one(connection, "SELECT coalesce(rolconfig, '{}') FROM pg_roles WHERE rolname = %s", PEER_ROLE)
+    return [name for name, value in PEER_SETTINGS.items() if f"{name}={value}" not in (present or ())]
 
 
 def _access(connection: Connection) -> Iterator[Finding]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from psycopg.conninfo import make_conninfo
+
 from flask_hsmx_cluster.replication import channel, guard, promotion, schema, synchrony
 from flask_hsmx_cluster.replication.database import Connection, connect, one
-from flask_hsmx_cluster.replication.names import SUBSCRIPTION
+from flask_hsmx_cluster.replication.names import PEER_ROLE, SUBSCRIPTION
 from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.scope import Scope, mirror_trigger_sql
@@ -81,7 +83,8 @@ class Side:
     def follow(self, active: Side) -> None:
         """Subscribe to the other gateway, and wait until both streams run."""
         channel.advance_slots(self.connection, self.scope, self.peer_id)
-        channel.subscribe(self.connection, active.server.dsn, self.scope, self.node_id)
+        as_peer = make_conninfo(active.server.dsn, user=PEER_ROLE)
+        channel.subscribe(self.connection, as_peer, self.scope, self.node_id)
         wait_until(lambda: synchrony.follower(active.connection, active.slot).streaming)
 
     def be_synchronous(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from flask_hsmx_cluster.replication import synchrony
-from flask_hsmx_cluster.replication.database import one
+from flask_hsmx_cluster.replication.database import connect, one
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 from .conftest import Pair
@@ -46,3 +48,22 @@ def test_truncate_and_a_large_row_and_a_large_transaction(sides: tuple[Side, Sid
     a.connection.execute("INSERT INTO voucher SELECT n, 'x' FROM generate_series(1001, 501000) n")
     b.wait_for(a)
     assert rows(b, "voucher") == 500_001
+
+
+def test_a_gateway_that_is_long_busy_with_one_change_is_not_taken_for_dead(sides: tuple[Side, Side]) -> None:
+    """While it applies it answers nothing; a stream that was ended would begin the change from its beginning."""
+    a, b = sides
+    synchrony.set_name(a.connection, "")
+
+    def senders() -> list[Any]:
+        return a.connection.execute(b"SELECT pid, application_name FROM pg_stat_replication ORDER BY pid").fetchall()
+
+    before = senders()
+    assert len(before) == 2
+    with connect(b.server.dsn) as holder, holder.transaction():
+        holder.execute(b"LOCK TABLE public.voucher")
+        a.connection.execute("INSERT INTO voucher VALUES (1, 'late')")
+        time.sleep(5)  # longer than wal_sender_timeout
+        assert senders() == before
+    b.wait_for(a)
+    assert rows(b, "voucher") == 1 and senders() == before

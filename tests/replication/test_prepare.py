@@ -59,12 +59,14 @@ def test_preparing_mends_what_was_broken_and_keeps_the_peers_addresses(
     with ready.server.connect() as connection:
         for role in (PEER_ROLE, APPLY_ROLE):
             connection.execute(f"ALTER ROLE {role} SUPERUSER")
+        connection.execute(f"ALTER ROLE {PEER_ROLE} SET wal_sender_timeout = '1s'")
         connection.execute("ALTER SYSTEM SET wal_sender_timeout = 0")
         connection.execute("SELECT pg_reload_conf()")
         assert eventually(lambda: connection.execute("SHOW wal_sender_timeout").fetchone() == ("0",))
         assert {finding.key for finding in check(connection)} == {"database_role", "database_setting"}
         done = prepare(connection, LINKS, ready.credentials)
-        mended = {f"role {PEER_ROLE}", f"role {APPLY_ROLE}", "wal_sender_timeout"}
+        mended = {f"role {PEER_ROLE}", f"role {APPLY_ROLE}", "wal_sender_timeout",
+                  f"wal_sender_timeout of the role {PEER_ROLE}"}  # fmt: skip
         assert {change.what for change in done.changes} == mended
         assert present_access(connection) == checked_addresses(PEER)
         assert check(connection) == []
