@@ -135,6 +135,9 @@ def settle(connection: Connection, scope: Scope, peer_id: str) -> bool:
             return False
         own_lsn = one(connection, "SELECT own_lsn::text FROM hsmx_cluster.node")
         if own_lsn and peer_id:
+            if one(connection, "SELECT pg_current_wal_flush_lsn() <= %s::pg_lsn", own_lsn):
+                # The promotion did not wait for the disk, and no slot is moved past what is there.
+                connection.execute("SELECT pg_logical_emit_message(true, 'hsmx_cluster', 'settled')")
             channel.advance_slots(connection, scope, peer_id, upto=own_lsn)
         if channel.streams(connection):
             with connection.transaction():

@@ -70,6 +70,21 @@ def test_the_peer_of_a_frozen_gateway_is_promoted_and_no_number_is_used_twice(fo
     assert_disjoint(first, unseen, draw(b))
 
 
+def test_the_slots_begin_where_the_reign_began_although_the_promotion_did_not_wait_for_the_disk(
+    following: tuple[Side, Side],
+) -> None:
+    """What came before from the other gateway would count as changed on both, and need a person."""
+    a, b = following
+    a.connection.execute("INSERT INTO t (v) VALUES ('told')")
+    b.wait_for(a)
+    b.connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    b.connection.execute("SELECT pg_reload_conf()")
+    fork = b.promote(2)
+    assert promotion.settle(b.connection, b.scope, b.peer_id)
+    behind = "SELECT slot_name FROM pg_replication_slots WHERE confirmed_flush_lsn < %s::pg_lsn"
+    assert not b.connection.execute(behind.encode(), (fork.own_lsn,)).fetchall()
+
+
 def test_numbers_that_came_before_any_were_told_are_not_used_twice(following: tuple[Side, Side]) -> None:
     a, b = following
     first = draw(a)
