@@ -33,10 +33,11 @@ _RENEW = b"""
 WITH renewed AS (
     UPDATE hsmx_cluster.lease SET until_cs = %s WHERE term = %s AND server_started = pg_postmaster_start_time()
     RETURNING until_cs)
-SELECT setval('hsmx_cluster.lease_until_cs', until_cs) FROM renewed"""
+SELECT setval('hsmx_cluster.lease_seen', 0), setval('hsmx_cluster.lease_until_cs', until_cs) FROM renewed"""
 _REVOKE = b"""
 WITH revoked AS (DELETE FROM hsmx_cluster.lease RETURNING term)
-SELECT setval('hsmx_cluster.lease_until_cs', 0) FROM (SELECT count(*) FROM revoked) AS counted"""
+SELECT setval('hsmx_cluster.lease_until_cs', 0), setval('hsmx_cluster.lease_seen', 0)
+FROM (SELECT count(*) FROM revoked) AS counted"""
 _PARTS = b"SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) AS part \
 JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE part.level > 0"
 _FOUND = b"""SELECT n.nspname::text, c.relname::text, t.tgname::text,

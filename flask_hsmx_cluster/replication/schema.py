@@ -26,12 +26,9 @@ CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_server MINVALUE 0;
 -- When somebody's commit read the boot time last, and for which end of the lease: see guard_commit().
 CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_seen MINVALUE 0;
 
--- One row for each transaction that wrote shared data, for the check at its end. More turns: see guard_commit().
-CREATE UNLOGGED TABLE hsmx_cluster.commit_check (
-    transaction xid8 NOT NULL,
-    turn integer NOT NULL DEFAULT 0,
-    PRIMARY KEY (transaction, turn)
-);
+-- One row for each statement that wrote shared data, for the check at its transaction's end. (To leave one for each
+-- transaction would need an index, which takes longer.) More turns: see guard_commit().
+CREATE UNLOGGED TABLE hsmx_cluster.commit_check (turn integer NOT NULL);
 
 CREATE TABLE hsmx_cluster.node (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -108,8 +105,8 @@ SERVER = """(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()
 _UNTIL_CS = "pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_until_cs'::pg_catalog.regclass)"
 # The functions that each write calls are written into each other, and every name in them is qualified instead of a
 # SET search_path: that takes 5 us a call, and more of what the client does next.
-_GRANTED = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8
-        AND pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_server'::pg_catalog.regclass)
+_GRANTED = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8"""
+_SAME_SERVER = f"""pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_server'::pg_catalog.regclass)
         OPERATOR(pg_catalog.=) {SERVER}"""
 # Boot time, 1/100 s: the wall clock may be stepped, and a step must not extend a lease (rule 14). Read by a commit it
 # takes some 20 us.
@@ -117,38 +114,41 @@ _BOOT_CS = """pg_catalog.replace(pg_catalog.split_part(pg_catalog.pg_read_file('
         ::pg_catalog.int8"""
 
 
-def _stamp(until_cs: str) -> str:
-    """Return SQL for what the wall clock says, us, and for which end of the lease."""
-    return f"""((pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-        OPERATOR(pg_catalog.*) 1000000::pg_catalog.float8)::pg_catalog.int8
-        OPERATOR(pg_catalog.+) ({until_cs} OPERATOR(pg_catalog.*) 20000::pg_catalog.int8))"""
-
-
+#: What the wall clock says, us, and since when this server runs.
+_STAMP = f"""((pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+        OPERATOR(pg_catalog.*) 1000000::pg_catalog.float8)::pg_catalog.int8 OPERATOR(pg_catalog.+) {SERVER})"""
 # So a commit is content with the boot time that another one has just read, if more than 250 ms of the same lease were
 # left, and the wall clock says that it was at most 10 ms ago, which is as finely as boot time is told. It would be
 # wrong only if that clock were set back, after 240 ms or more without any commit, by what has passed since, to 10 ms.
-_JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_stamp(_UNTIL_CS)}
+# Whatever changes the lease forgets the reading (:mod:`.guard`); who has read just before keeps one of 10 ms at most,
+# and none at all of a lease that was revoked.
+_JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_STAMP}
         OPERATOR(pg_catalog.-) pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)
         OPERATOR(pg_catalog.-) 5000::pg_catalog.int8) OPERATOR(pg_catalog.<=) 5000::pg_catalog.int8"""
+#: What a client that ends its transaction says, as nearly all do. No function of a client's runs then.
+_COMMITS = "ARRAY['COMMIT', 'COMMIT;', 'commit', 'commit;', 'END', 'END;', 'end', 'end;']"
 # Between the words there may be comments.
 _PREPARES = r"(^|;|\*/|\n)\s*prepare(\s|/\*.*\*/|--[^\n]*\n)+transaction\M"
 _FUNCTIONS = rf"""
 CREATE OR REPLACE FUNCTION hsmx_cluster.writable() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 BEGIN
-    RETURN ({_GRANTED} AND {_UNTIL_CS} OPERATOR(pg_catalog.>) {_BOOT_CS}) IS TRUE;
+    RETURN ({_SAME_SERVER} AND {_UNTIL_CS} OPERATOR(pg_catalog.>) {_BOOT_CS}) IS TRUE;
 END
 $$;
 
--- Whether the lease that a statement of this transaction has found has not ended; the server is the same.
+-- Whether the lease that a statement of this transaction has found has not ended, and the server has not either.
 CREATE OR REPLACE FUNCTION hsmx_cluster.in_time() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 DECLARE
     until_cs pg_catalog.int8 := {_UNTIL_CS};
-    stamp pg_catalog.int8 := {_stamp("until_cs")};
+    stamp pg_catalog.int8 := {_STAMP};
     left_cs pg_catalog.int8 := until_cs OPERATOR(pg_catalog.-) {_BOOT_CS};
 BEGIN
     -- A transaction that was made read-only after it wrote cannot note it; its commit is none the worse.
+    IF ({_SAME_SERVER}) IS NOT TRUE THEN
+        RETURN false;
+    END IF;
     IF left_cs OPERATOR(pg_catalog.>) 25::pg_catalog.int8
         AND pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off'
     THEN
@@ -167,15 +167,15 @@ BEGIN
 END
 $$;
 
--- Once for each statement: whether a lease is granted. The first one of a transaction leaves a row, whose trigger asks
--- at the commit whether it has not ended, too. (A variable of the session could be set by its client.)
+-- Once for each statement: whether a lease is granted. It leaves a row, whose trigger asks at the commit whether the
+-- lease has not ended, too. (A variable of the session could be set by its client.)
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF ({_GRANTED}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
-    INSERT INTO hsmx_cluster.commit_check VALUES (pg_catalog.pg_current_xact_id()) ON CONFLICT DO NOTHING;
+    INSERT INTO hsmx_cluster.commit_check VALUES (0);
     RETURN NULL;
 END
 $$;
@@ -206,7 +206,7 @@ BEGIN
     IF ({_GRANTED}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse(written);
     END IF;
-    INSERT INTO hsmx_cluster.commit_check VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
+    INSERT INTO hsmx_cluster.commit_check VALUES (0);
 END
 $$;
 
@@ -218,6 +218,11 @@ DECLARE
     stack pg_catalog.text;
     wordy boolean;
 BEGIN
+    -- What an expression takes is its preparation, once for each transaction: nearly all are done with this one.
+    IF pg_catalog.current_query() OPERATOR(pg_catalog.=) ANY ({_COMMITS}) AND {_JUST_SEEN}
+    THEN
+        RETURN NULL;
+    END IF;
     IF NEW.turn OPERATOR(pg_catalog.<) 0 THEN
         PERFORM pg_catalog.set_config('hsmx_cluster.at_once', 'yes', true);
         RETURN NULL;
@@ -242,11 +247,11 @@ BEGIN
     THEN
         PERFORM pg_catalog.set_config('hsmx_cluster.at_once', 'no', true);
         INSERT INTO hsmx_cluster.commit_check
-            VALUES (NEW.transaction, -1 OPERATOR(pg_catalog.-) NEW.turn);
+            VALUES (-1 OPERATOR(pg_catalog.-) NEW.turn);
         IF pg_catalog.current_setting('hsmx_cluster.at_once') OPERATOR(pg_catalog.=) 'yes' THEN
             SET CONSTRAINTS hsmx_cluster.at_commit DEFERRED;
             INSERT INTO hsmx_cluster.commit_check
-                VALUES (NEW.transaction, NEW.turn OPERATOR(pg_catalog.+) 1);
+                VALUES (NEW.turn OPERATOR(pg_catalog.+) 1);
         END IF;
     END IF;
     RETURN NULL;

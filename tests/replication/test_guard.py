@@ -281,7 +281,8 @@ def test_a_wall_clock_that_was_stepped_makes_no_lease_longer(sides: tuple[Side, 
         # As if a commit within this lease had been at a time that the clock, stepped since, tells otherwise.
         side.connection.execute(
             "SELECT setval('hsmx_cluster.lease_seen', (date_part('epoch', clock_timestamp()) * 1000000)::int8 "
-            "- %s * 1000000::int8 + 20000 * pg_sequence_last_value('hsmx_cluster.lease_until_cs'))", (step_s,))
+            "+ (date_part('epoch', pg_postmaster_start_time()) * 1000000)::int8 "
+            "- %s * 1000000::int8)", (step_s,))
         with pytest.raises(errors.ReadOnlySqlTransaction):
             late.commit()
 
