@@ -6,6 +6,7 @@ import base64
 import copy
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -423,13 +424,12 @@ class AgentService(DataVerbs, FilesVerbs):
             report = self._preflight(wanted, None)
             if report.blocking:
                 raise ChecksFailed(report.findings)
-            if self._data is not None and self._data.notice():
-                self._data.set_up_alone()
-            key = new_key()
-            self._store.forget_cluster()
-            first = revisions.draft(None, wanted, cluster.node_id, self._config.node_name, wall_time(), key)
-            with cluster.state_lock:
-                cluster.put_in_force(Heads(first), keys=[key], claim=True)
+            with self._data.ready_alone() if self._data else nullcontext():
+                key = new_key()
+                self._store.forget_cluster()
+                first = revisions.draft(None, wanted, cluster.node_id, self._config.node_name, wall_time(), key)
+                with cluster.state_lock:
+                    cluster.put_in_force(Heads(first), keys=[key], claim=True)
             self._store.record("created", "info", "A cluster was created on this gateway.")
             return {**self._creator.new_code(), "revision": first.number}
 

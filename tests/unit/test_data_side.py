@@ -40,6 +40,7 @@ class Replicator:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.asked: list[str] = []
         #: Whether the other gateway confirms a write, and what that takes, s; the last one goes on for ever.
         self.confirmations = [(True, 0.002)]
 
@@ -47,6 +48,7 @@ class Replicator:
         return True
 
     def ask(self, verb: str, timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
+        self.asked.append(verb)
         if self.refusal is not None:
             raise self.refusal
         if verb == "confirm":
@@ -93,6 +95,19 @@ def test_what_was_seen_last_is_not_shown_as_if_it_were_so_still(side: DataSide, 
     link.refusal = None
     side.tend()
     assert side.status()["problem"] == ""
+
+
+def test_a_job_that_comes_amid_the_creation_of_a_cluster_takes_nothing_back(
+    side: DataSide, link: Replicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side._cluster, "heads", lambda: None)
+    side.set_up()
+    assert link.asked[-1] == "forget"
+    with side.ready_alone():
+        side.set_up()
+        assert link.asked[-1] == "configure"
+    side.set_up()  # no cluster has come of it
+    assert link.asked[-1] == "forget"
 
 
 def test_a_database_that_is_not_prepared_is_a_problem_with_its_remedy(tmp_path: Path, link: Replicator) -> None:

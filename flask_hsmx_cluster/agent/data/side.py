@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class DataSide:
         self._checks = DataChecks(cluster, link, lambda: self._scope)
         self._facts_at = float("-inf")
         self._when_shared: Callable[[], None] = lambda: None
+        self._creating = False
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
@@ -157,6 +159,8 @@ class DataSide:
         self._run_replicator()
         heads = self._cluster.heads()
         if heads is None:
+            if self._creating:
+                return "a cluster is being created"
             if self._in_force is not None:
                 self._link.ask("forget")
                 self._in_force = self._peer_facts = None
@@ -177,16 +181,25 @@ class DataSide:
             self._link.start()
             self._restarted()
 
-    def set_up_alone(self) -> None:
-        """Be ready before this gateway becomes active as the first one of a new cluster.
+    @contextmanager
+    def ready_alone(self) -> Iterator[None]:
+        """Be ready before this gateway becomes active as the first one of a new cluster, where the data is shared.
 
         :raises ClusterError: the database is not as it has to be.
         """
+        if not self.notice():
+            yield
+            return
         with self._lock:
             wanted = self._wanted(self._credentials().dsn, None)
             self._run_replicator()
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=False)
             self._in_force = wanted
+            self._creating = True  # the job that looks meanwhile finds no cluster yet
+        try:
+            yield
+        finally:
+            self._creating = False
 
     def _wanted(self, dsn: str, peer: dict[str, Any] | None) -> dict[str, Any]:
         return {
