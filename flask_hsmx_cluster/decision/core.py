@@ -315,7 +315,9 @@ class Core:
             self.peer_was_active = True
             self.peer_synchronous = beat.synchronous
             if self.role is Role.PASSIVE:
-                self.behind = self.plan.data and not beat.synchronous
+                knew, self.behind = self.behind, self.plan.data and not beat.synchronous
+                if self.behind and not knew:
+                    self.send(Kind.BEAT)  # the active gateway's commits wait for it to be known
                 self.data.degraded_since = None
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
@@ -324,6 +326,7 @@ class Core:
         elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
             self.passive.peer_passive_since = self.now
         if self.role is Role.ACTIVE:
+            self.data.go_on_alone()
             self.active.heard(beat)
         else:
             self.passive.heard(beat)

@@ -19,6 +19,9 @@ PROMOTE_MOST_S = 0.1
 YIELD_MOST_S = 0.2
 #: Commits wait for a passive gateway that is not heard, or does not stream, at most this long, s.
 DEGRADE_AFTER_S = 0.4
+#: A passive gateway that is heard, but does not follow, is given this long to know of it before commits go on without
+#: it, s: else it could take over after them, and say nothing of what it lacks.
+CONSENT_MOST_S = 0.2
 #: A wish that the database has not answered by then was lost with the process that it was told to, s.
 ANSWER_MOST_S = 2.0
 
@@ -43,11 +46,12 @@ class Data:
         self._asked: bool | None = None
         self._asked_at = NEVER
         self._refused = self._released = False
+        self._consent_until = NEVER
 
     def deadline(self) -> float:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
         if self.synchronous and self._asked is not False and self.core.peer_at is not None:
-            return min(self._due, self.core.peer_at + DEGRADE_AFTER_S)
+            return min(self._due, self.core.peer_at + DEGRADE_AFTER_S, self._consent_until)
         return self._due
 
     # A reign begins ---------------------------------------------------------------------------------------
@@ -92,6 +96,7 @@ class Data:
                 self.yielded(DataYielded(False, f"not within {YIELD_MOST_S * 1000:.0f} ms"))
         if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= DEGRADE_AFTER_S:
             self._degrade(core.silence_words())
+        self.go_on_alone()
 
     def follower_seen(self, event: FollowerSeen) -> None:
         """The other gateway streams, or does not. Commits wait for it only while it does."""
@@ -108,7 +113,7 @@ class Data:
             return
         if event.caught_up:
             core.behind = False  # what the other one alone had is in its quarantine
-            self._lost_since = None
+            self._lost_since, self._consent_until = None, NEVER
             if not self.confirms() and core.peer_fresh():
                 self._set(True)
         else:
@@ -144,8 +149,20 @@ class Data:
             self.degraded_since = core.now
             core.note("degraded", "critical", f"Writes are no longer confirmed by {core.plan.peer_name}: {why}",
                       (f"term {core.term}", "what is written from now on exists on this gateway alone"))
-            core.send(Kind.BEAT)  # the other one knows it before anything is acknowledged that it lacks (rule 10)
-        self._set(False)
+            core.send(Kind.BEAT)
+        if self._consent_until == NEVER:
+            self._consent_until = core.now + CONSENT_MOST_S
+        self.go_on_alone()
+
+    def go_on_alone(self) -> None:
+        """Let commits go on once the other gateway knows that it will lack them, or cannot be told (rule 10)."""
+        core = self.core
+        if self._consent_until == NEVER:
+            return
+        knows = core.peer is not None and core.peer.position == 0
+        if knows or not core.peer_fresh() or core.now >= self._consent_until:
+            self._consent_until = NEVER
+            self._set(False)
 
     def _set(self, on: bool) -> None:
         if self._asked is not on:
@@ -154,7 +171,7 @@ class Data:
 
     def forget_peer(self) -> None:
         """The other gateway has left the cluster: nobody is waited for any more."""
-        self._lost_since = self.degraded_since = None
+        self._lost_since, self.degraded_since, self._consent_until = None, None, NEVER
         if self.synchronous:
             self._set(False)
 
@@ -189,6 +206,7 @@ class Data:
         self.claiming, self._due, self.yielding = None, NEVER, False
         self.writable = self.synchronous = False
         self.degraded_since = self._lost_since = self._asked = None
+        self._consent_until = NEVER
         self._refused = self._released = False
         if self.core.plan.data:
             self.core.do(DemoteData())

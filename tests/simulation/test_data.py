@@ -156,6 +156,35 @@ def test_the_other_gateway_knows_that_writes_are_not_confirmed_before_they_are_n
     assert not there.behind, "what was not carried out was taken back"
 
 
+@pytest.mark.parametrize("lost", [0.0, 0.15, 1.0])
+def test_commits_go_on_alone_only_after_the_other_gateway_was_told(world: World, lost: float) -> None:
+    """Although what told it first was lost: if it then took over, it would not say that its data is older.
+
+    Where it cannot be told, they wait no longer than stated.
+    """
+    database, there = world.machines["a"].database, world.machines["b"].core
+    core = world.machines["a"].core
+    assert there is not None and core is not None
+    told = {f"{path}:a" for path in ("sync", "backup", "service", "lan0 (Ethernet)")}
+    at = cut_at = float("inf")
+    while database.synchronous:
+        since = core.data._lost_since
+        if lost and since is not None and core.now - since > 0.38 and cut_at > world.now:
+            world.cut, cut_at = told, world.now
+        if world.now > cut_at + lost:
+            world.cut = set()
+        if core.data.degraded_since is not None:
+            at = min(at, world.now)
+        if round(world.now * 1000) % 100 == 0:
+            world.follow("a", False)
+        world.run(0.001)
+    assert there.behind == (lost < 0.2)
+    assert world.now - at < (0.05 if not lost else 0.25)
+    world.cut = set()
+    follow(world, 1)
+    assert database.synchronous and not there.behind
+
+
 def test_a_hand_over_that_a_standstill_ended_leaves_nothing_of_it(world: World) -> None:
     """Its time ran out afterwards: commits waited for the other gateway, and the agent believed that they did not."""
     machine = world.machines["a"]
