@@ -418,7 +418,8 @@ class AgentService(DataVerbs, FilesVerbs):
             wanted = from_dict(filled(settings, None, *self._who()))
             if [node.node_id for node in wanted.nodes] != [cluster.node_id]:
                 raise ChecksFailed(
-                    [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.")]
+                    [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.",
+                             "Leave the other gateway out, and let it join with a pairing code.")]
                 )
             report = self._preflight(wanted, None)
             if report.blocking:

@@ -134,7 +134,7 @@ def aliases(text: str, port: str = "") -> list[Json]:
     :raises ChecksFailed: names the lines that are wrong.
     """
     if len(text) > MAX_LIST:
-        raise ChecksFailed([Finding("malformed", _("The list is too long."), field="lines")])
+        raise ChecksFailed([Finding("malformed", _("The list is too long."), _("Paste it in parts."), "lines")])
     found, wrong = [], []
     for number, line in enumerate(text.splitlines(), 1):
         where, _space, note = line.strip().partition(" ")
@@ -145,11 +145,14 @@ def aliases(text: str, port: str = "") -> list[Json]:
             found.append(alias(address, own_port if at else port, note))
         except ValueError as error:
             wrong.append(Finding(
-                "malformed", _("Line %(n)s, %(line)s: %(why)s", n=number, line=where[:40], why=error), field="lines"))
+                "malformed", _("Line %(n)s, %(line)s: %(why)s", n=number, line=where[:40], why=error),
+                _("Correct the line, or begin it with #."), "lines"))
     if len(wrong) > TOLD:
-        wrong[TOLD:] = [Finding("malformed", _("%(n)s more lines are wrong.", n=len(wrong) - TOLD), field="lines")]
+        wrong[TOLD:] = [Finding("malformed", _("%(n)s more lines are wrong.", n=len(wrong) - TOLD),
+                                _("Correct the first ones, and look again."), "lines")]
     if not wrong and not found:
-        wrong = [Finding("malformed", _("There is no address in the list."), field="lines")]
+        wrong = [Finding("malformed", _("There is no address in the list."),
+                         _("Write one address on each line."), "lines")]
     if wrong:
         raise ChecksFailed(wrong)
     return found

@@ -71,7 +71,8 @@ def _first_few(findings: Iterator[Finding]) -> Iterator[Finding]:
             yield finding
     for key, count in told.items():
         if count > TOLD:
-            yield Finding(key, f"There are {count - TOLD} more of this kind.", field="aliases")
+            more = f"There are {count - TOLD} more of this kind."
+            yield Finding(key, more, "Mend the first ones, and look again.", "aliases")
 
 
 def _check_counts(settings: Settings) -> Iterator[Finding]:

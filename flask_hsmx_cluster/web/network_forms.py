@@ -45,7 +45,7 @@ class _NetworkForm(ClusterForm):
         except ChecksFailed as error:
             self.attach(error.findings)
         except ValueError as error:
-            self.attach([Finding("malformed", str(error), field=self.first)])
+            self.attach([Finding("malformed", str(error), _("Correct it, and try again."), self.first)])
         return None
 
     def _field(self, path: list[str]) -> Field | None:
