@@ -147,7 +147,7 @@ class Finding:
 
     key: str
     text: str
-    remedy: str = ""
+    remedy: str
     field: str = ""
     blocking: bool = True
 

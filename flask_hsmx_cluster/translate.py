@@ -16,6 +16,14 @@ def gettext(text: str, **values: object) -> str:
     return text % values if values else text
 
 
+def ngettext(one: str, many: str, number: int, **values: object) -> str:
+    """Return the text for a number in the reader's language; ``%(n)s`` is the number."""
+    values = {"n": f"{number:,}", **values}
+    if current_app and "babel" in current_app.extensions and (domain := _domain()) is not None:
+        return str(domain.ngettext(one, many, number, **values))
+    return (one if number == 1 else many) % values
+
+
 @cache
 def _domain() -> Any:
     try:

@@ -31,5 +31,8 @@ def filled(data: dict[str, Any], present: Settings | None, node_id: str, name: s
         for one in found.get("interfaces", []):
             one["addresses"] = {own.get(node, node): each for node, each in one["addresses"].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.100}")]) from None
+        raise ChecksFailed([Finding(
+            "malformed", f"The settings cannot be read: {error!r:.100}",
+            "Send them in the form in which they are shown.",
+        )]) from None  # fmt: skip
     return found

@@ -15,6 +15,7 @@ from ..network.clock import boot_time_s
 from ..settings import passwords, rules
 from ..settings.model import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
+from . import alarms
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data.desk import DataDesk
@@ -99,7 +100,7 @@ class AgentService(DataVerbs, FilesVerbs):
         self._desk = DataDesk(self._cluster, self._exchange, link, self._data.seen) if link and self._data else None
         self._services = ServicesSide(self._cluster, *services, hot.listen_to_children) if services else None
         self._pppoe = PPPoESide(self._cluster, self._exchange, self._services) if self._services else None
-        self._notifier = Notifier(self._cluster, self._exchange, self.status)
+        self._notifier = Notifier(self._cluster, self._exchange, self.situation)
         self._firewall = Firewall(self._cluster, self._exchange, lambda: bool(self._data and self._data.shared))
         self._files = FilesSide(self._cluster, self._exchange, files, soon) if files and config.files else None
         self._creator = Creator(self._cluster, self._exchange, self._data)
@@ -231,13 +232,7 @@ class AgentService(DataVerbs, FilesVerbs):
         return {
             **snapshot,
             "cluster": None if heads is None else self._cluster_status(heads),
-            "alarms": [
-                *snapshot["alarms"],
-                *self._alarms(heads, not_in_force),
-                *(self._data.alarms() if self._data else ()),
-                *(self._services.alarms() if self._services else ()),
-                *(self._files.alarms() if self._files else ()),
-            ],
+            "alarms": self._alarms(snapshot, heads, not_in_force),
             "data": self._data_status(snapshot["data"]) if self._data and self._data.shared else None,
             "services": self._services.status() if self._services else None,
             "files": self._files.status() if self._files else None,
@@ -246,6 +241,19 @@ class AgentService(DataVerbs, FilesVerbs):
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
+
+    def situation(self) -> dict[str, Any]:
+        """Return of a status what notifications go by, every few seconds: node, peer, readiness and alarms.
+
+        It asks no database and copies little.
+        """
+        seen, heads = self._hot.snapshot(), self._cluster.heads()
+        found = {key: seen[key] for key in ("node", "peer", "readiness")}
+        not_in_force = self._not_in_force(seen, heads)
+        if not_in_force is not None:
+            found["node"] = {**seen["node"]}
+            self._say_not_in_force(found, not_in_force)
+        return {**found, "alarms": self._alarms(seen, heads, not_in_force)}
 
     def _data_status(self, fast: dict[str, Any]) -> dict[str, Any]:
         slow = self._data.status() if self._data else {}
@@ -273,49 +281,26 @@ class AgentService(DataVerbs, FilesVerbs):
         }
         snapshot["readiness"] = {"ready": False, "reasons": ["The cluster settings are not in force on this gateway."]}
 
-    def _alarms(self, heads: Heads | None, not_in_force: ClusterError | None) -> list[dict[str, Any]]:
-        found = []
-        if not_in_force is not None:
-            found.append(
-                (
-                    "settings_not_in_force",
-                    "critical",
-                    f"The cluster settings are not in force on this gateway: {not_in_force.message}",
-                    f"{not_in_force.remedy} It is tried again every few seconds by itself.".strip(),
-                )
-            )
-        if self._cluster.foreign:
-            what = "The node store was written on another machine: this gateway stays out of the cluster."
-            remedy = "A copied disk? Join the cluster anew on the copy; the original is not concerned."
-            found.append(("foreign_machine", "critical", what, remedy))
-        if heads is not None and heads.conflict is not None:
-            found.append(
-                (
-                    "settings_conflict",
-                    "warning",
-                    "Both gateways were edited while they could not reach each other.",
-                    "Choose one of the two settings on the settings page.",
-                )
-            )
-        if heads is None and not self._cluster.foreign and self._store.joining() is not None:
-            found.append(
-                (
-                    "joining",
-                    "warning",
-                    "The other gateway's last answer is missing: it is not sure whether this one has joined.",
-                    "It is asked again by itself; see whether it can be reached.",
-                )
-            )
-        found += [*self._cluster.table.alarms(), *(self._desk.alarms() if self._desk else ())]
-        found += self._notifier.alarms()
-        since_s = round(boot_time_s() - self._started_at, 1)
-        keys = ("key", "severity", "text", "remedy")
-        managed = [
-            {"key": one.key, "severity": "warning", "text": one.text, "remedy": one.remedy,
-             "since_s": round(boot_time_s() - since, 1)}
-            for one, since in self._managers.alarms()
+    def _alarms(
+        self, snapshot: dict[str, Any], heads: Heads | None, not_in_force: ClusterError | None
+    ) -> list[dict[str, Any]]:
+        joining = heads is None and not self._cluster.foreign and self._store.joining() is not None
+        found = [
+            *alarms.of_membership(heads, not_in_force, self._cluster.foreign, joining),
+            *self._cluster.table.alarms(),
+            *(self._desk.alarms() if self._desk else ()),
+            *self._notifier.alarms(),
+        ]
+        now = boot_time_s()
+        return [
+            *snapshot["alarms"],
+            *(alarms.as_dict(alarm, now - self._started_at) for alarm in found),
+            *(alarms.as_dict((one.key, "warning", one.text, one.remedy), now - since)
+              for one, since in self._managers.alarms()),
+            *(self._data.alarms() if self._data else ()),
+            *(self._services.alarms() if self._services else ()),
+            *(self._files.alarms() if self._files else ()),
         ]  # fmt: skip
-        return [*({**dict(zip(keys, alarm, strict=True)), "since_s": since_s} for alarm in found), *managed]
 
     def settings(self) -> dict[str, Any]:
         heads = self._cluster.heads()
@@ -419,7 +404,8 @@ class AgentService(DataVerbs, FilesVerbs):
             wanted = from_dict(filled(settings, None, *self._who()))
             if [node.node_id for node in wanted.nodes] != [cluster.node_id]:
                 raise ChecksFailed(
-                    [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.")]
+                    [Finding("node_count", "A cluster is created with this gateway alone; the other one joins it.",
+                             "Leave the other gateway out, and let it join with a pairing code.")]
                 )
             report = self._preflight(wanted, None)
             if report.blocking:

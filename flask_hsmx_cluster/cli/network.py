@@ -144,7 +144,9 @@ def set_interface(
     held = _held()
     node_id = next((one["node_id"] for one in held["settings"]["nodes"] if one["name"] == gateway), None)
     if node_id is None:
-        raise ChecksFailed([Finding("malformed", _("No gateway is called %(name)s.", name=gateway))])
+        names = ", ".join(one["name"] for one in held["settings"]["nodes"])
+        raise ChecksFailed([Finding("malformed", _("No gateway is called %(name)s.", name=gateway),
+                                    _("Name one of these: %(names)s.", names=names))])
     wanted = interface_table.with_addresses(held["settings"], port, {node_id: read["addresses"]}, apart)
     save(held, wanted, as_json)
 
@@ -193,7 +195,7 @@ def _typed(field: str, read: Callable[[], Json]) -> Json:
     try:
         return read()
     except ValueError as error:
-        raise ChecksFailed([Finding("malformed", str(error), field=field)]) from None
+        raise ChecksFailed([Finding("malformed", str(error), _("Write it as `--help` says."), field)]) from None
 
 
 def _save(edit: Callable[[Json], Json], as_json: bool) -> None:

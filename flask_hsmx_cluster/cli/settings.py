@@ -65,7 +65,8 @@ def apply_edit(wanted: Json, edit: str) -> None:
         else:
             raise ValueError(_("There is no such setting."))
     except ValueError as error:
-        raise ChecksFailed([Finding("malformed", f"{edit[:80]}: {error}")]) from None
+        raise ChecksFailed([Finding(
+            "malformed", f"{edit[:80]}: {error}", _("Write it as `flask cluster settings --help` says."))]) from None
 
 
 def _set_end(wanted: Json, kind: str, name: str, value: str) -> None:

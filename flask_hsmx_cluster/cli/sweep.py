@@ -10,6 +10,7 @@ import click
 
 from ..errors import DataConflict, RequestRefused
 from ..translate import gettext as _
+from ..translate import ngettext
 from ..words import aside as aside_words
 from ..words import quarantine as quarantine_words
 from .base import Function, Json, call, command, print_json, say
@@ -71,7 +72,7 @@ def discard(
     found = call("discard", ids=list(row_ids), node=node_of(name))
     if as_json:
         return print_json(found)
-    say(_("%(n)s rows are discarded.", n=found["discarded"]))
+    say(ngettext("1 row is discarded.", "%(n)s rows are discarded.", found["discarded"]))
     return None
 
 

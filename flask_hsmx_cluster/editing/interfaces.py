@@ -14,6 +14,7 @@ from ..errors import ClusterError, RequestRefused
 from ..settings import interfaces
 from ..settings.addressing import PORT_NAME, Port
 from ..translate import gettext as _
+from ..translate import ngettext
 from . import fields
 
 Json = dict[str, Any]
@@ -196,7 +197,7 @@ def fetched(settings: Json, node_id: str, peer_id: str, names: Sequence[str], po
     unmatched += [_only_there(name) for name in only_there[: TOLD + 1]]
     told = [*unmatched[:TOLD]]
     if (more := len(names) - len(found) + len(only_there) - len(told)) > 0:
-        told.append(_("%(n)s more are unmatched.", n=more))
+        told.append(ngettext("1 more is unmatched.", "%(n)s more are unmatched.", more))
     return Fetched(found, tuple(told))
 
 

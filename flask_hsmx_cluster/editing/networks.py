@@ -14,6 +14,7 @@ from ..errors import ChecksFailed, Finding, RequestRefused
 from ..settings import networks as shared_networks
 from ..settings import notify, pppoe
 from ..translate import gettext as _
+from ..translate import ngettext
 from . import fields
 
 Json = dict[str, Any]
@@ -134,7 +135,7 @@ def aliases(text: str, port: str = "") -> list[Json]:
     :raises ChecksFailed: names the lines that are wrong.
     """
     if len(text) > MAX_LIST:
-        raise ChecksFailed([Finding("malformed", _("The list is too long."), field="lines")])
+        raise ChecksFailed([Finding("malformed", _("The list is too long."), _("Paste it in parts."), "lines")])
     found, wrong = [], []
     for number, line in enumerate(text.splitlines(), 1):
         where, _space, note = line.strip().partition(" ")
@@ -145,14 +146,39 @@ def aliases(text: str, port: str = "") -> list[Json]:
             found.append(alias(address, own_port if at else port, note))
         except ValueError as error:
             wrong.append(Finding(
-                "malformed", _("Line %(n)s, %(line)s: %(why)s", n=number, line=where[:40], why=error), field="lines"))
+                "malformed", _("Line %(n)s, %(line)s: %(why)s", n=number, line=where[:40], why=error),
+                _("Correct the line, or begin it with #."), "lines"))
     if len(wrong) > TOLD:
-        wrong[TOLD:] = [Finding("malformed", _("%(n)s more lines are wrong.", n=len(wrong) - TOLD), field="lines")]
+        more = ngettext("1 more line is wrong.", "%(n)s more lines are wrong.", len(wrong) - TOLD)
+        wrong[TOLD:] = [Finding("malformed", more, _("Correct the first ones, and look again."), "lines")]
     if not wrong and not found:
-        wrong = [Finding("malformed", _("There is no address in the list."), field="lines")]
+        wrong = [Finding("malformed", _("There is no address in the list."),
+                         _("Write one address on each line."), "lines")]
     if wrong:
         raise ChecksFailed(wrong)
     return found
+
+
+def named(settings: Json, key: str, name: str) -> Entry:
+    """Return the network or alias with an address, without prefix length.
+
+    :param key: ``networks`` or ``aliases``.
+    :raises RequestRefused: there is none.
+    """
+    found = next((one for one in entries(settings) if one.key == key and one.name == name), None)
+    if found is None:
+        raise RequestRefused(
+            _("There is no network, alias or route %(name)s.", name=name[:60]), _("Look at the list again."))
+    return found
+
+
+def replaced(settings: Json, key: str, name: str, row: Json) -> Json:
+    """Return settings with another row in the place of a network or an alias.
+
+    :raises RequestRefused: it is not there.
+    """
+    named(settings, key, name)
+    return {**settings, key: [row if _host(one["address"]) == name else one for one in settings[key]]}
 
 
 def added(settings: Json, key: str, rows: Sequence[Json]) -> Json:

@@ -55,7 +55,8 @@ def saved(settings: Json, row: Json, *, new: bool) -> Json:
             "duplicate", _("There is a target named %(name)s already.", name=row["name"]),
             _("Choose another name."), f"{notify.KEY}.{len(rows)}.name")])
     elif len(rows) >= notify.MAX_TARGETS:
-        raise ChecksFailed([Finding("count", _("There can be %(n)s at most.", n=notify.MAX_TARGETS))])
+        raise ChecksFailed([Finding(
+            "count", _("There can be %(n)s at most.", n=notify.MAX_TARGETS), _("Remove one first."))])
     else:
         rows.append(row)
     return {**settings, notify.KEY: rows}

@@ -55,7 +55,8 @@ def saved(settings: Json, row: Json, *, new: bool) -> Json:
             "duplicate", _("There is a connection named %(name)s already.", name=row["name"]),
             _("Choose another name."), f"{pppoe.KEY}.{len(rows)}.name")])
     elif len(rows) >= pppoe.MAX_CONNECTIONS:
-        raise ChecksFailed([Finding("count", _("There can be %(n)s at most.", n=pppoe.MAX_CONNECTIONS))])
+        raise ChecksFailed([Finding(
+            "count", _("There can be %(n)s at most.", n=pppoe.MAX_CONNECTIONS), _("Remove one first."))])
     else:
         rows.append(row)
     return {**settings, pppoe.KEY: rows}

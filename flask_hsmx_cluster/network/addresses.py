@@ -76,7 +76,7 @@ class SharedRoute:
     """A route that goes with a shared address.
 
     :param source: the shared address in the router's network.
-    :param index: the device that carries it.
+    :param index: the device that has that network.
     """
 
     destination: IPv4Network | IPv6Network

@@ -25,7 +25,7 @@ MOST_TABLES: Final = 50
 #: Tables that are dropped at once: each takes a lock.
 DROP_AT_ONCE: Final = 100
 
-_SET_NAME: Final = re.compile(rf"{ASIDE}(_[0-9]{{14}})?")
+_SET_NAME: Final = re.compile(rf"{ASIDE}(_[0-9]{{14}}([0-9]{{6}})?)?")
 _SETS: Final = """
 SELECT n.nspname, coalesce(obj_description(n.oid, 'pg_namespace'), ''), count(c.oid),
        coalesce(sum(greatest(c.reltuples, 0)), 0)::int8, coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8
@@ -134,8 +134,8 @@ def drop(connection: Connection, name: str) -> AsideSet:
 
 
 def now(connection: Connection) -> str:
-    """Return the time for names, to the second."""
-    return str(one(connection, "SELECT to_char(now(), 'YYYYMMDDHH24MISS')"))
+    """Return the transaction's time for names, to the microsecond: no two are the same."""
+    return str(one(connection, "SELECT to_char(now(), 'YYYYMMDDHH24MISSUS')"))
 
 
 def _name(wanted: str) -> str:

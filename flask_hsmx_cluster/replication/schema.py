@@ -79,6 +79,8 @@ CREATE TABLE hsmx_cluster.quarantine (
     note text NOT NULL DEFAULT ''
 );
 CREATE INDEX quarantine_state ON hsmx_cluster.quarantine (state, id);
+-- How many wait is asked each second: of 500,000 rows it took 300 ms of three processes without this index, 60 with it.
+CREATE INDEX quarantine_waiting ON hsmx_cluster.quarantine (id) WHERE state = 'kept' AND schema_name <> 'hsmx_cluster';
 -- What happened to one row before: by its key, and by the key that an update gave it.
 CREATE INDEX quarantine_key ON hsmx_cluster.quarantine USING hash (key);
 CREATE INDEX quarantine_moved ON hsmx_cluster.quarantine (batch, id) WHERE operation = 'update' AND NOT new_row @> key;

@@ -15,6 +15,7 @@ Port = Mapping[str, Any]
 #: What Linux accepts as a port name, and what is safe to show and to pass on.
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}")
 ADDRESS_REMEDY = "Enter the address of a host with its prefix length, for example 192.0.2.10/24."
+NO_MEMBER = "Leave it out, or name a gateway of the cluster."
 _THIS_NETWORK = IPv4Interface("0.0.0.0/8").network
 
 

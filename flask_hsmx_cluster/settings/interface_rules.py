@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ..errors import Finding
-from .addressing import ADDRESS_REMEDY, PORT_NAME, Placed, Port, address_fault, own_addresses
+from .addressing import ADDRESS_REMEDY, NO_MEMBER, PORT_NAME, Placed, Port, address_fault, own_addresses
 from .interfaces import MAX_INTERFACES, Interface, NetworkInterface, stated
 from .model import Address, Settings
 
@@ -64,7 +64,8 @@ def _check_ports(settings: Settings, known: Known) -> Iterator[Finding]:
         for node, end in link.ends.items()
     }
     if len(settings.interfaces) > MAX_INTERFACES:
-        yield Finding("count", f"There are more than {MAX_INTERFACES} network interfaces.", field="interfaces")
+        text = f"There are more than {MAX_INTERFACES} network interfaces."
+        yield Finding("count", text, "Remove some.", "interfaces")
     counts = Counter(one.port for one in settings.interfaces)
     for one in settings.interfaces:
         if counts[one.port] > 1:
@@ -72,7 +73,7 @@ def _check_ports(settings: Settings, known: Known) -> Iterator[Finding]:
         for node in one.addresses:
             where, name = _field(one.port, node), names.get(node, "The gateway")
             if node not in names:
-                yield Finding("interface_node", "An address belongs to an unknown gateway.", field=where)
+                yield Finding("interface_node", "An address belongs to an unknown gateway.", NO_MEMBER, where)
             elif not PORT_NAME.fullmatch(one.port):
                 yield Finding("port_missing", "This is no name of a network port.", "Choose a port.", where)
             elif (node, one.port) in cables:

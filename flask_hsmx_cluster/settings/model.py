@@ -200,7 +200,10 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
     except ChecksFailed:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ChecksFailed([Finding("malformed", f"The settings cannot be read: {error!r:.200}")]) from None
+        raise ChecksFailed([Finding(
+            "malformed", f"The settings cannot be read: {error!r:.200}",
+            "Send them in the form in which they are shown.",
+        )]) from None  # fmt: skip
 
 
 def _advanced(data: Mapping[str, Any]) -> Advanced:

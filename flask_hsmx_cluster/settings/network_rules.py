@@ -71,7 +71,8 @@ def _first_few(findings: Iterator[Finding]) -> Iterator[Finding]:
             yield finding
     for key, count in told.items():
         if count > TOLD:
-            yield Finding(key, f"There are {count - TOLD} more of this kind.", field="aliases")
+            more = f"There are {count - TOLD} more of this kind."
+            yield Finding(key, more, "Mend the first ones, and look again.", "aliases")
 
 
 def _check_counts(settings: Settings) -> Iterator[Finding]:
@@ -144,6 +145,8 @@ def _check_ports(settings: Settings, known: Mapping[str, Mapping[str, Port]]) ->
 def _check_duplicates(settings: Settings, known: Mapping[str, Mapping[str, Port]]) -> Iterator[Finding]:
     own = {end.address.ip for link in settings.links for end in link.ends.values()}
     own |= {address.ip for ports in known.values() for port in ports.values() for address in own_addresses(port)}
+    # A gateway that is absent has what was entered for it.
+    own |= {address.ip for one in settings.interfaces for each in one.addresses.values() for address in each}
     seen: dict[Address, str] = {vip.address.ip: "a virtual IP" for vip in settings.virtual_ips}
     for where, one in entries(settings):
         address = one.address.ip

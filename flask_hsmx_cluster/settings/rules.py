@@ -10,7 +10,7 @@ from itertools import combinations
 from ..errors import Finding
 from . import interface_rules, notify_rules, pppoe_rules
 from . import network_rules as shared_network_rules
-from .addressing import ADDRESS_REMEDY, PORT_NAME, Port, address_fault, overlap, own_addresses
+from .addressing import ADDRESS_REMEDY, NO_MEMBER, PORT_NAME, Port, address_fault, overlap, own_addresses
 from .model import (
     ANNOUNCE_REFRESH_S,
     BOOT_HOLD_S,
@@ -72,10 +72,10 @@ def detection_ms(settings: Settings) -> float:
 
 def _check_nodes(settings: Settings) -> Iterator[Finding]:
     if not 1 <= len(settings.nodes) <= 2:
-        yield Finding("node_count", "A cluster has one or two gateways.", field="nodes")
+        yield Finding("node_count", "A cluster has one or two gateways.", "Leave out those that are none.", "nodes")
     for at, node in enumerate(settings.nodes):
         if not _NODE_ID.fullmatch(node.node_id):
-            yield Finding("node_id", "A gateway's id is malformed.", field=f"nodes.{at}.node_id")
+            yield Finding("node_id", "A gateway's id is malformed.", "Leave it as it was.", f"nodes.{at}.node_id")
         if not node.name.strip() or len(node.name) > 64:
             yield Finding(
                 "node_name", "A gateway's name has 1 to 64 characters.", "Give it a name.", f"nodes.{at}.name"
@@ -101,7 +101,8 @@ def _check_virtual_ips(settings: Settings) -> Iterator[Finding]:
             "virtual_ips.0.address",
         )
     if len(settings.virtual_ips) > MAX_VIRTUAL_IPS:
-        yield Finding("virtual_ip_count", f"There are more than {MAX_VIRTUAL_IPS} virtual IPs.", field="virtual_ips")
+        text = f"There are more than {MAX_VIRTUAL_IPS} virtual IPs."
+        yield Finding("virtual_ip_count", text, "Enter further ones as IP aliases.", "virtual_ips")
     for at, vip in enumerate(settings.virtual_ips):
         if fault := address_fault(vip.address):
             yield Finding("address", f"{vip.address} {fault}.", ADDRESS_REMEDY, f"virtual_ips.{at}.address")
@@ -168,7 +169,8 @@ def _check_links(settings: Settings) -> Iterator[Finding]:
     for link in settings.links:
         for node_id in link.ends:
             if node_id not in members:
-                yield Finding("link_end", "A link ends on an unknown gateway.", field=f"links.{link.kind}.{node_id}")
+                where = f"links.{link.kind}.{node_id}"
+                yield Finding("link_end", "A link ends on an unknown gateway.", NO_MEMBER, where)
         for node_id, name in members.items():
             if node_id not in link.ends:
                 yield Finding(
@@ -333,7 +335,8 @@ def _check_references(settings: Settings, known: Mapping[str, Mapping[str, Port]
     references = settings.advanced.references
     if len(references) > MAX_REFERENCES:
         yield Finding(
-            "reference_count", f"There are more than {MAX_REFERENCES} references.", field="advanced.references"
+            "reference_count", f"There are more than {MAX_REFERENCES} references.", "Remove some.",
+            "advanced.references",
         )
     ours = {vip.address.ip for vip in settings.virtual_ips}
     ours |= {end.address.ip for link in settings.links for end in link.ends.values()}

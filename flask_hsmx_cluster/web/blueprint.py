@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from ..extension import state
-from ..translate import gettext
+from ..translate import gettext, ngettext
 from ..words import cluster as words
 from . import (
     access,
@@ -58,6 +58,7 @@ def _template_names() -> dict[str, Any]:
     found = state()
     return {
         "_": gettext,
+        "ngettext": ngettext,
         "words": words,
         "hsmx_base": found.config.base_template,
         "network_settings_url": found.config.network_settings_url,

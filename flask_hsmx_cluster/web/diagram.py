@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..translate import gettext as _
+from ..translate import ngettext
 from ..words import cluster as words
 
 #: Longest name that fits into a box, characters.
@@ -61,7 +62,7 @@ def _box(name: str, role: str, health: Sequence[Any], maintenance: bool, address
     elif role == "standalone":
         condition, text = "unknown", _("not in force")
     elif health:
-        condition, text = "down", _("1 problem") if len(health) == 1 else _("%(n)s problems", n=len(health))
+        condition, text = "down", ngettext("1 problem", "%(n)s problems", len(health))
     else:
         condition, text = "up", _("healthy")
     return {

@@ -12,7 +12,7 @@ from ..errors import ChecksFailed, Finding
 from ..settings.networks import ADVERTISE
 from ..translate import gettext as _
 from ..words import advertising
-from .form_fields import ChoiceField, PortField, Ports, clean
+from .form_fields import ChoiceField, PortField, clean
 from .forms import ClusterForm
 
 
@@ -29,13 +29,13 @@ class _NetworkForm(ClusterForm):
     key = ""
     #: Name of the field that a finding without a better one is shown beside.
     first = "address"
-
-    def offer(self, ports: Ports, held: dict[str, Any]) -> None:
-        """Say which ports there are. One that only the other gateway has is taken, too."""
-        self.port.suggest(ports)
+    #: Address, without prefix length, of the entry that is changed; "": some are added.
+    entry = ""
 
     def changed(self, held: dict[str, Any]) -> dict[str, Any]:
         """Return the settings with what was typed; it raises what :attr:`rows` does."""
+        if self.entry:
+            return network_lists.replaced(held, self.key, self.entry, self.rows()[0])
         return network_lists.added(held, self.key, self.rows())
 
     def typed(self, held: dict[str, Any]) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ class _NetworkForm(ClusterForm):
         except ChecksFailed as error:
             self.attach(error.findings)
         except ValueError as error:
-            self.attach([Finding("malformed", str(error), field=self.first)])
+            self.attach([Finding("malformed", str(error), _("Correct it, and try again."), self.first)])
         return None
 
     def _field(self, path: list[str]) -> Field | None:
@@ -56,16 +56,12 @@ class _NetworkForm(ClusterForm):
         return None
 
 
-def _advertise_field() -> ChoiceField:
-    return ChoiceField(choices=[(word, advertising.kind(word)) for word in ADVERTISE])
-
-
 class NetworkForm(_NetworkForm):
-    """Add a subscriber network."""
+    """Add or change a subscriber network."""
 
     address = StringField(filters=[clean])
     name = StringField(filters=[clean])
-    advertise = _advertise_field()
+    advertise = ChoiceField(choices=[(word, advertising.kind(word)) for word in ADVERTISE])
     dns = StringField(filters=[clean])
     key = "networks"
 
@@ -74,26 +70,8 @@ class NetworkForm(_NetworkForm):
             self.address.data, self.port.data, self.name.data, self.advertise.data, self.dns.data)]
 
 
-class AdvertiseForm(_NetworkForm):
-    """Switch a network's router advertisements on or off."""
-
-    network = ChoiceField()
-    advertise = _advertise_field()
-    dns = StringField(filters=[clean])
-    key, first = "networks", "network"
-
-    def offer(self, ports: Ports, held: dict[str, Any]) -> None:
-        self.network.choices = [
-            (one.name, f"{one.address} · {one.port}" + (f" · {one.words}" if one.words else ""))
-            for one in network_lists.entries(held) if one.key == "networks" and ":" in one.address
-        ]
-
-    def changed(self, held: dict[str, Any]) -> dict[str, Any]:
-        return network_lists.with_advertisements(held, self.network.data, self.advertise.data, self.dns.data)
-
-
 class AliasForm(_NetworkForm):
-    """Add an IP alias."""
+    """Add or change an IP alias."""
 
     address = StringField(filters=[clean])
     note = StringField(filters=[clean])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..translate import gettext as _
+from ..translate import ngettext
 from .cluster import size
 from .quarantine import moment
 
@@ -18,8 +19,8 @@ def title(kept: dict[str, Any]) -> str:
 
 def amount(kept: dict[str, Any]) -> str:
     """Return how large it is: ``2 tables, about 52 rows, 32 kB``."""
-    tables = _("1 table") if kept["tables"] == 1 else _("%(n)s tables", n=f"{kept['tables']:,}")
-    return ", ".join((tables, _("about %(n)s rows", n=f"{kept['rows']:,}"), size(kept["bytes"])))
+    tables = ngettext("1 table", "%(n)s tables", kept["tables"])
+    return ", ".join((tables, ngettext("about 1 row", "about %(n)s rows", kept["rows"]), size(kept["bytes"])))
 
 
 def look_command(database: str, name: str, copy: str) -> str:

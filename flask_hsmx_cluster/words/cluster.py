@@ -11,6 +11,7 @@ from typing import Any
 
 from ..settings.model import STALE_WAIT_S
 from ..translate import gettext as _
+from ..translate import ngettext
 
 #: What controls a terminal, breaks a line, or turns the direction of what follows; and halves of characters.
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -64,7 +65,7 @@ def duration(seconds: float | None) -> str:
     hours, left = divmod(left, 3600)
     minutes, left = divmod(left, 60)
     if days:
-        text = _("1 day") if days == 1 else _("%(n)s days", n=days)
+        text = ngettext("1 day", "%(n)s days", days)
         return f"{text} {hours} h" if hours else text
     if hours:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..translate import gettext as _
+from ..translate import ngettext
 from . import cluster as words
 from .traffic import SIGNS, Kind, Row
 
@@ -80,7 +81,7 @@ def _headline(told: dict[str, Any], peer: str) -> tuple[Kind, str, str]:
 
 
 def _row(one: dict[str, Any], peer: str) -> Row:
-    count = _("%(n)s files, %(size)s", n=f"{one['files']:,}", size=words.size(one["size"]))
+    count = ngettext("1 file, %(size)s", "%(n)s files, %(size)s", one["files"], size=words.size(one["size"]))
     state = one["state"]
     said: dict[str, tuple[Kind, str]] = {
         "synchronised": ("ok", _("%(count)s, the same on %(peer)s", count=count, peer=peer)),

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ClusterError, DataConflict, Values
 from ..translate import gettext as _
+from ..translate import ngettext
 from . import cluster as words
 
 #: Columns of the CSV, in their order; a row's values are JSON within their cells.
@@ -62,12 +63,12 @@ def count(number: int) -> str:
     """Return how many changes wait."""
     if not number:
         return _("Nothing waits in quarantine.")
-    return _("1 change waits.") if number == 1 else _("%(n)s changes wait.", n=f"{number:,}")
+    return ngettext("1 change waits.", "%(n)s changes wait.", number)
 
 
 def changes(number: int) -> str:
     """Return a number of changes."""
-    return _("1 change") if number == 1 else _("%(n)s changes", n=f"{number:,}")
+    return ngettext("1 change", "%(n)s changes", number)
 
 
 def moment(at: str) -> str:
@@ -144,11 +145,12 @@ def outcome(table: dict[str, Any]) -> str:
         return _("equal")
     found = []
     if number := table.get("differing_rows", len(table["differing"])):
-        found.append(_("1 row differs") if number == 1 else _("%(n)s rows differ", n=f"{number:,}"))
+        found.append(ngettext("1 row differs", "%(n)s rows differ", number))
     if table["incomplete"]:
         found.append(_("and more: it was left at that"))
     if table["unsettled"]:
-        found.append(_("%(n)s rows were written all the time", n=table["unsettled"]))
+        found.append(ngettext(
+            "1 row was written all the time", "%(n)s rows were written all the time", table["unsettled"]))
     return ", ".join(found)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from flask_hsmx_cluster.agent.heartbeat.devices import lease_of
+from flask_hsmx_cluster.agent.membership import Membership
 from flask_hsmx_cluster.network.addresses import AddressLease, placed
 from flask_hsmx_cluster.network.netlink import RequestSocket
 from flask_hsmx_cluster.network.ports import prepare_port, read_ports
 from flask_hsmx_cluster.network.virtual_mac import device_name, ensure_device, remove_device, virtual_mac
+from flask_hsmx_cluster.settings.model import Node, Settings, VirtualIP
+from flask_hsmx_cluster.settings.networks import Route
 from sample_app.lab import ArpWatch, Gateway, Lab, Pinger, form, neighbour, wait_for_roles
 
 
@@ -52,6 +56,31 @@ def test_the_device_is_up_only_while_the_address_is_held() -> None:
         remove_device(requests, other)
         remove_device(requests, other)
         assert not link(lab.a, device.name)
+        requests.close()
+
+
+def test_a_route_goes_by_the_device_that_has_the_routers_network() -> None:
+    addresses = ("10.0.0.100/24", "fd00:0:0:1::100/64", "192.0.2.1/24")  # the port has its own in the first two
+    routes = (("10.77.0.0/16", "10.0.0.9"), ("fd00:77::/64", "fd00:0:0:1::9"), ("10.78.0.0/16", "192.0.2.9"))
+    settings = Settings(
+        "c" * 32, (Node("a" * 32, "A"),),
+        tuple(VirtualIP(ip_interface(one), "lan0", virtual_mac=True) for one in addresses), (),
+        routes=tuple(Route(ip_network(to), ip_address(via)) for to, via in routes),
+    )  # fmt: skip
+    with Lab() as lab, lab.a.namespace.entered():
+        requests = RequestSocket()
+        ports = {port.name: port for port in read_ports(requests)}
+        device = ensure_device(requests, ports["lan0"], virtual_mac("cluster", "lan0"))
+        lease = lease_of(Membership("a" * 32, settings, 1, ()), requests, ports, {"lan0": device})
+        lease.hold()
+        lease.renew()
+        assert lease.route_problem == ""
+        told = lab.a.namespace.run("ip", "route") + lab.a.namespace.run("ip", "-6", "route")
+        for (to, via), name in zip(routes, ("lan0", "lan0", device.name), strict=True):
+            assert f"{to} via {via} dev {name} " in told
+        lease.release()
+        told = lab.a.namespace.run("ip", "route") + lab.a.namespace.run("ip", "-6", "route")
+        assert not any(to in told for to, _via in routes)
         requests.close()
 
 

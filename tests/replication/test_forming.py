@@ -46,6 +46,15 @@ def test_a_gateways_own_data_is_kept_aside_each_time_that_it_joins(
     two.close()
 
 
+def test_two_are_begun_within_a_second(pair: Pair) -> None:
+    with connect(pair.a.dsn) as connection:
+        for _ in range(3):
+            with connection.transaction():
+                aside.begin_anew(connection)
+                aside.keep(connection, "pg_catalog", "pg_am")
+        assert [one.current for one in aside.sets(connection)] == [True, False, False]
+
+
 def test_tables_with_long_names_are_kept_each_for_itself(pair: Pair) -> None:
     """PostgreSQL cut their names: the second copy took the place of the first."""
     schema, names = "s" * 40, [f"{'ü' * 30}{number}" for number in (1, 2)]

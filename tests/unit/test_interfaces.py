@@ -106,6 +106,12 @@ def test_the_store_keeps_them_and_takes_over_one_of_the_former_version(tmp_path:
 # The rules
 
 
+def test_an_alias_is_not_what_was_entered_for_a_gateway_that_is_away() -> None:
+    settings = having(own("lan0", b="10.0.0.2/24 10.0.0.7/24"), aliases=(Alias(ip_interface("10.0.0.7"), "lan0"),))
+    findings = rules.check(settings, {A: PORTS[A]})
+    assert {"aliases.0.address": "is_own"}.items() <= {one.field: one.key for one in findings if one.blocking}.items()
+
+
 @pytest.mark.parametrize(("settings", "fields"), [
     (having(own("wan0", " ".join(WAN[A]), " ".join(WAN[B]))), {}),
     (having(own("wan0", b="203.0.113.4/29")), {}),
@@ -242,7 +248,7 @@ def test_hostile_names_fill_nothing_and_are_cut_short() -> None:
     assert all(len(text) < 120 and text.isprintable() for text in told.unmatched)
     many = [port(f"port{at}", "", "203.0.113.3/24") for at in range(10_000)]
     told = interface_table.fetched(to_dict(GOOD), A, B, ["wan0"], many)
-    assert told.found == {} and len(told.unmatched) == 21 and told.unmatched[-1] == "9981 more are unmatched."
+    assert told.found == {} and len(told.unmatched) == 21 and told.unmatched[-1] == "9,981 more are unmatched."
     twice = [port("wan0", "", "203.0.113.3/24"), port("wan0", "", "203.0.113.4/24")]
     told = interface_table.fetched(to_dict(GOOD), A, B, ["wan0"], twice)
     assert told.found == {} and "several times" in told.unmatched[0]

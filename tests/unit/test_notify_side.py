@@ -12,6 +12,7 @@ import pytest
 from flask_hsmx_cluster.agent.notify import memory, side
 from flask_hsmx_cluster.agent.notify.collect import events, identity, not_ready
 from flask_hsmx_cluster.agent.notify.side import Notifier
+from flask_hsmx_cluster.errors import RequestRefused
 from flask_hsmx_cluster.notify.policy import GRACE_S
 from flask_hsmx_cluster.notify.texts import Message
 from flask_hsmx_cluster.settings.notify import Target
@@ -273,3 +274,17 @@ def test_a_passive_gateway_that_is_not_ready_is_an_alarm_unless_another_says_so(
     assert not_ready({**status, "alarms": [{"severity": "critical"}]}) is None
     assert not_ready({**status, "node": {"role": "passive", "maintenance_left_s": None}}) is None
     assert not_ready({**status, "peer": {"maintenance": True}}) is None
+
+
+def test_to_look_asks_no_store_and_sees_what_a_status_shows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = world.a.service
+    service._out_of_force, world.a.hot.role = RequestRefused("No port lan0.", "Plug it in."), "standalone"
+    shown = service.status()
+    for name in ("peer", "pairing", "joining", "events"):
+        monkeypatch.delattr(type(service._store), name)
+    seen = service.situation()
+    assert [one["key"] for one in seen["alarms"]] == [one["key"] for one in shown["alarms"]]
+    assert "settings_not_in_force" in {one["key"] for one in seen["alarms"]}
+    assert seen["readiness"] == shown["readiness"] and seen["node"]["why"] == shown["node"]["why"]
+    assert seen["peer"]["id"] == shown["peer"]["id"]
+    assert service._notifier._status == service.situation

@@ -201,8 +201,8 @@ def test_a_window_that_never_started_leaves_nothing_open() -> None:
 
 def test_a_warning_leaves_a_check_passed() -> None:
     report = Report()
-    report.add("clock", [Finding("clock_difference", "x", blocking=False)])
-    report.add("disk", [Finding("disk_space", "x")])
+    report.add("clock", [Finding("clock_difference", "x", "y", blocking=False)])
+    report.add("disk", [Finding("disk_space", "x", "y")])
     assert report.checked == {"clock": True, "disk": False} and len(report.blocking) == 1
     assert report.as_dict()["checked"][1] == {"key": "disk", "text": preflight.CHECKS["disk"], "ok": False}
 

@@ -51,7 +51,7 @@ GOOD = Settings(
 
 def found(settings: Settings, blocking: bool = True) -> dict[str, str]:
     findings = rules.check(settings, PORTS)
-    assert all(one.text.endswith(".") for one in findings)
+    assert all(one.text.endswith(".") and one.remedy.endswith((".", "?")) for one in findings)
     return {one.field: one.key for one in findings if one.blocking is blocking}
 
 

@@ -203,7 +203,7 @@ def test_aliases_are_pasted_found_and_removed(page: Any, formed: FakeAgent) -> N
     page.get_by_text("200 IP aliases").wait_for()
     page.get_by_label("Show only").fill("room 150")
     page.keyboard.press("Enter")
-    page.get_by_text("1 entries").wait_for()
+    page.get_by_text("1 entry").wait_for()
     page.get_by_label("Remove 10.50.0.151/32").check()
     page.get_by_role("button", name="Remove what is ticked").click()
     page.get_by_text("199 IP aliases").wait_for()

@@ -59,7 +59,7 @@ def test_one_is_added_and_shown(
 def test_a_thousand_are_shown_a_hundred_at_a_time_and_found(client: FlaskClient, formed: FakeAgent) -> None:
     fill(formed, 1000)
     page = client.get(PAGE).text
-    assert "1000 IP aliases" in page and "Page 1 of 10" in page and page.count('name="names"') == 100
+    assert "1,000 IP aliases" in page and "Page 1 of 10" in page and page.count('name="names"') == 100
     assert "room &lt;99&gt;" in page and "room <99>" not in page
     assert "Page 10 of 10" in client.get(f"{PAGE}?page=99999").text
     for wrong in ("-1", "x", "", "9" * 40):
@@ -195,6 +195,8 @@ def test_who_may_only_look_sees_no_button(make_app: Any, formed: FakeAgent) -> N
     assert "10.50.0.1/32" in page and 'name="names"' not in page and "Add a network" not in page
     assert add(client, "alias", address="10.0.0.7", port="lan0").status_code == 403
     assert client.post(f"{PAGE}/remove", data={"names": ["10.50.0.1"]}).status_code == 403
+    assert f"{PAGE}/alias/" not in page and client.get(f"{PAGE}/alias/10.50.0.1").status_code == 403
+    assert change(client, "alias", "10.50.0.1", address="10.50.0.9", port="lan0").status_code == 403
 
 
 def test_a_request_from_elsewhere_adds_nothing(make_app: Any, formed: FakeAgent) -> None:
@@ -211,46 +213,72 @@ def test_other_kinds_and_no_cluster(client: FlaskClient, agent: FakeAgent) -> No
     assert add(client, "voucher", address="10.0.0.7").status_code == 302
 
 
+def change(client: FlaskClient, kind: str, entry: str, revision: int = 1, **typed: str) -> Any:
+    data = {f"{kind}-base_revision": str(revision), **{f"{kind}-{field}": value for field, value in typed.items()}}
+    return client.post(f"{PAGE}/{kind}/{entry}", data=data)
+
+
+def test_an_alias_is_changed_in_its_place(client: FlaskClient, formed: FakeAgent) -> None:
+    fill(formed, 3)
+    page = client.get(PAGE).text
+    assert f'href="{PAGE}/alias/10.50.0.2"' in page and "0 networks, 3 IP aliases, 0 routes" in page
+    form = client.get(f"{PAGE}/alias/10.50.0.2").text
+    assert 'value="10.50.0.2/32"' in form and 'value="room &lt;1&gt;"' in form
+    assert '<option selected value="lan0">' in form
+    answer = change(client, "alias", "10.50.0.2", address="10.50.0.9", port="lan0", note="office")
+    assert answer.status_code == 303 and answer.location == PAGE
+    assert [(one["address"], one["note"]) for one in held(formed)["aliases"]] == [
+        ("10.50.0.1/32", "room <0>"), ("10.50.0.9/32", "office"), ("10.50.0.3/32", "room <2>")]
+    assert change(client, "alias", "10.50.0.9", 1, address="10.50.0.8", port="lan0").status_code == 409
+    assert change(client, "alias", "10.50.0.2", 2, address="10.50.0.8", port="lan0").status_code == 409, "it is gone"
+    assert client.get(f"{PAGE}/alias/10.50.0.2").status_code == 409
+    assert client.get(f"{PAGE}/network/10.50.0.9").status_code == 409, "it is none"
+    assert client.get(f"{PAGE}/route/10.50.0.9").status_code == 404
+    wrong = change(client, "alias", "10.50.0.9", 2, address="10.50.0.1", port="lan0", note="twice")
+    assert wrong.status_code == 422 and "is entered twice" in wrong.text and 'value="twice"' in wrong.text
+    held(formed)["aliases"] = held(formed)["aliases"][:1]
+    assert "1 IP alias," in client.get(PAGE).text and "1 entry" in client.get(PAGE).text
+
+
 def test_router_advertisements_are_switched_on_and_off_and_shown(client: FlaskClient, formed: FakeAgent) -> None:
-    add(client, "network", address="10.20.0.1/16", port="lan0")
-    assert "advertise-network" not in client.get(PAGE).text, "there is no IPv6 network"
     told = {"advertise": "slaac", "dns": "2001:db8:20::1"}
-    assert add(client, "network", 2, address="2001:db8:20::1/64", port="lan0", **told).status_code == 303
-    row = {"address": "2001:db8:20::1/64", "port": "lan0", "name": ""}
-    assert held(formed)["networks"][1] == {**row, **told}
+    typed = {"address": "2001:db8:20::1/64", "port": "lan0", "name": "guests"}
+    assert add(client, "network", **typed, **told).status_code == 303
+    assert held(formed)["networks"] == [{**typed, **told}]
     page = client.get(PAGE).text
     assert "guests make their own addresses; sent for 2 h, the last one 1 min 4 s ago" in page
     assert "DNS server: 2001:db8:20::1" in page
     formed.role = "passive"
     assert "sent by the active gateway, which this one is not" in client.get(PAGE).text
-    assert add(client, "advertise", 3, network="2001:db8:20::1", advertise="dhcp").status_code == 303
-    assert held(formed)["networks"][1] == {**row, "advertise": "dhcp"}
-    assert add(client, "advertise", 4, network="2001:db8:20::1", advertise="").status_code == 303
-    assert held(formed)["networks"][1] == row and "Router advertisements:" not in client.get(PAGE).text
+    form = client.get(f"{PAGE}/network/2001:db8:20::1").text
+    assert '<option selected value="slaac">' in form and form.count('value="2001:db8:20::1"') == 1
+    assert 'value="2001:db8:20::1/64"' in form and 'value="guests"' in form
+    assert change(client, "network", "2001:db8:20::1", 2, **typed, advertise="dhcp").status_code == 303
+    assert held(formed)["networks"] == [{**typed, "advertise": "dhcp"}]
+    assert change(client, "network", "2001:db8:20::1", 3, **typed, advertise="").status_code == 303
+    assert held(formed)["networks"] == [typed] and "Router advertisements:" not in client.get(PAGE).text
 
 
 @pytest.mark.parametrize(
-    ("typed", "message"),
+    ("address", "typed", "message"),
     [
-        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "fe80::1"}, "link-local"),
-        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "10.0.0.1"}, "is no IPv6 address"),
-        ({"network": "2001:db8:20::1", "advertise": "slaac", "dns": "<b>"}, "not an IP address"),
-        ({"network": "2001:db8:20::1", "dns": "2001:db8:20::1"}, "Nothing tells guests"),
-        ({"network": "2001:db8:20::1", "advertise": "<b>"}, "Choose one of those"),
-        ({"network": "2001:db8:30::1", "advertise": "slaac"}, "is no /64"),
-        ({"network": "10.20.0.1", "advertise": "slaac"}, "is an IPv4 network"),
-        ({"network": "<script>", "advertise": "slaac"}, "There is no network with the address &lt;script&gt;"),
-        ({}, "There is no network"),
+        ("2001:db8:20::1/64", {"advertise": "slaac", "dns": "fe80::1"}, "link-local"),
+        ("2001:db8:20::1/64", {"advertise": "slaac", "dns": "10.0.0.1"}, "is no IPv6 address"),
+        ("2001:db8:20::1/64", {"advertise": "slaac", "dns": "<b>"}, "not an IP address"),
+        ("2001:db8:20::1/64", {"dns": "2001:db8:20::1"}, "Nothing tells guests"),
+        ("2001:db8:20::1/64", {"advertise": "<b>"}, "Choose one of those"),
+        ("2001:db8:30::1/60", {"advertise": "slaac"}, "is no /64"),
+        ("10.20.0.1/16", {"advertise": "slaac"}, "is an IPv4 network"),
     ],
 )
 def test_advertisements_that_make_no_sense_are_refused(
-    client: FlaskClient, formed: FakeAgent, typed: dict[str, str], message: str
+    client: FlaskClient, formed: FakeAgent, address: str, typed: dict[str, str], message: str
 ) -> None:
     held(formed)["networks"] = [
         {"address": address, "port": "lan0", "name": ""}
         for address in ("10.20.0.1/16", "2001:db8:20::1/64", "2001:db8:30::1/60")
     ]
     before = [dict(row) for row in held(formed)["networks"]]
-    answer = add(client, "advertise", **typed)
+    answer = change(client, "network", address.partition("/")[0], address=address, port="lan0", **typed)
     assert answer.status_code == 422 and message in answer.text
     assert "<b>" not in answer.text and held(formed)["networks"] == before

@@ -71,7 +71,7 @@ def test_reading_is_not_offered(client: Any, agent: FakeAgent, verb: str) -> Non
         (NotAllowed("no"), 403),
         (RequestRefused("not now"), 409),
         (PeerUnavailable("no"), 502),
-        (ChecksFailed([Finding("x", "a secret finding")]), 422),
+        (ChecksFailed([Finding("x", "a secret finding", "Mend it.")]), 422),
     ],
 )
 def test_refusals_say_nothing(client: Any, agent: FakeAgent, verb: str, error: Any, code: int) -> None:

@@ -60,13 +60,15 @@ def lease_of(
         for one in plan.shared_of(settings)
         if one.port in found
     ]
-    index = {str(address.interface.ip): address.index for address in shared}
+    by_address = {address.interface.ip: address for address in shared}
     routes = []
     for route in settings.routes:
         through = router_of(settings, route)
-        if through is not None and str(through[1].ip) in index:
-            source = through[1].ip
-            routes.append(SharedRoute(route.destination, route.via, source, index[str(source)]))
+        if through is not None and (address := by_address.get(through[1].ip)) is not None:
+            # Beside an own address the router's network is on the port, not on the virtual MAC's device.
+            beside_own = address.interface != through[1]
+            index = found[address.port].index if beside_own else address.index
+            routes.append(SharedRoute(route.destination, route.via, address.interface.ip, index))
     return AddressLease(requests, shared, settings.advanced.lease_s, routes)
 
 

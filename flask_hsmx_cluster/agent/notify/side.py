@@ -52,7 +52,7 @@ Json = dict[str, Any]
 class Notifier:
     """Collects, decides and sends. Its job never waits for a server.
 
-    :param status: returns the verb ``status``.
+    :param status: returns node, peer, readiness and alarms as the verb ``status`` has them.
     :param send: starts to send a message; replaced in tests.
     """
 

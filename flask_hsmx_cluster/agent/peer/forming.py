@@ -60,7 +60,8 @@ def ends_from(data: Any) -> dict[LinkKind, LinkEnd]:
     :raises ChecksFailed: they are malformed; the finding names the field.
     """
     if not isinstance(data, dict) or not set(data) <= set(LINK_KINDS):
-        raise ChecksFailed([Finding("malformed", "The ports and addresses of the links cannot be read.")])
+        raise ChecksFailed([Finding("malformed", "The ports and addresses of the links cannot be read.",
+                                    "Give port and address of each link: sync, backup, service.")])  # fmt: skip
     ends: dict[LinkKind, LinkEnd] = {}
     for kind in LINK_KINDS:
         end = data.get(kind)

@@ -82,7 +82,8 @@ class RevisionExchange:
                 return {"revision": heads.applied.number, "delivered": not self.pending(heads), "unprobed": 0}
             if settings.cluster_id != present.cluster_id or _ids(settings) != _ids(present):
                 raise ChecksFailed(
-                    [Finding("membership", "Gateways join and leave by pairing, not by editing the settings.")]
+                    [Finding("membership", "Gateways join and leave by pairing, not by editing the settings.",
+                             "Leave both as they are in the settings; join or leave on the page of the cluster.")]
                 )
             self._check(settings, present)
             left = probing.unprobed(_new_entries(settings, present))
