@@ -9,10 +9,11 @@ from .namespace import LabError
 from .topology import Lab
 
 
-def form(lab: Lab, *options: str, heartbeat_ms: int = 100, ipv6: bool = True) -> None:
+def form(lab: Lab, *options: str, heartbeat_ms: int = 100, ipv6: bool = True, timeout_s: float = 20) -> None:
     """Create a cluster on gateway a, join it from b, and wait until a is active and b passive.
 
     :param options: more options for ``flask cluster create``.
+    :param timeout_s: for the first copy of the data, too.
     """
     addresses = [f"{lab.virtual_ip}/24"] + ([f"{lab.virtual_ip6}/64"] if ipv6 else [])
     wan = [f"{lab.wan_ip}/24@wan0,off-subnet"] if lab.wan else []
@@ -20,7 +21,7 @@ def form(lab: Lab, *options: str, heartbeat_ms: int = 100, ipv6: bool = True) ->
     virtual_ips = [part for one in wanted for part in ("--virtual-ip", one)]
     created = lab.a.cli("create", *virtual_ips, *_ends(lab, lab.a), "--heartbeat-ms", str(heartbeat_ms), *options)
     lab.b.cli("join", lab.a.address("sync0").split("/")[0], created["code"], *_ends(lab, lab.b))
-    wait_for_roles(lab, active=lab.a)
+    wait_for_roles(lab, active=lab.a, timeout_s=timeout_s)
 
 
 def roles(lab: Lab) -> dict[str, str]:

@@ -215,7 +215,9 @@ def _wait(done: Callable[[], object], why: str, timeout_s: float = 20) -> None:
 
 
 @contextlib.contextmanager
-def hotel(fill: Callable[[Lab], None] = lambda _: None, synchronous: bool = True) -> Iterator[Hotel]:
+def hotel(
+    fill: Callable[[Lab], None] = lambda _: None, synchronous: bool = True, formed_within_s: float = 20
+) -> Iterator[Hotel]:
     """Give a pair; ``fill`` is called before it is formed."""
     with Lab(sync="switch", backup="switch", app=APP, postgres=True) as lab:
         for gateway in lab.gateways:
@@ -228,7 +230,7 @@ def hotel(fill: Callable[[Lab], None] = lambda _: None, synchronous: bool = True
                 web.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 web.recv(1)
         fill(lab)
-        form(lab)
+        form(lab, timeout_s=formed_within_s)
         yield Hotel(lab, synchronous)
 
 

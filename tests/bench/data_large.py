@@ -78,7 +78,7 @@ def _many_missed() -> Iterator[Run]:
 @contextlib.contextmanager
 def _much_missed() -> Iterator[Run]:
     """A large table that was there when the gateways were formed, and a minute of four clients without a pause."""
-    with hotel(_large) as pair:
+    with hotel(_large, formed_within_s=FORMED_WITHIN_S) as pair:
 
         def run() -> Figures:
             active = pair.ready(FORMED_WITHIN_S)
