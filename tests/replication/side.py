@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from flask_hsmx_cluster.replication import channel, guard, promotion, schema, synchrony
 from flask_hsmx_cluster.replication.database import Connection, connect, one
-from flask_hsmx_cluster.replication.names import PEER_ROLE, SUBSCRIPTION
+from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from flask_hsmx_cluster.replication.prepare import make_roles
 from flask_hsmx_cluster.replication.promotion import Fork
 from flask_hsmx_cluster.replication.scope import Scope, mirror_trigger_sql
@@ -80,11 +80,14 @@ class Side:
     def promote(self, term: int, lease_s: float = 1000) -> Fork:
         return promotion.promote(self.promoter, self.sequences, term, boot_time_s() + lease_s)
 
-    def follow(self, active: Side) -> None:
-        """Subscribe to the other gateway, and wait until both streams run."""
+    def follow(self, active: Side, role: str = "postgres") -> None:
+        """Subscribe to the other gateway, and wait until both streams run.
+
+        :param role: as whom; the cluster's own is let in by no rule of a server that was set up for a cluster.
+        """
         channel.advance_slots(self.connection, self.scope, self.peer_id)
-        as_peer = make_conninfo(active.server.dsn, user=PEER_ROLE)
-        channel.subscribe(self.connection, as_peer, self.scope, self.node_id)
+        conninfo = make_conninfo(active.server.dsn, user=role)
+        channel.subscribe(self.connection, conninfo, self.scope, self.node_id)
         wait_until(lambda: synchrony.follower(active.connection, active.slot).streaming)
 
     def be_synchronous(self) -> None:

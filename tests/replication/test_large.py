@@ -10,6 +10,7 @@ import pytest
 
 from flask_hsmx_cluster.replication import synchrony
 from flask_hsmx_cluster.replication.database import connect, one
+from flask_hsmx_cluster.replication.names import PEER_ROLE
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
 
 from .conftest import Pair
@@ -24,7 +25,7 @@ def sides(pair: Pair) -> Iterator[tuple[Side, Side]]:
     a, b = (Side(server, own, other, SCOPE, TABLES)
             for server, own, other in ((pair.a, *NODE_IDS), (pair.b, *reversed(NODE_IDS))))
     a.promote(1)
-    b.follow(a)
+    b.follow(a, PEER_ROLE)
     a.be_synchronous()
     yield a, b
     synchrony.set_name(a.connection, "")
