@@ -9,66 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ChecksFailed, Finding, RequestRefused
 from ..settings import notify
 from ..translate import gettext as _
+from .named_rows import Json, NamedRows
 
-Json = dict[str, Any]
-
-
-def targets(settings: Mapping[str, Any]) -> list[Json]:
-    """Return the targets of settings."""
-    found: list[Json] = settings.get(notify.KEY, [])
-    return found
-
-
-def named(settings: Mapping[str, Any], name: str) -> Json:
-    """Return a target.
-
-    :raises RequestRefused: there is none of that name.
-    """
-    for row in targets(settings):
-        if row["name"] == name:
-            return row
-    raise RequestRefused(_("There is no notification target %(name)s.", name=name[:40]), _("Look at the list again."))
-
-
-def position(settings: Mapping[str, Any], name: str) -> int:
-    """Return where a target stands in the settings, or would if it were added."""
-    names = [row["name"] for row in targets(settings)]
-    return names.index(name) if name in names else len(names)
-
-
-def saved(settings: Json, row: Json, *, new: bool) -> Json:
-    """Return settings with a target added, or changed in its place.
-
-    :param row: all of it; an empty password leaves the stored one.
-    :raises ChecksFailed: a new one has the name of another, or there would be too many.
-    :raises RequestRefused: the one to change is not there.
-    """
-    rows = list(targets(settings))
-    if not new:
-        named(settings, row["name"])
-        rows[position(settings, row["name"])] = row
-    elif any(one["name"] == row["name"] for one in rows):
-        raise ChecksFailed([Finding(
-            "duplicate", _("There is a target named %(name)s already.", name=row["name"]),
-            _("Choose another name."), f"{notify.KEY}.{len(rows)}.name")])
-    elif len(rows) >= notify.MAX_TARGETS:
-        raise ChecksFailed([Finding(
-            "count", _("There can be %(n)s at most.", n=notify.MAX_TARGETS), _("Remove one first."))])
-    else:
-        rows.append(row)
-    return {**settings, notify.KEY: rows}
-
-
-def removed(settings: Json, name: str) -> Json:
-    """Return settings without a target.
-
-    :raises RequestRefused: there is none of that name.
-    """
-    named(settings, name)
-    return {**settings, notify.KEY: [row for row in targets(settings) if row["name"] != name]}
+_ROWS = NamedRows(
+    notify.KEY, notify.MAX_TARGETS,
+    missing=lambda name: _("There is no notification target %(name)s.", name=name),
+    taken=lambda name: _("There is a target named %(name)s already.", name=name),
+)  # fmt: skip
+targets, named, position, saved, removed = _ROWS.rows, _ROWS.named, _ROWS.position, _ROWS.saved, _ROWS.removed
 
 
 def fingerprint(text: str) -> str:
