@@ -70,7 +70,6 @@ def show(first_port: int) -> int:
   Gateway B   {links['b']}     log in as admin / admin
   Virtual IP  {links['virtual']}     whoever is active answers (after forming the cluster)
 
-{tour.NOT_YET}
 Ctrl-C ends it all.""", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

@@ -17,8 +17,6 @@ PATIENCE_S = 30
 #: How long a gateway that came back is watched for a fail-back that must not happen, s.
 WATCH_S = 4
 
-NOT_YET = "The database is shared by both gateways. Files are not copied yet: each gateway keeps its own."
-
 
 @dataclass(frozen=True)
 class Step:
@@ -156,7 +154,6 @@ def run(as_json: bool) -> int:
     def say(text: str) -> None:
         print(f"  ... {text}", file=sys.stderr, flush=True)
 
-    print(NOT_YET, file=sys.stderr)
     with Lab(app=APP, postgres=True) as lab:
         machines = Machines(lab)
         try:

@@ -12,7 +12,6 @@ from werkzeug.serving import make_server
 
 from ..lab import Lab
 from ..machines import Machines
-from ..tour import NOT_YET
 from .bench import Bench, Refused
 
 #: What the page's own requests carry; another site's page cannot send it without being asked for leave first.
@@ -44,7 +43,7 @@ def create_app(bench: Any, links: dict[str, str], virtual_ip: str) -> Flask:
 
     @app.get("/")
     def page() -> ResponseReturnValue:
-        return render_template("lab.html", links=links, virtual_ip=virtual_ip, not_yet=NOT_YET)
+        return render_template("lab.html", links=links, virtual_ip=virtual_ip)
 
     @app.get("/state.json")
     def state() -> ResponseReturnValue:

@@ -184,9 +184,11 @@ def test_what_is_no_answer_is_passed_over() -> None:
             theirs.send(json.dumps({"id": number, "error": "no\x1b good" + "!" * 1000}).encode())
 
     for _ in range(2):
-        threading.Thread(target=answer, daemon=True).start()
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
         with pytest.raises(CommandFailed, match=r"^no good!{293}"):
             runner.call(0, 20.0, None)
+        answering.join(10)  # it sends once more than the call waits for
     theirs.close()
     reader.join(10)
     assert not reader.is_alive()
