@@ -21,7 +21,7 @@
 ``FIRMWARE_SERVICES``
     any text: the stand-ins for services follow the cluster's role, and a hook is called (see :mod:`.services`).
 ``FIRMWARE_HTTPS_PORT``
-    the port of :mod:`.https`; default: there is no HTTPS.
+    the port of :mod:`sample_app.https`; default: there is no HTTPS.
 ``SQLALCHEMY_DATABASE_URI``
     default: SQLite in the state directory.
 ``HSMX_CLUSTER_*``

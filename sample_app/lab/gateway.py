@@ -225,7 +225,7 @@ class Gateway:
         self.web = self._start("web", WEB_UID, NO_CAPABILITIES, *argv)
 
     def start_https(self) -> None:
-        argv = (sys.executable, "-m", "sample_app.firmware.https")
+        argv = (sys.executable, "-m", "sample_app.https")
         self.https = self._start("https", WEB_UID, NO_CAPABILITIES, *argv)
 
     def wait_until_ready(self, timeout_s: float = 20) -> None:

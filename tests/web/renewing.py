@@ -49,5 +49,8 @@ class Renewing:
         known = {node: one for node, one in self.facts.items() if node == OWN or not alone}
         found = progress(guide, known, active, now) if guide else None
         passive = next((node for node in known if node != active), "")
-        against = checks(guide.kind, known.get(passive), known[active], guide.before, now) if guide and active else ()
+        against = (
+            checks(guide.kind, known.get(passive), known[active], guide.before, now)
+            if guide and found and active and found.fails_over_now else ()
+        )  # fmt: skip
         return showing.status(guide, found, against, known, dict.fromkeys(known, boot_time_s()), active, OWN, now)

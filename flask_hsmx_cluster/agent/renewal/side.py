@@ -283,7 +283,7 @@ class RenewalSide:
         if guide is not None and not guide.ended_at:
             found = progress(guide, facts, active, now)
             passive = next((one.node_id for one in guide.before if one.node_id != active), "")
-            if active in facts and not found.finished:
+            if active in facts and found.fails_over_now:
                 checks = self._checks(guide, facts.get(passive), facts[active])
         ages = {self._cluster.node_id: self._looked_at}
         if self._told is not None:

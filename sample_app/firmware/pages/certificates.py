@@ -13,7 +13,7 @@ from sqlalchemy import select
 from wtforms import IntegerField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Length, NumberRange, Regexp
 
-from .. import https
+from ... import https
 from ..models import Certificate, db
 from . import blueprint
 
@@ -21,7 +21,7 @@ from . import blueprint
 class UploadForm(FlaskForm):  # type: ignore[misc]
     """A certificate from elsewhere."""
 
-    content = TextAreaField("Certificate, chain and key (PEM)", [
+    pem = TextAreaField("Certificate, chain and key (PEM)", [
         InputRequired("Paste the certificate and its key."), Length(max=https.MOST, message="This is too long."),
     ], render_kw={"rows": 5, "spellcheck": "false", "autocomplete": "off", "class": "code"})
 
@@ -47,9 +47,9 @@ def upload_certificate() -> ResponseReturnValue:
     if not form.validate_on_submit():
         return _page(upload=form), 422
     try:
-        return _installed(form.content.data.encode())
+        return _installed(form.pem.data.encode())
     except https.CertificateRefused as error:
-        form.content.errors = [str(error)]
+        form.pem.errors = [str(error)]
         return _page(upload=form), 422
 
 

@@ -1,5 +1,5 @@
-"""The firmware's HTTPS: ``python -m sample_app.firmware.https`` ends TLS on ``FIRMWARE_HTTPS_PORT`` and hands on to the
-web app.
+"""The firmware's HTTPS: ``python -m sample_app.https`` ends TLS on ``FIRMWARE_HTTPS_PORT`` and hands on to the web app
+(see :mod:`sample_app.firmware.config`; the firmware itself is not in its memory).
 
 The certificate is read once, at the start: one that is installed meanwhile is in force after a reboot.
 """
@@ -22,8 +22,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from .config import from_environment
 
 #: Certificate and key, as installed; and the certificate that was there when the machine started.
 INSTALLED, IN_FORCE = "https.pem", "https-in-force.pem"
@@ -179,12 +177,11 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -
 
 def main() -> None:
     os.umask(0o077)
-    configuration = from_environment()
-    state: Path = configuration["FIRMWARE_STATE_DIR"]
+    state = Path(os.environ.get("FIRMWARE_STATE_DIR", "firmware-state"))
     state.mkdir(parents=True, exist_ok=True)
     installed = state / INSTALLED
     if not installed.exists():
-        name = configuration["FIRMWARE_NAME"].lower().replace(" ", "-")
+        name = os.environ["HSMX_CLUSTER_NODE_NAME"].lower().replace(" ", "-")
         install(state, make(["wifi.seeblick.example", name], FIRST_DAYS))
     try:
         encryption = context(installed)
@@ -192,7 +189,7 @@ def main() -> None:
         sys.exit(f"{installed} cannot be used: {error}")
     certificate = x509.load_pem_x509_certificates(installed.read_bytes())[0]
     (state / IN_FORCE).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    asyncio.run(Terminator(80).serve(configuration["FIRMWARE_HTTPS_PORT"], encryption))
+    asyncio.run(Terminator(80).serve(int(os.environ["FIRMWARE_HTTPS_PORT"]), encryption))
 
 
 if __name__ == "__main__":
