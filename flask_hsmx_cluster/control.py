@@ -72,7 +72,7 @@ VERBS: dict[str, Verb] = {
         Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=20),
         Verb("renewal", changes=False),
-        Verb("renewal_look", changes=False, timeout_s=20),
+        Verb("renewal_look", changes=True, timeout_s=20),
         Verb("renewal_begin", changes=True, timeout_s=30),
         Verb("renewal_end", changes=True, timeout_s=20),
         Verb("maintenance", changes=True, timeout_s=20),

@@ -46,7 +46,7 @@ def _context() -> dict[str, Any]:
     return {"status": status, "told": status["renewal"], "say": renewal_words, "may": state().allows("administer")}
 
 
-@needs("view")
+@needs("administer")
 def renewal_look() -> Answer:
     """Have both gateways look at their certificates now."""
     demand(forms.ActionForm())

@@ -167,6 +167,23 @@ def test_an_upgrade_heeds_alarms_about_tables(world: World, monkeypatch: pytest.
     assert world.a.service.failover()["to"] == "B"
 
 
+def test_an_upgrade_goes_the_same_way_and_each_protocol_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = world.a.service
+    a.renewal_begin("firmware")
+    shows(world.b, None, boot="second")  # certificates are another matter
+    object.__setattr__(world.b.config, "firmware_version", "5.4")
+    assert a.renewal_look()["may_fail_over"]
+    monkeypatch.setattr("flask_hsmx_cluster.agent.renewal.side.PROTOCOL_LEAST", 99)  # of the next one to tell
+    told = world.b.service._renewal.own()
+    monkeypatch.undo()
+    a._renewal._take({"facts": told.as_dict(), "guide": None})
+    found = a.renewal()
+    assert not found["may_fail_over"] and found["checks"][0]["key"] == "renewal_protocol"
+    assert a.failover()["to"] == "B", "it is asked anew, and speaks what both understand"
+
+
 def test_a_renewal_is_forgotten_with_the_cluster(world: World) -> None:
     world.a.service.renewal_begin("certificate")
     world.cut = True

@@ -88,6 +88,7 @@
 
   async function live(place) {
     let was = "";
+    const running = place.querySelector("[data-running]");
     while (place.querySelector("[data-running]")) {
       await new Promise((done) => setTimeout(done, PERIOD_MS));
       if (document.hidden) continue;
@@ -105,6 +106,7 @@
         say(root.dataset.lost);
       }
     }
+    if (running && place.hasAttribute("data-reload")) location.reload();  // what can be done has changed
   }
 
   root.querySelectorAll("[data-live]").forEach(live);
