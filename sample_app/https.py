@@ -176,7 +176,6 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -
 
 
 def main() -> None:
-    os.umask(0o077)
     state = Path(os.environ.get("FIRMWARE_STATE_DIR", "firmware-state"))
     state.mkdir(parents=True, exist_ok=True)
     installed = state / INSTALLED
