@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flask_hsmx_cluster.errors import RequestRefused
+from flask_hsmx_cluster.errors import ConfigError, RequestRefused
+from flask_hsmx_cluster.extension import agent_config
 
 from .conftest import PREFIX
 from .fake_agent import OWN_ID, PEER_ID, FakeAgent
@@ -130,6 +131,18 @@ def test_the_command_line_does_the_same(run: Callable[..., Result], formed: Fake
     assert json.loads(run("renewal", "status", "--json").output)["may_fail_over"] is True
     assert "is ended" in run("renewal", "end").output
     run("renewal", "begin", "nonsense", code=2)
+
+
+@pytest.mark.parametrize("where", ["443", "gateway:443", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "::1:x", 443])
+def test_where_https_is_must_be_an_address_and_a_port(make_app: Callable[..., Any], where: object) -> None:
+    with pytest.raises(ConfigError, match="HSMX_CLUSTER_HTTPS"):
+        make_app(HSMX_CLUSTER_HTTPS=where)
+
+
+@pytest.mark.parametrize("where", ["", "127.0.0.1:443", "[::1]:8443"])
+def test_the_agent_is_told_where_https_is(make_app: Callable[..., Any], where: str) -> None:
+    with make_app(HSMX_CLUSTER_HTTPS=where).app_context():
+        assert agent_config().https == where
 
 
 def test_rest(client: Any, formed: FakeAgent) -> None:
