@@ -44,6 +44,8 @@ from .preflight import probing
 from .preflight.checks import Report
 from .preflight.files import check_files
 from .preflight.network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
+from .renewal.side import RenewalSide
+from .renewal.verbs import RenewalVerbs
 from .revisions import model as revisions
 from .revisions.exchange import RevisionExchange
 from .revisions.model import Heads
@@ -63,7 +65,7 @@ OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService(DataVerbs, FilesVerbs):
+class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
@@ -103,6 +105,8 @@ class AgentService(DataVerbs, FilesVerbs):
         self._notifier = Notifier(self._cluster, self._exchange, self.situation)
         self._firewall = Firewall(self._cluster, self._exchange, lambda: bool(self._data and self._data.shared))
         self._files = FilesSide(self._cluster, self._exchange, files, soon) if files and config.files else None
+        data_alarms = self._data.alarms if self._data else list
+        self._renewal = RenewalSide(self._cluster, self._exchange, data_alarms, soon)
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -175,6 +179,7 @@ class AgentService(DataVerbs, FilesVerbs):
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
             **self._notifier.periodic_jobs(),
             **(self._files.periodic_jobs() if self._files else {}),
+            **self._renewal.periodic_jobs(),
         }
 
     def data_jobs(self) -> Periodic:
@@ -238,6 +243,7 @@ class AgentService(DataVerbs, FilesVerbs):
             "files": self._files.status() if self._files else None,
             "pppoe": self._pppoe.status() if self._pppoe else [],
             "notify": self._notifier.status(),
+            "renewal": self._renewal.status(),
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -290,6 +296,7 @@ class AgentService(DataVerbs, FilesVerbs):
             *self._cluster.table.alarms(),
             *(self._desk.alarms() if self._desk else ()),
             *self._notifier.alarms(),
+            *self._renewal.alarms(),
         ]
         now = boot_time_s()
         return [
@@ -437,15 +444,18 @@ class AgentService(DataVerbs, FilesVerbs):
             return self._hand_over()
         if not self._cluster.has_peer(heads):
             raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
-        return self._exchange.ask("failover", timeout_s=8.0, repeatable=False)
+        return self._exchange.ask("failover", timeout_s=18.0, repeatable=False)
 
     def _hand_over(self) -> dict[str, Any]:
+        self._renewal.demand_safe()
         self._rehearse()
         return self._hot.request("failover")
 
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()
         if on:
+            if self._cluster.role() == "active":
+                self._renewal.demand_safe()
             self._rehearse()
         result = self._hot.request("maintenance", on=on, duration_s=duration_s)
         until = datetime.now(UTC) + timedelta(seconds=duration_s)

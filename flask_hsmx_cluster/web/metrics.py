@@ -59,6 +59,10 @@ def _metrics(status: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[Sa
     yield "events_total", "counter", "What the heartbeat counts, such as messages and refusals.", [
         ({"what": what}, count) for what, count in sorted(status["counters"].items())
     ]
+    yield "certificate_expires_timestamp_seconds", "gauge", "When a gateway's certificate ends, s since 1970.", [
+        ({"gateway": one["name"]}, one["certificate"]["not_after"])
+        for one in (status.get("renewal") or {"gateways": ()})["gateways"] if one.get("certificate")
+    ]
     yield "notifications_waiting", "gauge", "Notifications that wait to be sent.", [
         ({"target": one["name"]}, one["waiting"]) for one in status.get("notify") or []
     ]

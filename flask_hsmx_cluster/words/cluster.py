@@ -219,7 +219,8 @@ def event_kind(kind: str) -> str:
         "own_addresses_failed": _("Own addresses not set"),
         "mend_failed": _("Address not mended"), "release_failed": _("Address not released"),
         "renew_failed": _("Lease not renewed"), "clock_step": _("Clock set"), "term_not_on_disk": _("Disk"),
-        "terms_not_reserved": _("Disk"),
+        "terms_not_reserved": _("Disk"), "certificate": _("New certificate"),
+        "renewal_begun": _("Renewal begun"), "renewal_ended": _("Renewal ended"),
     }.get(kind)
     if known is not None:
         return known

@@ -25,6 +25,8 @@ def test_metrics_are_in_the_format_of_prometheus(client: FlaskClient, formed: Fa
     formed.alarms = [{"key": 'odd"\n\\', "severity": "critical", "text": "x", "remedy": "", "since_s": 1.0}]
     formed.notify = [{"name": "night", "waiting": 2, "failures": 1, "error": "", "delivered_s": None, "next_s": 1.0,
                       "speaks": True}]  # fmt: skip
+    (seen,) = (one.certificate for one in formed.renewing.facts.values() if one.name == "gateway-a")
+    ends = seen.not_after if seen else 0
     answer = client.get(f"{PREFIX}/metrics")
     assert answer.status_code == 200 and answer.content_type.startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
@@ -35,6 +37,7 @@ def test_metrics_are_in_the_format_of_prometheus(client: FlaskClient, formed: Fa
         'hsmx_cluster_role{role="active"} 1', 'hsmx_cluster_role{role="passive"} 0', "hsmx_cluster_takeovers_total 3",
         'hsmx_cluster_path_up{path="sync"} 1', 'hsmx_cluster_path_rtt_seconds{path="sync"} 0.00031',
         'hsmx_cluster_alarms{severity="critical"} 1', 'hsmx_cluster_notifications_waiting{target="night"} 2',
+        f'hsmx_cluster_certificate_expires_timestamp_seconds{{gateway="gateway-a"}} {ends}',
         'hsmx_cluster_job_last_run_seconds{job="heartbeat"} 0.1', "hsmx_cluster_ready 0",
         'hsmx_cluster_alarm{key="odd\\"\\n\\\\",severity="critical"} 1',
     ):  # fmt: skip
