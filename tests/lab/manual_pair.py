@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from psycopg import sql
 
 from sample_app.lab import Gateway, Lab, roles, wait_for_roles
 from sample_app.lab.concentrator import pppd_on_this_kernel
 from sample_app.machines import APP, Machines
 
-from ..waiting import within
-from .hotel import in_order
+from .hotel import connect, in_order, sell, vouchers, wait_until
 from .pages import Page, Visitor
 
 CLUSTER, FIREWALL, SETTINGS = "/network/cluster/", "/system/firewall", "/network/settings"
@@ -28,6 +30,7 @@ class Forming:
     :param alone: both gateways' roles before anything was done.
     :param bare: the page *Create a cluster* while the backup port had no address, and the answer to what it sent.
     :param offered: the same page once it had one.
+    :param rules: the *Firewall* page before the cluster's rules were added.
     :param closed: the answer to a join while the firewalls were closed.
     :param ill: the answer to a join while a database was down.
     :param refused: both gateways' roles after that.
@@ -37,6 +40,7 @@ class Forming:
     alone: dict[str, str] = field(default_factory=dict)
     bare: list[Page] = field(default_factory=list)
     offered: Page = field(init=False)
+    rules: Page = field(init=False)
     closed: Page = field(init=False)
     ill: Page = field(init=False)
     refused: dict[str, str] = field(default_factory=dict)
@@ -80,6 +84,24 @@ class Pair:
         """Press *Check without saving*; return what the page says."""
         return self.open(gateway).press("Check without saving").text
 
+    def code(self, page: Page) -> str:
+        """Return the pairing code that a page shows."""
+        return next(each for each in page.all("p") if each["class"] == "hsmx-code").text
+
+    def join(self, gateway: Gateway, code: str) -> Page:
+        """Let a gateway join the other one with a code; return the answer, whatever it is."""
+        ends = {f"{kind}_{part}": value for kind, port in ENDS.items()
+                for part, value in (("port", port), ("address", gateway.address(port)))}  # fmt: skip
+        page = self.open(gateway).follow("Join a cluster")
+        return page.press("Join the cluster", address=address(self.lab.other(gateway), "sync0"), code=code, **ends)
+
+    def settle(self) -> None:
+        """Wait until the passive gateway has all that the active one has written so far, and more."""
+        active, passive = self.both()
+        with connect(active) as connection:
+            number = sell(connection)
+        wait_until(lambda: number in vouchers(passive))
+
     def restart(self, gateway: Gateway, **environment: str) -> None:
         """End a gateway's agent and web app, and start them with another environment."""
         gateway.environment |= environment
@@ -118,23 +140,22 @@ def version(number: str) -> dict[str, str]:
 
 def _form(pair: Pair) -> None:
     lab, seen = pair.lab, pair.forming
-    a, b = lab.gateways
     seen.alone = roles(lab)
     _create_with(pair, lambda page: seen.bare.append(page))
     for gateway in lab.gateways:
         _give_addresses(pair, gateway)
-    seen.offered = pair.open(a).follow("Create a cluster")
+    seen.offered = pair.open(lab.a).follow("Create a cluster")
     code_page = _create(pair, seen.offered)
-    code = next(each for each in code_page.all("p") if each["class"] == "hsmx-code").text
-    seen.closed = _join(pair, code)
+    code = pair.code(code_page)
+    seen.closed = pair.join(lab.b, code)
     for gateway in lab.gateways:
         open_firewall(pair, gateway)
     lab.b.postgres_in_place().stop()
-    seen.ill = _join(pair, code)
+    seen.ill = pair.join(lab.b, code)
     seen.refused = roles(lab)
     lab.b.postgres_in_place().start()
-    seen.joined = _join(pair, code)
-    assert wait_for_roles(lab, timeout_s=40) is a
+    seen.joined = pair.join(lab.b, code)
+    assert wait_for_roles(lab, timeout_s=40) is lab.a
     in_order(lab)
 
 
@@ -150,13 +171,6 @@ def _create(pair: Pair, page: Page) -> Page:
         for kind, port in ENDS.items() for part, value in (("port", port), ("address", pair.lab.a.address(port)))})
 
 
-def _join(pair: Pair, code: str) -> Page:
-    return pair.open(pair.lab.b).follow("Join a cluster").press(
-        "Join the cluster", address=address(pair.lab.a, "sync0"), code=code, **{
-            f"{kind}_{part}": value
-            for kind, port in ENDS.items() for part, value in (("port", port), ("address", pair.lab.b.address(port)))})
-
-
 def _give_addresses(pair: Pair, gateway: Gateway) -> None:
     page = pair.open(gateway, SETTINGS).press("Save and apply", addresses_backup0=gateway.address("backup0"))
     assert "Saved and applied." in page.text, page.text
@@ -167,13 +181,25 @@ def open_firewall(pair: Pair, gateway: Gateway, kind: str = "before 5.2.03") -> 
     """Add the rules for the other gateway with the button of the *Firewall* page, and wait until they are in force."""
     other = pair.lab.other(gateway)
     page = pair.open(gateway, FIREWALL)
-    if any(each["name"] == "peer" and each["type"] != "hidden" for each in page.all("input")):  # it does not know them yet
-        page = page.press("Show the rules", peer=" ".join(address(other, port) for port in ENDS.values()))
+    if any(each["id"] == "peer" for each in page.all("input")):  # it does not know them yet
+        page = pair.forming.rules = page.press("Show the rules", peer=" ".join(address(other, port) for port in ENDS.values()))
     page = page.press(f"Add the cluster's rules ({kind})")
     assert "rules are added" in page.text, page.text
-    assert within(10, lambda: address(other, "backup0") in kernel_rules(gateway)), kernel_rules(gateway)
+    wait_until(lambda: address(other, "backup0") in kernel_rules(gateway), lambda: kernel_rules(gateway))
 
 
 def kernel_rules(gateway: Gateway) -> str:
     """Return the firmware's rules as the kernel has them."""
     return gateway.namespace.run("nft", "list", "table", "inet", "firmware_firewall")
+
+
+def rows(gateway: Gateway, table: str) -> list[tuple[object, ...]]:
+    """Return all rows of a table of the firmware's."""
+    with connect(gateway) as connection:
+        return connection.execute(sql.SQL("SELECT * FROM {} ORDER BY 1, 2").format(sql.Identifier(table))).fetchall()
+
+
+def on_port(gateway: Gateway, port: str) -> set[str]:
+    """Return the addresses that a kernel has on a port, with prefix lengths."""
+    shown = json.loads(gateway.namespace.run("ip", "-j", "addr", "show", "dev", port))
+    return {f"{one['local']}/{one['prefixlen']}" for one in shown[0]["addr_info"]}

@@ -1,4 +1,4 @@
-"""Pages over HTTP as a person uses them from a machine of the lab: links, tables, and forms filled in by field names."""
+"""Pages over HTTP as a person uses them from a machine of the lab: links, tables, and forms filled in by name."""
 
 from __future__ import annotations
 
