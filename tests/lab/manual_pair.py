@@ -150,10 +150,12 @@ def _form(pair: Pair) -> None:
     seen.closed = pair.join(lab.b, code)
     for gateway in lab.gateways:
         open_firewall(pair, gateway)
+    pair.open(lab.b, "/vouchers")
     lab.b.postgres_in_place().stop()
     seen.ill = pair.join(lab.b, code)
     seen.refused = roles(lab)
     lab.b.postgres_in_place().start()
+    pair.open(lab.b, "/vouchers")  # its web app has noticed nothing
     seen.joined = pair.join(lab.b, code)
     assert wait_for_roles(lab, timeout_s=40) is lab.a
     in_order(lab)
@@ -166,9 +168,10 @@ def _create_with(pair: Pair, look: Callable[[Page], None]) -> None:
 
 
 def _create(pair: Pair, page: Page) -> Page:
-    return page.press("Create the cluster", vip0_address=f"{VIRTUAL_IP}/24", vip0_port="lan0", heartbeat_ms="100", **{
-        f"{kind}_mine_{part}": value
-        for kind, port in ENDS.items() for part, value in (("port", port), ("address", pair.lab.a.address(port)))})
+    ends = {f"{kind}_mine_{part}": value for kind, port in ENDS.items()
+            for part, value in (("port", port), ("address", pair.lab.a.address(port)))}  # fmt: skip
+    typed = {"vip0_address": f"{VIRTUAL_IP}/24", "vip0_port": "lan0", "heartbeat_ms": "100", "boot_hold_s": "1"}
+    return page.press("Create the cluster", **typed, **ends)
 
 
 def _give_addresses(pair: Pair, gateway: Gateway) -> None:
