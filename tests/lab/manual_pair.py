@@ -185,7 +185,8 @@ def open_firewall(pair: Pair, gateway: Gateway, kind: str = "before 5.2.03") -> 
     other = pair.lab.other(gateway)
     page = pair.open(gateway, FIREWALL)
     if any(each["id"] == "peer" for each in page.all("input")):  # it does not know them yet
-        page = pair.forming.rules = page.press("Show the rules", peer=" ".join(address(other, port) for port in ENDS.values()))
+        known = " ".join(address(other, port) for port in ENDS.values())
+        page = pair.forming.rules = page.press("Show the rules", peer=known)
     page = page.press(f"Add the cluster's rules ({kind})")
     assert "rules are added" in page.text, page.text
     wait_until(lambda: address(other, "backup0") in kernel_rules(gateway), lambda: kernel_rules(gateway))

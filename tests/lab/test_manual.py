@@ -1,24 +1,24 @@
 """The manual page ``howto/cluster``, sentence by sentence and in its order, on one running pair.
 
-Each test has its sentence as its docstring; ``manual.txt`` has the page, and a test compares the two. The pair begins with
-two standalone gateways of the older firmware and closed firewalls, and is formed by its pages alone (``manual_pair.py``).
+Each test has its sentence as its docstring; ``manual.txt`` has the page, and a unit test compares the two. The pair
+begins as two standalone gateways of the older firmware with closed firewalls, and is formed by its pages alone
+(``manual_pair.py``).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from sample_app.lab import Gateway
 from sample_app.lab.concentrator import Concentrator
 
+from . import manual_checks as check
 from .fields import fields
 from .hotel import connect, needs_postgres, sell, vouchers, wait_until
+from .manual_checks import name
 from .manual_pair import (
     CLUSTER,
     ENDS,
@@ -36,6 +36,8 @@ from .manual_pair import (
     version,
 )
 from .pages import Visitor
+
+pytestmark = [needs_postgres, pytest.mark.usefixtures("lab")]
 
 PLAN, NETWORKS, PPPOE = "/network/interfaces", f"{CLUSTER}networks", f"{CLUSTER}pppoe"
 SECOND_IP, GUESTS, ALIAS = "10.5.0.100", "10.6.0.1", "10.0.0.7"
@@ -56,29 +58,18 @@ def lab(pair: Pair) -> Any:
     return pair.lab
 
 
-pytestmark = [needs_postgres, pytest.mark.usefixtures("lab")]
-
-
 def test_the_cluster_module_creates_a_high_available_redundant_system(pair: Pair) -> None:
     """The cluster module creates a high available redundant system from two standalone HSMX gateways."""
     assert pair.forming.alone == {"a": "standalone", "b": "standalone"}
     active, passive = pair.both()
     desk = Visitor(pair.lab.client, VIRTUAL_IP)
-    wait_until(lambda: sells(desk, active, "before"))
+    wait_until(lambda: check.sells(desk, active, "before"))
     pair.lab.faults.power_off(active)
-    wait_until(lambda: sells(desk, passive, "after"))
+    wait_until(lambda: check.sells(desk, passive, "after"))
     pair.machines.power_on(active)
     assert pair.both() == (passive, active)
     for gateway in pair.both():
         assert {"before", "after"} <= {row[4] for row in pair.open(gateway, "/vouchers").rows()[1:]}
-
-
-def sells(desk: Visitor, gateway: Gateway, note: str) -> bool:
-    """Return whether a gateway has answered at the virtual IP that it has sold a voucher."""
-    page = desk.open("/vouchers")
-    if page.status == 200:
-        page = page.press("Create vouchers", count="1", note=note)
-    return "1 vouchers created." in page.text and f"Served by {name(gateway)}" in page.text
 
 
 def test_both_systems_need_to_be_in_a_healthy_state(pair: Pair) -> None:
@@ -93,7 +84,8 @@ def test_both_systems_need_to_be_in_a_healthy_state(pair: Pair) -> None:
 
 
 def test_we_need_to_open_a_few_ports_on_the_firewall(pair: Pair) -> None:
-    """In order to properly function we need to open a few ports on the firewall for the other HSMX machine to access."""
+    """In order to properly function we need to open a few ports on the firewall for the other HSMX machine to
+    access."""
     seen = pair.forming.closed
     assert seen.status == 422 and "Nothing was changed yet." in seen.text
     for port in ("TCP port 873", "TCP port 5432", "UDP port 5555"):
@@ -113,80 +105,31 @@ def test_we_refer_to_firewall(pair: Pair) -> None:
         assert {(f"{port}/tcp", address(other, "sync0")) for port in (80, 5432)} <= more
 
 
-def let_in(pair: Pair, protocol: str, port: int, links: tuple[str, ...]) -> None:
-    """Demand that each gateway lets the other one in on a port, on its page and in its kernel, and says if it does not."""
-    for gateway in pair.both():
-        sources = {address(pair.lab.other(gateway), ENDS[link]) for link in links}
-        shown = {row[3] for row in pair.open(gateway, FIREWALL).rows() if row[:3] == ["allow", protocol, str(port)]}
-        assert {f"{source}/32" for source in sources} <= shown
-        rules = kernel_rules(gateway)
-        assert all(f"ip saddr {source} {protocol} dport {port} accept" in rules for source in sources), rules
-        assert "policy drop" in rules
-
-
-@contextlib.contextmanager
-def shut(gateway: Gateway, interface: str, match: str) -> Iterator[None]:
-    """Refuse packets to a port of a gateway for a while."""
-    gateway.namespace.run("nft", (
-        "add table inet shut; add chain inet shut i { type filter hook input priority 0; };"
-        f"add rule inet shut i iifname {interface} {match} reject with icmpx admin-prohibited"))
-    try:
-        yield
-    finally:
-        gateway.namespace.run("nft", "delete", "table", "inet", "shut")
-
-
-def missed(pair: Pair, interface: str, match: str, port: str) -> None:
-    """Demand that the pages of both name a port of the passive gateway that is shut."""
-    active, passive = pair.both()
-    words = f"{name(active)} does not reach {name(passive)} at {address(passive, interface)}, {port}"
-    if "udp" in match:
-        words = f"Heartbeats from {name(active)} to {name(passive)} do not arrive at {address(passive, interface)}, {port}"
-    with shut(passive, interface, match):
-        for gateway in (active, passive):
-            wait_until(lambda: words in pair.check(gateway), lambda: pair.check(gateway))  # noqa: B023
-    pair.both()
-
-
-def name(gateway: Gateway) -> str:
-    return f"Gateway {gateway.name.upper()}"
-
-
 def test_80_tcp(pair: Pair) -> None:
     """80/tcp"""
-    let_in(pair, "tcp", 80, ("sync", "backup", "service"))
-    missed(pair, "backup0", "tcp dport 80", "TCP port 80 (settings and pairing)")
+    check.let_in(pair, "tcp", 80, ("sync", "backup", "service"))
+    check.missed(pair, "backup0", "tcp dport 80", "TCP port 80 (settings and pairing)")
 
 
 def test_873_tcp_before_v5_2_03(pair: Pair) -> None:
     """873/tcp before v5.2.03"""
-    let_in(pair, "tcp", 873, ("sync", "backup"))
-    assert copied(pair, "Foyer 5.2.02") == "rsync"
+    check.let_in(pair, "tcp", 873, ("sync", "backup"))
+    assert check.copied(pair, "Foyer 5.2.02") == "rsync"
     active, _passive = pair.both()
-    listening = active.namespace.run("ss", "-Hltn", "sport = :873").splitlines()
-    assert {line.split()[3] for line in listening} == {f"{address(active, ENDS[link])}:873" for link in ("sync", "backup")}
-
-
-def copied(pair: Pair, title: str) -> str:
-    """Change the portal on its page; return how the page that guests get came to the passive gateway."""
-    active, passive = pair.both()
-    page = pair.open(active, "/portal").press("Save", title=title)
-    assert "The portal text is saved." in page.text
-    copy = passive.files / "portal" / "en.html"
-    wait_until(lambda: copy.exists() and title in copy.read_text(), lambda: f"{passive.call('status')['files']}")
-    return str(passive.call("status")["files"]["way"])
+    listening = {line.split()[3] for line in active.namespace.run("ss", "-Hltn", "sport = :873").splitlines()}
+    assert listening == {f"{address(active, port)}:873" for port in ("sync0", "backup0")}
 
 
 def test_5432_tcp(pair: Pair) -> None:
     """5432/tcp"""
-    let_in(pair, "tcp", 5432, ("sync", "backup"))
-    missed(pair, "sync0", "tcp dport 5432", "TCP port 5432 (the database)")
+    check.let_in(pair, "tcp", 5432, ("sync", "backup"))
+    check.missed(pair, "sync0", "tcp dport 5432", "TCP port 5432 (the database)")
 
 
 def test_5555_udp(pair: Pair) -> None:
     """5555/udp"""
-    let_in(pair, "udp", 5555, ("sync", "backup", "service"))
-    missed(pair, "lan0", "udp dport 5555", "UDP port 5555")
+    check.let_in(pair, "udp", 5555, ("sync", "backup", "service"))
+    check.missed(pair, "lan0", "udp dport 5555", "UDP port 5555")
 
 
 def test_22_tcp_since_v5_2_03(pair: Pair) -> None:
@@ -196,9 +139,9 @@ def test_22_tcp_since_v5_2_03(pair: Pair) -> None:
     for gateway in reversed(pair.both()):  # the passive one first
         pair.restart(gateway, **version(SINCE))
         pair.both()
-    let_in(pair, "tcp", 22, ("sync", "backup"))
-    assert copied(pair, "Foyer 5.2.03") == "ssh"
-    missed(pair, "sync0", "tcp dport 22", "TCP port 22 (files)")
+    check.let_in(pair, "tcp", 22, ("sync", "backup"))
+    assert check.copied(pair, "Foyer 5.2.03") == "ssh"
+    check.missed(pair, "sync0", "tcp dport 22", "TCP port 22 (files)")
 
 
 def test_default_firewall_configuration_with_added_cluster_rules(pair: Pair) -> None:
@@ -271,8 +214,8 @@ def test_the_configuration_options(pair: Pair) -> None:
 
 
 def test_virtual_ip_always_attached_to_the_active_node(pair: Pair) -> None:
-    """virtual ip: Here you can configure virtual IP's, the virtual IP addresses will always be attached to the active node
-    so usually a virtual IP should be chosen on the network used to configure the gateway cluster."""
+    """virtual ip: Here you can configure virtual IP's, the virtual IP addresses will always be attached to the active
+    node so usually a virtual IP should be chosen on the network used to configure the gateway cluster."""
     offered = pair.forming.offered
     assert offered.value("vip0-port") == "lan0" and "because you reached this page at 10.0.0.1" in offered.text
     desk = Visitor(pair.lab.client, VIRTUAL_IP)
@@ -288,7 +231,8 @@ def test_specify_the_ip_sub_net_and_network_port(pair: Pair) -> None:
     for wrong, words in (("10.0.0.101", "prefix"), ("10.5.0.100/16", "in none of")):
         page = pair.open(active).press("Save", vip0_address=wrong)
         assert page.status == 422 and words in page.text and page.value("vip0-address") == wrong
-    assert "lan0" in page.offered("vip0-port") and page.press("Save", vip0_address=f"{VIRTUAL_IP}/24", vip0_port="").status == 422
+    assert "lan0" in page.offered("vip0-port")
+    assert page.press("Save", vip0_address=f"{VIRTUAL_IP}/24", vip0_port="").status == 422
     pair.save(active, vip0_address="10.0.0.101/24")
     try:
         wait_until(lambda: "10.0.0.101/32" in on_port(active, "lan0"))
@@ -323,10 +267,12 @@ def test_synchronisation_ip_how_the_two_gateways_can_communicate(pair: Pair) -> 
 def test_typically_a_dedicated_network_port_is_used(pair: Pair) -> None:
     """Typically a dedicated network port is used to interconnect clustered HSMX machines."""
     active, passive = pair.both()
-    assert on_port(active, "sync0") == {active.address("sync0")} | {one for one in on_port(active, "sync0") if "fe80" in one}
+    for gateway in (active, passive):
+        assert {one for one in on_port(gateway, "sync0") if not one.startswith("fe80")} == {gateway.address("sync0")}
     pair.lab.faults.pull(passive, "lan")
     try:
-        wait_until(lambda: states(active) == {"sync": "up", "backup": "up", "service": "down"}, lambda: str(states(active)))
+        seen = {"sync": "up", "backup": "up", "service": "down"}
+        wait_until(lambda: check.states(active) == seen, lambda: str(check.states(active)))
         with connect(active) as connection:
             number = sell(connection)
         assert number in vouchers(passive), "confirmed by both, without the guests' network"
@@ -335,33 +281,29 @@ def test_typically_a_dedicated_network_port_is_used(pair: Pair) -> None:
     assert pair.both() == (active, passive)
 
 
-def states(gateway: Gateway) -> dict[str, str]:
-    return {path["name"]: path["state"] for path in gateway.call("status")["paths"] if path["name"] in ENDS}
-
-
 def test_this_interface_will_be_used_to_synchronize_all_data_a_backup_interface_can_be_configured(pair: Pair) -> None:
     """This interface will be used to synchronize all data between the two HSMX machines; a backup interface can be
     configured to avoid the network from becoming a single point of failure."""
     active, passive = pair.both()
-    for cut, link in ((False, "sync0"), (True, "backup0"), (False, "sync0")):
-        pair.lab.faults.pull(passive, "sync") if cut else pair.lab.faults.plug(passive, "sync")
-        wait_until(lambda: followers(active) == {address(passive, link)}, lambda: str(followers(active)))  # noqa: B023
-        pair.settle()
-        copied(pair, f"Foyer over {link}")
-        assert passive.call("status")["files"]["trees"][0]["last"]["host"] == address(active, link)
+    try:
+        for link in ("sync0", "backup0"):
+            if link == "backup0":
+                pair.lab.faults.pull(passive, "sync")
+            source = {address(passive, link)}
+            wait_until(lambda: check.followers(active) == source, lambda: str(check.followers(active)))  # noqa: B023
+            pair.settle()
+            check.copied(pair, f"Foyer over {link}")
+            assert passive.call("status")["files"]["trees"][0]["last"]["host"] == address(active, link)
+    finally:
+        pair.lab.faults.plug(passive, "sync")
     assert pair.both() == (active, passive), "nothing moved because of it"
-
-
-def followers(gateway: Gateway) -> set[str]:
-    """Return from where a gateway's database is followed."""
-    with gateway.postgres_in_place().connect() as connection:
-        return {str(row[0]) for row in connection.execute("SELECT host(client_addr) FROM pg_stat_replication").fetchall()}
 
 
 def test_configure_the_network_interfaces_first(pair: Pair) -> None:
     """Configure the network interfaces first in network ⇒ network settings."""
     page, answer = pair.forming.bare
-    assert "No address yet: backup0" in page.text and page.follow("Give it one in Network settings").url.endswith(SETTINGS)
+    assert "No address yet: backup0" in page.text
+    assert page.follow("Give it one in Network settings").url.endswith(SETTINGS)
     assert answer.status == 422
     assert "Gateway A has not the address 10.98.0.1 on backup0. Configure it in Network settings" in answer.text
     assert "No address yet: lan1." in pair.forming.offered.text
@@ -373,7 +315,8 @@ def test_configure_the_network_interfaces_first(pair: Pair) -> None:
 def test_network_interface_the_entire_network_configuration_is_shared(pair: Pair) -> None:
     """Network interface: The entire network configuration is shared between the two gateways in the cluster."""
     active, passive = pair.both()
-    page = pair.open(passive, NETWORKS).press("Add", "/add/network", network_address=f"{GUESTS}/16", network_port="lan1")
+    typed = {"network_address": f"{GUESTS}/16", "network_port": "lan1"}
+    page = pair.open(passive, NETWORKS).press("Add", "/add/network", **typed)
     assert page.status == 200, page.text
     page = page.press("Add", "/add/route", route_destination="10.77.0.0/16", route_via="10.6.0.9")
     assert page.status == 200, page.text
@@ -394,7 +337,7 @@ def provider(pair: Pair) -> Iterator[Concentrator]:
 def test_this_is_because_they_share_the_ip_aliases_pppoe_connections(pair: Pair, provider: Concentrator) -> None:
     """This is because they share the IP aliases / PPPoE connections."""
     active, passive = pair.both()
-    page = pair.open(active, NETWORKS).press("Add", "/add/alias", alias_address=ALIAS, alias_port="lan0", alias_note="web")
+    page = pair.open(active, NETWORKS).press("Add", "/add/alias", alias_address=ALIAS, alias_port="lan0")
     assert page.status == 200, page.text
     page = pair.open(passive, PPPOE).press("Add", name="fibre", port="lan1", user=USER, password=PASSWORD)
     assert page.status == 200, page.text
@@ -407,12 +350,8 @@ def test_they_are_activate_on_the_primary_node_only(pair: Pair, provider: Concen
     """They are activate on the primary node only."""
     for look in (pair.both, pair.fail_over):
         active, passive = look()
-        wait_until(lambda: active.holds(ALIAS) and dialled(active))  # noqa: B023
-        assert not passive.holds(ALIAS) and not dialled(passive)
-
-
-def dialled(gateway: Gateway) -> bool:
-    return "peer 10.60.0.1" in gateway.namespace.run("ip", "-4", "addr")
+        wait_until(lambda: active.holds(ALIAS) and check.dialled(active))  # noqa: B023
+        assert not passive.holds(ALIAS) and not check.dialled(passive)
 
 
 def test_you_have_to_configure_the_ips_of_the_other_gateway(pair: Pair) -> None:
@@ -426,7 +365,8 @@ def test_you_have_to_configure_the_ips_of_the_other_gateway(pair: Pair) -> None:
     assert f"lan0: {name(passive)} has" in page.text
     assert "10.0.0.22/24" in on_port(passive, "lan0") and not active.holds("10.0.0.22")
     page = pair.open(passive, SETTINGS)
-    assert "10.0.0.22/24" in page.value("addresses-lan0") and "Set on Cluster settings , for both gateways." in page.text
+    assert "10.0.0.22/24" in page.value("addresses-lan0")
+    assert "Set on Cluster settings , for both gateways." in page.text
 
 
 def test_a_small_icon_will_try_to_get_the_information_only_when_interface_names_are_identical(pair: Pair) -> None:
@@ -463,33 +403,34 @@ def test_what_is_synchronized(pair: Pair) -> None:
     assert "Every write is confirmed by both gateways." in pair.open(active).text
     assert f"This gateway follows {name(active)}" in pair.open(passive).text
     with connect(active) as connection:
-        tables = {str(row[0]) for row in connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()}
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     for gateway in (active, passive):
         page = pair.open(gateway).follow("What is shared")
-        assert {f"public.{table}" for table in tables} <= {each.text for each in page.all("h2")}
+        assert {f"public.{table}" for (table,) in found} <= {each.text for each in page.all("h2")}
 
 
 def test_everything_is_shared_between_two_clustered_machines_except(pair: Pair) -> None:
     """Everything is shared between two clustered HSMX machines except:"""
     active, passive = pair.both()
-    tables = active.cli("coverage")["tables"]
-    assert {one["name"].removeprefix("public.") for one in tables if one["kind"] == "local"} == LOCAL
-    for field in {one.table: one for one in fields(active) if one.kind in ("shared", "bulk")}.values():
+    found = fields(active)
+    shared = {one.table: one for one in found if one.kind in ("shared", "bulk")}
+    assert {one.table for one in found} - set(shared) == LOCAL
+    for field in shared.values():
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             field.change(passive)
         value = field.change(active)
         wait_until(lambda: field.read(passive) == value, lambda: f"{field} does not come")  # noqa: B023
-    page = pair.visitors[passive.name].open("/vouchers").press("Create vouchers", count="1", note="here")
-    assert "This was not saved" in page.text and "here" not in {row[4] for row in pair.open(active, "/vouchers").rows()[1:]}
-    copied(pair, "Foyer for both")
+    page = pair.open(passive, "/vouchers").press("Create vouchers", count="1", note="here")
+    assert "This was not saved" in page.text
+    assert "here" not in {row[4] for row in pair.open(active, "/vouchers").rows()[1:]}
+    check.copied(pair, "Foyer for both")
 
 
 @pytest.mark.parametrize("reading", ["wan", "lan"])
 def test_all_interfaces_but_wan_interfaces(pair: Pair, reading: str) -> None:
     """All interfaces but WAN-interfaces (except for shared-IP on WAN-interfaces)"""
     if reading == "lan":
-        with_the_other_reading(pair)
+        check.with_the_other_reading(pair)
     active, passive = pair.both()
     both = "lan" if reading == "wan" else "wan"
     for kind in (both, "virtual", "alias"):
@@ -499,52 +440,17 @@ def test_all_interfaces_but_wan_interfaces(pair: Pair, reading: str) -> None:
         refused = pair.open(passive, f"{PLAN}/{kind}/1").press("Save", note="of the passive alone")
         assert "This was not saved" in refused.text
         assert pair.open(active, f"{PLAN}/{kind}/1").value("note") == noted
-    keeps_its_own(pair, f"{PLAN}/{reading}/1", "interface", [{"note": "of the active"}, {"note": "of the passive"}])
-    own = [{"addresses_lan1": "203.0.113.1/28"}, {"addresses_lan1": "203.0.113.2/28"}]
-    keeps_its_own(pair, SETTINGS, "", own, button="Save and apply", said="Saved and applied.")
+    notes = [{"note": "of the active"}, {"note": "of the passive"}]
+    check.keeps_its_own(pair, f"{PLAN}/{reading}/1", "interface", notes)
+    own = [{"addresses-lan1": "203.0.113.1/28"}, {"addresses-lan1": "203.0.113.2/28"}]
+    check.keeps_its_own(pair, SETTINGS, "", own, button="Save and apply", said="Saved and applied.")
     for gateway, typed in zip((active, passive), own, strict=True):
-        assert {one for one in on_port(gateway, "lan1") if "203.0.113" in one} == {typed["addresses_lan1"]}
-
-
-def with_the_other_reading(pair: Pair) -> None:
-    """Let the passive gateway leave, restart both with the other reading, and let it join again."""
-    active, passive = pair.both()
-    assert "This gateway has left the cluster." in pair.open(passive).press("Leave the cluster").text
-    for gateway in (passive, active):
-        pair.restart(gateway, HSMX_CLUSTER_LOCAL_INTERFACES="lan")
-    wait_until(lambda: active.role() == "active")
-    code = pair.code(pair.open(active).press("Show a new pairing code"))
-    assert "This gateway has joined" in pair.join(passive, code).text
-    assert pair.both() == (active, passive)
-
-
-def keeps_its_own(
-    pair: Pair, path: str, table: str, typed: list[dict[str, str]], button: str = "Save", said: str = "Saved."
-) -> None:
-    """Change a page on the active and on the passive gateway; demand that neither change comes to the other one.
-
-    :param typed: by field what is entered, on the active and on the passive gateway.
-    """
-    active, passive = pair.both()
-    for gateway, other, entered in ((active, passive, typed[0]), (passive, active, typed[1])):
-        names = {key: key.replace("addresses_", "addresses-") for key in entered}
-        before = {key: pair.open(other, path).value(names[key]) for key in entered}, table and own_rows(other, table)
-        assert before[0] != entered, "the other one would not show a change"
-        page = pair.open(gateway, path).press(button, **entered)
-        assert said in page.text, page.text
-        assert {key: pair.open(gateway, path).value(names[key]) for key in entered} == entered
-        pair.settle()
-        after = {key: pair.open(other, path).value(names[key]) for key in entered}, table and own_rows(other, table)
-        assert after == before, f"{path} of {gateway} came to {other}"
-
-
-def own_rows(gateway: Gateway, table: str) -> Any:
-    return [row for row in rows(gateway, table) if table != "interface" or str(row[0]) in ("lan", "wan")]
+        assert {one for one in on_port(gateway, "lan1") if "203.0.113" in one} == {typed["addresses-lan1"]}
 
 
 def test_language(pair: Pair) -> None:
     """Language"""
-    keeps_its_own(pair, "/system/language", "language", [
+    check.keeps_its_own(pair, "/system/language", "language", [
         {"interface": "de", "date_format": "2026-12-31", "time_zone": "Europe/Berlin"},
         {"interface": "fr", "date_format": "31/12/2026", "time_zone": "Europe/Paris"}])
 
@@ -552,14 +458,14 @@ def test_language(pair: Pair) -> None:
 def test_license(pair: Pair) -> None:
     """License"""
     assert [row[1] for row in rows(pair.lab.a, "licence")] != [row[1] for row in rows(pair.lab.b, "licence")], "serials"
-    keeps_its_own(pair, "/system/licence", "licence", [
+    check.keeps_its_own(pair, "/system/licence", "licence", [
         {"key": "-".join([5 * digit] * 5)} for digit in "AB"])
-    never_sent(pair, "licence.key")
+    check.never_sent(pair, "licence.key")
 
 
 def test_performance(pair: Pair) -> None:
     """Performance"""
-    keeps_its_own(pair, "/system/performance", "performance", [
+    check.keeps_its_own(pair, "/system/performance", "performance", [
         {"connections": "20000", "guest_mbit": "20"}, {"connections": "30000", "guest_mbit": "30"}])
 
 
@@ -574,19 +480,7 @@ def test_ssl_certificates(pair: Pair) -> None:
         assert f"new.{gateway.name}.example" in pair.open(gateway, "/system/certificates").text
         pair.settle()
         assert (rows(other, "certificate"), pair.open(other, "/system/certificates").text) == before
-    never_sent(pair, "server.pem")
-
-
-def never_sent(pair: Pair, path: str) -> None:
-    """Demand that such a file is not copied, even from a directory that both gateways have."""
-    active, passive = pair.both()
-    for gateway in (active, passive):
-        file = gateway.files / "portal" / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"of {gateway.name}")
-    copied(pair, f"Foyer beside {path}")
-    for gateway in (active, passive):
-        assert (gateway.files / "portal" / path).read_text() == f"of {gateway.name}"
+    check.never_sent(pair, "server.pem")
 
 
 def test_firewall(pair: Pair) -> None:
@@ -604,17 +498,16 @@ def test_firewall(pair: Pair) -> None:
 
 def test_backups_and_its_settings(pair: Pair) -> None:
     """Backups and it's settings"""
-    keeps_its_own(pair, "/system/backup", "backup_settings", [{"hour": "1", "keep": "5"}, {"hour": "2", "keep": "9"}])
+    settings = [{"hour": "1", "keep": "5"}, {"hour": "2", "keep": "9"}]
+    check.keeps_its_own(pair, "/system/backup", "backup_settings", settings)
     active, passive = pair.both()
     for gateway, other in ((active, passive), (passive, active)):
-        before = rows(other, "backup"), backups(other), pair.open(other, "/system/backup").text
+        before = rows(other, "backup"), check.backups(other), pair.open(other, "/system/backup").text
         page = pair.open(gateway, "/system/backup").press("Back up now")
-        (made,) = backups(gateway)
+        (made,) = check.backups(gateway)
         assert f"{made} is made." in page.text
         pair.settle()
-        assert (rows(other, "backup"), backups(other), pair.open(other, "/system/backup").text) == before
-    never_sent(pair, "backup/today.json")
+        assert (rows(other, "backup"), check.backups(other), pair.open(other, "/system/backup").text) == before
+    check.never_sent(pair, "backup/today.json")
 
 
-def backups(gateway: Gateway) -> set[str]:
-    return {path.name for path in Path(gateway.environment["FIRMWARE_STATE_DIR"], "backups").glob("*")}
