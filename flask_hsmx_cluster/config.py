@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +87,8 @@ class ConfigVars:
     SSH_HOST_KEY = "HSMX_CLUSTER_SSH_HOST_KEY"
     #: TCP port of both gateways' rsync daemons, where one has a firmware before 5.2.03. Default 873.
     RSYNC_PORT = "HSMX_CLUSTER_RSYNC_PORT"
+    #: This gateway's own HTTPS server, as ``ADDRESS:PORT``, whose certificate is watched. Default: none is.
+    HTTPS = "HSMX_CLUSTER_HTTPS"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -118,6 +121,7 @@ class Config:
     public_health: bool
     firewall: str
     files: Files
+    https: str
     log_level: str
 
     @classmethod
@@ -162,6 +166,7 @@ class Config:
             public_health=_yes_or_no(values, ConfigVars.PUBLIC_HEALTH, False),
             firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
             files=_files(values, state_dir, http_port),
+            https=_https(values),
             log_level=_level(values),
         )
 
@@ -269,6 +274,21 @@ def _outside(values: Mapping[str, Any]) -> str:
     if text and not (re.fullmatch(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]", host) and re.fullmatch("[0-9]{1,5}", port)
                      and 0 < int(port) < 65536):  # fmt: skip
         raise _refuse(key, f"must be HOST:PORT, not {text!r:.60}.", "For example updates.example.com:443.")
+    return text
+
+
+def _https(values: Mapping[str, Any]) -> str:
+    key = ConfigVars.HTTPS
+    text = _text(values, key, "")
+    if text:
+        host, _, port = text.rpartition(":")
+        try:
+            ip_address(host.strip("[]"))
+            fits = re.fullmatch("[0-9]{1,5}", port, re.ASCII) and 0 < int(port) < 65536
+        except ValueError:
+            fits = None
+        if not fits:
+            raise _refuse(key, f"must be ADDRESS:PORT of this gateway, not {text!r:.60}.", "For example 127.0.0.1:443.")
     return text
 
 

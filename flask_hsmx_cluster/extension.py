@@ -371,6 +371,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         own_addresses=config.own_addresses,
         firewall=config.firewall,
         files=config.files.to_json() if config.files.trees else "",
+        https=config.https,
     )
 
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
 #: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements, and notification targets.
-SCHEMA_VERSION = 4
+#: 5: renewals under way.
+SCHEMA_VERSION = 5
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
@@ -376,6 +377,40 @@ class Maintenance(_One, Base):
     __table_args__ = (CheckConstraint("id = 1"),)
 
     until: Mapped[str] = mapped_column(String(40))
+
+
+class Guide(_One, Base):
+    """The renewal that was begun last, as both gateways hold it; how far it is follows from what they are now."""
+
+    __tablename__ = "guide"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    number: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    began_at: Mapped[str] = mapped_column(String(128))
+    by: Mapped[str] = mapped_column(String(128))
+    ended_at: Mapped[str] = mapped_column(String(128))
+    """Empty: it is under way."""
+
+    gateways: Mapped[list[GuideGateway]] = relationship(cascade="all, delete-orphan", order_by="GuideGateway.position")
+
+
+class GuideGateway(Base):
+    """What a gateway was when a renewal began; the first is the one that was passive."""
+
+    __tablename__ = "guide_gateway"
+
+    guide: Mapped[int] = mapped_column(ForeignKey(Guide.id, ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(String(128))
+    boot: Mapped[str] = mapped_column(String(128))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    names: Mapped[str] = mapped_column(String(6000))
+    """Of the certificate, one a line."""
+    not_after: Mapped[int]
+    firmware: Mapped[str] = mapped_column(String(128))
+    version: Mapped[str] = mapped_column(String(128))
 
 
 class Event(Base):

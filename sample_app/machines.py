@@ -45,6 +45,7 @@ class Machines:
                 "FIRMWARE_NETWORK_RESULT": str(self._report(gateway)),
                 "HSMX_CLUSTER_STATE_DIR": str(gateway.state),
             }
+            gateway.serve_https()
             if SSHD.exists():  # files are pulled over ssh
                 gateway.declare_files(portal=[])
                 gateway.environment["FIRMWARE_PORTAL_DIR"] = str(gateway.files / "portal")
@@ -65,6 +66,11 @@ class Machines:
         at = self.lab.faults.power_on(gateway)
         self._start_daemon(gateway)
         return at
+
+    def reboot(self, gateway: Gateway) -> None:
+        """Restart a gateway's machine: all its processes end and start again."""
+        self.lab.faults.reboot(gateway)
+        self._start_daemon(gateway)
 
     def close(self) -> None:
         """End the network daemons."""

@@ -47,6 +47,7 @@ class AgentConfig:
         firmware, which follows the file ``own-addresses.json``.
     :param firewall: ``table``: the agent keeps packet rules that close what only the other gateway uses; ``off``.
     :param files: directories that both gateways have, in their JSON form; empty: there are none.
+    :param https: address and port of this gateway's own HTTPS server; empty: not stated.
     """
 
     state_dir: str
@@ -69,6 +70,7 @@ class AgentConfig:
     own_addresses: str = "agent"
     firewall: str = "off"
     files: str = ""
+    https: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))

@@ -23,6 +23,7 @@ from typing import Any
 from ..control import MAX_LINE
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
+from ..renewal.guide import KINDS
 from .config import AgentConfig
 from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
@@ -55,6 +56,7 @@ _RELAYS = ("pair", "peer")
 _PATIENT = (
     "peer_ports", "preflight", "pppoe", "verify", "verified", "quarantine", "quarantine_row", "discard", "reapply",
     "quarantine_value", "sweep", "swept", "sweep_stop", "aside", "aside_delete", "files_allow", "notify_test",
+    "renewal_look", "renewal_begin", "renewal_end",
 )  # fmt: skip
 
 
@@ -127,6 +129,10 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     },
     "pppoe": {"name": Argument(_text(32)), "connect": Argument(_flag)},
     "notify_test": {"name": Argument(_text(32))},
+    "renewal": {},
+    "renewal_look": {},
+    "renewal_begin": {"kind": Argument(lambda value: isinstance(value, str) and value in KINDS)},
+    "renewal_end": {},
     "files_sync": {},
     "files_allow": {"tree": Argument(_text(32))},
     "verify": {},

@@ -24,9 +24,10 @@ from ..network.clock import machine_boot_id
 from .config import AgentConfig
 from .heartbeat.standing import DataStanding
 from .membership import Key
+from .renewal.store import GuideStore
 from .revisions.model import Heads, Revision
 from .revisions.rows import revision_from_row, revision_row
-from .store_file import StoreError, StoreFile, damaged
+from .store_file import StoreError, damaged
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Pairing,
     m.Maintenance,
     m.DataStanding,
+    m.Guide,
 )
 
 
@@ -96,7 +98,7 @@ def machine_id(state_dir: Path) -> str:
     return ""
 
 
-class NodeStore(StoreFile):
+class NodeStore(GuideStore):
     """This gateway's own memory.
 
     :param path: the database file.

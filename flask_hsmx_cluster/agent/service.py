@@ -14,6 +14,7 @@ from ..network.clock import boot_time_s
 from ..settings import passwords, rules
 from ..settings.model import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
+from . import alarms
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data.desk import DataDesk
@@ -42,6 +43,8 @@ from .preflight import probing
 from .preflight.checks import Report
 from .preflight.files import check_files
 from .preflight.network_managers import WATCH_EVERY_S, ManagersWatch, check_managers, managers_of
+from .renewal.side import RenewalSide
+from .renewal.verbs import RenewalVerbs
 from .revisions import model as revisions
 from .revisions.exchange import RevisionExchange
 from .revisions.model import Heads
@@ -61,7 +64,7 @@ OWN_ADDRESSES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
-class AgentService(DataVerbs, FilesVerbs):
+class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     """Carries out the verbs. Thread-safe: each caller has its own thread.
 
     :param job_report: returns the agent's periodic jobs as the verb ``status`` shows them.
@@ -101,6 +104,8 @@ class AgentService(DataVerbs, FilesVerbs):
         self._notifier = Notifier(self._cluster, self._exchange, self.status)
         self._firewall = Firewall(self._cluster, self._exchange, lambda: bool(self._data and self._data.shared))
         self._files = FilesSide(self._cluster, self._exchange, files, soon) if files and config.files else None
+        data_alarms = self._data.alarms if self._data else list
+        self._renewal = RenewalSide(self._cluster, self._exchange, data_alarms, soon)
         self._creator = Creator(self._cluster, self._exchange, self._data)
         self._joining = Joining(self._cluster, self._exchange, post, self._data)
         self._leaving = Leaving(self._cluster, self._exchange, self._creator, self._hand_over)
@@ -173,6 +178,7 @@ class AgentService(DataVerbs, FilesVerbs):
             **(self._pppoe.periodic_jobs() if self._pppoe else {}),
             **self._notifier.periodic_jobs(),
             **(self._files.periodic_jobs() if self._files else {}),
+            **self._renewal.periodic_jobs(),
         }
 
     def data_jobs(self) -> Periodic:
@@ -242,6 +248,7 @@ class AgentService(DataVerbs, FilesVerbs):
             "files": self._files.status() if self._files else None,
             "pppoe": self._pppoe.status() if self._pppoe else [],
             "notify": self._notifier.status(),
+            "renewal": self._renewal.status(),
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -273,40 +280,10 @@ class AgentService(DataVerbs, FilesVerbs):
         snapshot["readiness"] = {"ready": False, "reasons": ["The cluster settings are not in force on this gateway."]}
 
     def _alarms(self, heads: Heads | None, not_in_force: ClusterError | None) -> list[dict[str, Any]]:
-        found = []
-        if not_in_force is not None:
-            found.append(
-                (
-                    "settings_not_in_force",
-                    "critical",
-                    f"The cluster settings are not in force on this gateway: {not_in_force.message}",
-                    f"{not_in_force.remedy} It is tried again every few seconds by itself.".strip(),
-                )
-            )
-        if self._cluster.foreign:
-            what = "The node store was written on another machine: this gateway stays out of the cluster."
-            remedy = "A copied disk? Join the cluster anew on the copy; the original is not concerned."
-            found.append(("foreign_machine", "critical", what, remedy))
-        if heads is not None and heads.conflict is not None:
-            found.append(
-                (
-                    "settings_conflict",
-                    "warning",
-                    "Both gateways were edited while they could not reach each other.",
-                    "Choose one of the two settings on the settings page.",
-                )
-            )
-        if heads is None and not self._cluster.foreign and self._store.joining() is not None:
-            found.append(
-                (
-                    "joining",
-                    "warning",
-                    "The other gateway's last answer is missing: it is not sure whether this one has joined.",
-                    "It is asked again by itself; see whether it can be reached.",
-                )
-            )
+        joining = heads is None and not self._cluster.foreign and self._store.joining() is not None
+        found = list(alarms.of_membership(heads, not_in_force, self._cluster.foreign, joining))
         found += [*self._cluster.table.alarms(), *(self._desk.alarms() if self._desk else ())]
-        found += self._notifier.alarms()
+        found += [*self._notifier.alarms(), *self._renewal.alarms()]
         since_s = round(boot_time_s() - self._started_at, 1)
         keys = ("key", "severity", "text", "remedy")
         managed = [
@@ -451,15 +428,18 @@ class AgentService(DataVerbs, FilesVerbs):
             return self._hand_over()
         if not self._cluster.has_peer(heads):
             raise RequestRefused("There is no other gateway in the cluster.", "Let it join with a pairing code.")
-        return self._exchange.ask("failover", timeout_s=8.0, repeatable=False)
+        return self._exchange.ask("failover", timeout_s=18.0, repeatable=False)
 
     def _hand_over(self) -> dict[str, Any]:
+        self._renewal.demand_safe()
         self._rehearse()
         return self._hot.request("failover")
 
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()
         if on:
+            if self._cluster.role() == "active":
+                self._renewal.demand_safe()
             self._rehearse()
         result = self._hot.request("maintenance", on=on, duration_s=duration_s)
         until = datetime.now(UTC) + timedelta(seconds=duration_s)

@@ -15,6 +15,7 @@ from . import (
     notify,
     pppoe,
     quarantine,
+    renewal,
     services,
     settings,
     sweep,
@@ -23,5 +24,5 @@ from .base import cluster
 
 __all__ = [
     "agent", "cluster", "data", "everyday", "files", "firewall", "hooks", "network", "notify", "pppoe", "quarantine",
-    "services", "settings", "sweep",
+    "renewal", "services", "settings", "sweep",
 ]  # fmt: skip

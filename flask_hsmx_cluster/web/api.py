@@ -27,6 +27,7 @@ MAX_BODY = settings.MAX_SIZE + 64 * 1024
 #: Path under ``/api``: the verb asked with GET.
 _READ = {
     "status": "status", "settings": "settings", "ports": "ports", "peer-ports": "peer_ports", "events": "events",
+    "renewal": "renewal",
     "data/verify": "verified",
 }
 
@@ -49,6 +50,9 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "files/sync": ("files_sync", {}),
     "files/allow-deletions": ("files_allow", {"tree": str}),
     "failover": ("failover", {}),
+    "renewal/look": ("renewal_look", {}),
+    "renewal/begin": ("renewal_begin", {"kind": str}),
+    "renewal/end": ("renewal_end", {}),
     "pppoe": ("pppoe", {"name": str, "connect": bool}),
     "notify/test": ("notify_test", {"name": str}),
     "maintenance": ("maintenance", {"on": bool, "duration_s": int}),

@@ -20,6 +20,8 @@
     where the portal's pages are written for guests, a directory that both gateways have; default: nowhere.
 ``FIRMWARE_SERVICES``
     any text: the stand-ins for services follow the cluster's role, and a hook is called (see :mod:`.services`).
+``FIRMWARE_HTTPS_PORT``
+    the port of :mod:`sample_app.https`; default: there is no HTTPS.
 ``SQLALCHEMY_DATABASE_URI``
     default: SQLite in the state directory.
 ``HSMX_CLUSTER_*``
@@ -50,6 +52,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "FIRMWARE_NETWORK_RESULT": environ.get("FIRMWARE_NETWORK_RESULT", ""),
         "FIRMWARE_OTHER_GATEWAY": environ.get("FIRMWARE_OTHER_GATEWAY", ""),
         "FIRMWARE_PORTAL_DIR": environ.get("FIRMWARE_PORTAL_DIR", ""),
+        "FIRMWARE_HTTPS_PORT": int(environ.get("FIRMWARE_HTTPS_PORT") or 0),
         "FIRMWARE_SERVICES": bool(environ.get("FIRMWARE_SERVICES")),
         "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
         "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),

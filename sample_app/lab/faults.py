@@ -75,6 +75,17 @@ class Faults:
             gateway.start()
         return at
 
+    def reboot(self, gateway: Gateway) -> float:
+        """Restart a machine as an operator does: its agent and its database are stopped, then all of it ends and all
+        starts again.
+        """
+        if gateway.agent is not None:
+            gateway.signal_agent(signal.SIGTERM)
+        if gateway.postgres is not None and gateway.postgres.running():
+            gateway.postgres.stop()
+        self.power_off(gateway)
+        return self.power_on(gateway)
+
     # The database
 
     def kill_postmaster(self, gateway: Gateway) -> float:

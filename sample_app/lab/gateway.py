@@ -70,6 +70,7 @@ class Gateway:
         #: Its own sshd, if :meth:`declare_files` gave it one.
         self.sshd: Sshd | None = None
         self._sshd_process: subprocess.Popen[bytes] | None = None
+        self.https: subprocess.Popen[bytes] | None = None
         self._gateway_address = self._packet_rules = ""
 
     def __repr__(self) -> str:
@@ -167,6 +168,11 @@ class Gateway:
         self.environment["HSMX_CLUSTER_FILES"] = json.dumps(stated)
         self.environment["HSMX_CLUSTER_SSH_HOST_KEY"] = f"{self.sshd.key}.pub"
 
+    def serve_https(self) -> None:
+        """Let it serve HTTPS beside HTTP, with a certificate of its own; its agent watches that."""
+        self.environment.setdefault("FIRMWARE_STATE_DIR", str(self.directory / "home"))
+        self.environment |= {"FIRMWARE_HTTPS_PORT": "443", "HSMX_CLUSTER_HTTPS": "127.0.0.1:443"}
+
     @property
     def files(self) -> Path:
         """Where its declared directories are."""
@@ -205,6 +211,8 @@ class Gateway:
         if self.sshd is not None:
             self._sshd_process = self.sshd.start()
         self.start_web()
+        if "FIRMWARE_HTTPS_PORT" in self.environment:
+            self.start_https()
         self.start_agent()
 
     def start_agent(self) -> None:
@@ -216,6 +224,10 @@ class Gateway:
         argv = (sys.executable, "-m", "gunicorn", *options, f"{self.app}()")
         self.web = self._start("web", WEB_UID, NO_CAPABILITIES, *argv)
 
+    def start_https(self) -> None:
+        argv = (sys.executable, "-m", "sample_app.https")
+        self.https = self._start("https", WEB_UID, NO_CAPABILITIES, *argv)
+
     def wait_until_ready(self, timeout_s: float = 20) -> None:
         """Wait until the agent answers and the web app listens.
 
@@ -223,7 +235,7 @@ class Gateway:
         """
         deadline = time.monotonic() + timeout_s
         while not (self._agent_answers() and self._web_listens()):
-            for name, process in (("agent", self.agent), ("web", self.web)):
+            for name, process in (("agent", self.agent), ("web", self.web), ("https", self.https)):
                 if process is not None and process.poll() is not None:
                     raise LabError(f"{name} of {self.node_name} ended:\n{self.log(name)[-3000:]}")
             if time.monotonic() > deadline:
@@ -248,15 +260,15 @@ class Gateway:
 
     def reap(self) -> None:
         """Take note of processes that have been killed."""
-        for process in (self.agent, self.web, self._sshd_process):
+        for process in (self.agent, self.web, self.https, self._sshd_process):
             if process is not None:
                 process.wait(5)
-        self.agent = self.web = self._sshd_process = None
+        self.agent = self.web = self.https = self._sshd_process = None
         if self.postgres is not None:
             self.postgres.reap()
 
     def log(self, name: str) -> str:
-        """Return what ``agent`` or ``web`` has logged since the lab began."""
+        """Return what ``agent``, ``web`` or ``https`` has logged since the lab began."""
         path = self.directory / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 

@@ -90,6 +90,7 @@ class Bench:
             gateway = self._gateways.get(name)
             perform = {
                 "pull": self._pull, "plug": self._plug, "power_off": self._power_off, "power_on": self._power_on,
+                "reboot": self._reboot,
                 "freeze": self._freeze, "thaw": self._thaw, "kill": self._kill, "start": self._start,
                 "failover": self._failover,
             }.get(action)
@@ -127,6 +128,11 @@ class Bench:
         self._blame(f"{_title(gateway)} powered on")
         self.machines.power_on(gateway)
         self._off.discard(gateway.name)
+
+    def _reboot(self, gateway: Gateway, _cable: str) -> None:
+        self._blame(f"{_title(gateway)} rebooted")
+        self._frozen.discard(gateway.name)
+        self.machines.reboot(gateway)
 
     def _freeze(self, gateway: Gateway, _cable: str) -> None:
         self._blame(f"Agent of {_title(gateway)} frozen")

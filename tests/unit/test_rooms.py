@@ -23,7 +23,9 @@ ALLOWED = {
     "services": {"errors", "agent_line", "network"},
     "notify": {"errors", "settings"},
     "files": {"errors", "agent_line", "network"},
-    "agent": {"decision", "network", "settings", "firewall", "replication", "services", "files", "notify", "errors",
+    "renewal": {"errors"},
+    "agent": {"decision", "network", "settings", "firewall", "replication", "services", "files", "notify", "renewal",
+              "errors",
               "models", "version", "control", "agent_line"},
     "web": {"settings", "editing", "words", "firewall", "replication", "errors", "control", "config", "signals",
             "version", "translate", "extension"},
@@ -36,6 +38,8 @@ STATING = {"declare"}
 SAYING = {"news", "policy", "texts"}
 #: The same of the room ``files``: statements, limits, texts.
 PLAIN = {"declare", "exclude", "paths", "plan", "ssh", "way"}
+#: The same of the room ``renewal``: what is known of a certificate, and the guide. The others speak TLS.
+KNOWING = {"certificate", "guide"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -97,6 +101,16 @@ def test_what_is_sent_to_people_is_sent_by_a_process_of_its_own() -> None:
     for name in SAYING:
         heavy = {"ssl", "socket", "smtplib", "email", "http", "flask"}
         assert not {found.split(".")[0] for found in imports(PACKAGE / "notify" / f"{name}.py")} & heavy, name
+
+
+def test_certificates_are_looked_at_by_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "renewal"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.renewal."):
+                assert name.split(".")[2] in KNOWING, f"{path.name} imports {name}"
+    for name in KNOWING:
+        heavy = {"ssl", "socket", "cryptography", "flask"}
+        assert not {found.split(".")[0] for found in imports(PACKAGE / "renewal" / f"{name}.py")} & heavy, name
 
 
 def test_files_are_watched_and_pulled_in_a_process_of_its_own() -> None:

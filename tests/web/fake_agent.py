@@ -21,6 +21,8 @@ from flask_hsmx_cluster.firewall.rules import rules as rules_for
 from flask_hsmx_cluster.settings import model as settings
 from flask_hsmx_cluster.settings import rules
 
+from .renewing import Renewing
+
 OWN_ID, PEER_ID = "a" * 32, "b" * 32
 CODE = "7KQM-2XWP-9RTC-4HVN"
 Json = dict[str, Any]
@@ -60,6 +62,7 @@ class FakeAgent:
         self.notify: list[Json] = []
         self.tested: Json = {"delivered": True, "answer": "It answered 200 OK.", "took_ms": 12, "gateway": "gateway-a"}
         self.files: Json | None = None
+        self.renewing = Renewing()
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
         self.verified: Json = dict(NOT_COMPARED)
@@ -108,6 +111,7 @@ class FakeAgent:
             "pppoe": self.pppoe,
             "notify": self.notify,
             "files": self.files,
+            "renewal": self.verb_renewal(),
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},
             "pairing": {"expires_in_s": 540, "attempts_left": 5} if formed and not self.peer else None,
@@ -297,8 +301,25 @@ class FakeAgent:
         self.role, self.peer["role"] = self.peer["role"], self.role
         return {"took_ms": 6.2, "to": "gateway-a" if self.role == "active" else "gateway-b"}
 
+    def verb_renewal(self) -> Json:
+        peer_active = self.peer is not None and self.peer["role"] == "active"
+        active = OWN_ID if self.role == "active" else PEER_ID if peer_active else None
+        return self.renewing.told(active, alone=self.peer is None)
+
+    def verb_renewal_look(self) -> Json:
+        return self.verb_renewal()
+
+    def verb_renewal_begin(self, kind: Any) -> Json:
+        self.renewing.begin(kind)
+        return self.verb_renewal()
+
+    def verb_renewal_end(self) -> Json:
+        self.renewing.guide = None
+        return self.verb_renewal()
+
     def verb_notify_test(self, name: str) -> Json:
         return self.tested
+
     def verb_files_sync(self) -> Json:
         return {"begun": True}
 

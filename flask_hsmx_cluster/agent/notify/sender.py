@@ -18,7 +18,7 @@ MOST_S = 30.0
 #: Of what it prints that much is read, bytes.
 OUTPUT_MOST = 16384
 #: util-linux's: what talks to the outside has none of the agent's capabilities.
-_BARE = ("setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--")
+BARE = ("setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--")
 
 
 class Sending:
@@ -36,7 +36,7 @@ class Sending:
                 request.write(json.dumps({"target": target.as_dict(), "message": message.as_dict()}).encode())
                 request.seek(0)
                 self._process = subprocess.Popen(
-                    [*_BARE, sys.executable, "-m", "flask_hsmx_cluster.notify"], stdin=request, stdout=self._output,
+                    [*BARE, sys.executable, "-m", "flask_hsmx_cluster.notify"], stdin=request, stdout=self._output,
                     start_new_session=True,
                 )  # fmt: skip
         except BaseException:

@@ -87,6 +87,7 @@
   // ---- what is under way ----
 
   async function live(place) {
+    let was = "";
     while (place.querySelector("[data-running]")) {
       await new Promise((done) => setTimeout(done, PERIOD_MS));
       if (document.hidden) continue;
@@ -94,7 +95,11 @@
         const response = await fetch(place.dataset.live, {cache: "no-store", signal: AbortSignal.timeout(10000)});
         if (!response.ok) throw new Error(response.status);
         const html = await response.text();
-        if (html !== place.innerHTML) place.innerHTML = html;
+        if (html !== was) {
+          const focused = place.contains(document.activeElement) && document.activeElement.getAttribute("href");
+          place.innerHTML = was = html;
+          if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+        }
         say("");
       } catch {
         say(root.dataset.lost);

@@ -1,11 +1,11 @@
-"""What belongs to this gateway alone: firewall, certificates, performance, language, licence, backup."""
+"""What belongs to this gateway alone: firewall, performance, language, licence, backup."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from ..models import (
     Backup,
     BackupSettings,
     Base,
-    Certificate,
     FirewallRule,
     Language,
     Licence,
@@ -34,6 +33,7 @@ from ..models import (
     db,
 )
 from . import blueprint
+from .certificates import days_left
 from .choices import titled
 
 MAX_RULES = firewall_rules.MAX_RULES
@@ -130,7 +130,7 @@ def language() -> ResponseReturnValue:
 @blueprint.route("/system/licence", methods=["GET", "POST"])
 def licence() -> ResponseReturnValue:
     row = db.session.get_one(Licence, 1)
-    return _edit(LicenceForm(obj=row), row, "licence", days_left=_days_left(row.valid_until))
+    return _edit(LicenceForm(obj=row), row, "licence", days_left=days_left(row.valid_until))
 
 
 @blueprint.route("/system/performance", methods=["GET", "POST"])
@@ -151,16 +151,6 @@ def _memory() -> tuple[int, int]:
     except (OSError, KeyError, ValueError):
         return 0, 1
     return total - free, total
-
-
-@blueprint.get("/system/certificates")
-def certificates() -> ResponseReturnValue:
-    rows = db.session.scalars(select(Certificate).order_by(Certificate.valid_until)).all()
-    return render_template("firmware/certificates.html", rows=[(row, _days_left(row.valid_until)) for row in rows])
-
-
-def _days_left(until: datetime) -> int:
-    return (until.date() - date.today()).days
 
 
 @blueprint.route("/system/firewall", methods=["GET", "POST"])

@@ -76,12 +76,12 @@ function drawGateway(name, gateway, formed) {
     alarms.dataset.key = key;
     alarms.replaceChildren(...gateway.alarms.map((alarm) => Object.assign(document.createElement("li"), { textContent: alarm })));
   }
-  const [power, freeze, kill, failover] = card.querySelectorAll(".actions button");
+  const [power, freeze, kill, failover, reboot] = card.querySelectorAll(".actions button");
   toggle(power, !gateway.power, "power_off", "Power off", "power_on", "Power on");
   toggle(freeze, gateway.agent === "frozen", "freeze", "Freeze agent", "thaw", "Thaw agent");
   toggle(kill, gateway.power && gateway.agent === "dead", "kill", "Kill agent", "start", "Start agent");
   freeze.disabled = !gateway.power || gateway.agent === "dead";
-  kill.disabled = !gateway.power;
+  kill.disabled = reboot.disabled = !gateway.power;
   failover.hidden = role !== "active" || !formed;
 }
 

@@ -1,0 +1,1 @@
+"""The agent's part in renewing one gateway after the other."""
