@@ -176,8 +176,8 @@ def _create(pair: Pair, page: Page) -> Page:
 
 def _give_addresses(pair: Pair, gateway: Gateway) -> None:
     page = pair.open(gateway, SETTINGS).press("Save and apply", addresses_backup0=gateway.address("backup0"))
-    assert "Saved and applied." in page.text, page.text
-    assert gateway.holds(address(gateway, "backup0"))
+    assert page.status == 200, page.text
+    wait_until(lambda: gateway.holds(address(gateway, "backup0")), lambda: gateway.namespace.run("ip", "addr"))
 
 
 def open_firewall(pair: Pair, gateway: Gateway, kind: str = "before 5.2.03") -> None:

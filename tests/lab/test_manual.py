@@ -35,6 +35,7 @@ from .manual_pair import (
     rows,
     version,
 )
+from .manual_renewal import CERTIFICATES, Renewal, install, renew, shown
 from .pages import Visitor
 
 pytestmark = [needs_postgres, pytest.mark.usefixtures("lab")]
@@ -443,9 +444,11 @@ def test_all_interfaces_but_wan_interfaces(pair: Pair, reading: str) -> None:
     notes = [{"note": "of the active"}, {"note": "of the passive"}]
     check.keeps_its_own(pair, f"{PLAN}/{reading}/1", "interface", notes)
     own = [{"addresses-lan1": "203.0.113.1/28"}, {"addresses-lan1": "203.0.113.2/28"}]
-    check.keeps_its_own(pair, SETTINGS, "", own, button="Save and apply", said="Saved and applied.")
+    check.keeps_its_own(pair, SETTINGS, "", own, button="Save and apply")
     for gateway, typed in zip((active, passive), own, strict=True):
-        assert {one for one in on_port(gateway, "lan1") if "203.0.113" in one} == {typed["addresses-lan1"]}
+        wait_until(lambda: typed["addresses-lan1"] in on_port(gateway, "lan1"))  # noqa: B023
+    assert own[0]["addresses-lan1"] not in on_port(passive, "lan1")
+    assert own[1]["addresses-lan1"] not in on_port(active, "lan1")
 
 
 def test_language(pair: Pair) -> None:
@@ -473,14 +476,42 @@ def test_ssl_certificates(pair: Pair) -> None:
     """SSL Certificates"""
     active, passive = pair.both()
     for gateway, other in ((active, passive), (passive, active)):
-        before = rows(other, "certificate"), pair.open(other, "/system/certificates").text
+        before = rows(other, "certificate"), pair.open(other, CERTIFICATES).text, shown(pair)
         with connect(gateway) as connection:
-            connection.execute("UPDATE certificate SET subject = %s, fingerprint = md5(fingerprint)",
-                               (f"new.{gateway.name}.example",))
-        assert f"new.{gateway.name}.example" in pair.open(gateway, "/system/certificates").text
+            connection.execute("UPDATE certificate SET fingerprint = md5(fingerprint)")
+        assert install(pair, gateway) in pair.open(gateway, CERTIFICATES).text.replace(":", "").lower()
         pair.settle()
-        assert (rows(other, "certificate"), pair.open(other, "/system/certificates").text) == before
+        assert (rows(other, "certificate"), pair.open(other, CERTIFICATES).text, shown(pair)) == before
     check.never_sent(pair, "server.pem")
+
+
+@pytest.fixture(scope="module")
+def renewal(pair: Pair) -> Renewal:
+    return renew(pair)
+
+
+def test_to_renew_install_on_the_passive_node_first_and_reboot(renewal: Renewal) -> None:
+    """To renew SSL certificates while your cluster is running. Install the certificate on the passive node first and
+    reboot that machine."""
+    assert renewal.installed == renewal.old, "in force after the reboot only"
+    assert renewal.rebooted == {**renewal.old, renewal.first.name: renewal.new[renewal.first.name]}
+    assert renewal.active[0] is renewal.second, "the cluster is running"
+
+
+def test_once_the_machine_accepted_his_certificate_make_your_cluster_fail_over(renewal: Renewal) -> None:
+    """Once the machine accepted his SSL certificate (after reboot) make your cluster fail-over."""
+    assert (renewal.too_early, renewal.offered) == (False, True)
+    assert renewal.active[1] is renewal.first
+    assert all(valid for _, valid in renewal.guests)
+    at_the_virtual_ip = list(dict.fromkeys(one for one, _ in renewal.guests))
+    assert at_the_virtual_ip == [renewal.old[renewal.second.name], renewal.new[renewal.first.name]]
+
+
+def test_you_can_now_install_your_certificate_on_the_current_passive_node(renewal: Renewal) -> None:
+    """You can now install your certificate on the current passive node."""
+    assert renewal.active[2] is renewal.first, "it stays where it is"
+    assert renewal.done == renewal.new and set(renewal.new.values()).isdisjoint(renewal.old.values())
+    assert "Done: both gateways show their new certificates." in renewal.said
 
 
 def test_firewall(pair: Pair) -> None:
