@@ -69,6 +69,8 @@ class ConfigVars:
     PPPD = "HSMX_CLUSTER_PPPD"
     #: Who sets own addresses of the section *Network interface*: ``agent``, or ``host``. Default ``agent``.
     OWN_ADDRESSES = "HSMX_CLUSTER_OWN_ADDRESSES"
+    #: Interfaces whose own addresses, in the host's tables, belong to one machine: ``wan`` or ``lan``. Default ``wan``.
+    LOCAL_INTERFACES = "HSMX_CLUSTER_LOCAL_INTERFACES"
     #: A token with which a monitor may read ``/metrics``, as ``Authorization: Bearer ...``. Default: none.
     METRICS_TOKEN = "HSMX_CLUSTER_METRICS_TOKEN"
     #: Whether ``/health`` and ``/role`` answer anybody. Default False: whoever may view the pages.
@@ -114,6 +116,7 @@ class Config:
     firewall_url: str
     pppd: Path
     own_addresses: str
+    local_interfaces: str
     metrics_token: str
     public_health: bool
     firewall: str
@@ -158,6 +161,7 @@ class Config:
             firewall_url=_link(values, ConfigVars.FIREWALL_URL),
             pppd=_path(values, ConfigVars.PPPD, "/usr/sbin/pppd"),
             own_addresses=_one_of(values, ConfigVars.OWN_ADDRESSES, "agent", "host"),
+            local_interfaces=_one_of(values, ConfigVars.LOCAL_INTERFACES, "wan", "lan"),
             metrics_token=_token(values),
             public_health=_yes_or_no(values, ConfigVars.PUBLIC_HEALTH, False),
             firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),

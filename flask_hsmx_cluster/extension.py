@@ -21,7 +21,7 @@ from .firewall.rules import Peer, Service, Use
 from .hooks import CheckFunction, HookFunction, Registered, Step
 from .replication.coverage import Coverage, cover
 from .replication.declare import Declared, read
-from .replication.rules import Declaration
+from .replication.rules import Declaration, rules_where
 from .services.declare import Check, Hook, Statement
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _State:
 
         :raises ConfigError: a declaration cannot work; names table and field.
         """
-        return read(self.metadata, self.declarations)
+        return read(self.metadata, self.declarations, rules_where(self.config.local_interfaces))
 
     def coverage(self) -> Coverage:
         """Return what is shared of each table and field, and why.

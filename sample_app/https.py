@@ -177,7 +177,8 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -
 
 def main() -> None:
     state = Path(os.environ.get("FIRMWARE_STATE_DIR", "firmware-state"))
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)  # whoever starts first makes it; the network daemon reads there, too
+    os.umask(0o077)
     installed = state / INSTALLED
     if not installed.exists():
         name = os.environ["HSMX_CLUSTER_NODE_NAME"].lower().replace(" ", "-")

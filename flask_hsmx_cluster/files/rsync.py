@@ -21,6 +21,8 @@ _REFUSED = (
 )  # fmt: skip
 #: Neither side waits longer than this for the other, s.
 SILENT_MOST_S = 10
+#: The other gateway's address answers within this time, or another link is tried, s.
+CONNECT_MOST_S = 3
 #: For each file that has arrived, and for each deletion: what happened, its length, its name.
 OUT_FORMAT = "%o %l %n"
 
@@ -48,6 +50,7 @@ class Source:
         if self.shell:
             return [f"--rsh={self.shell}", f"{host}::{tree}/"]
         own = [f"--address={self.local}"] if self.local else []
+        own.append(f"--contimeout={CONNECT_MOST_S}")
         return [f"--port={self.port}", f"--password-file={self.password_file}", *own, f"{USER}@{host}::{tree}/"]
 
 

@@ -2,7 +2,7 @@
 
 :data:`RULES` says what the HSMX manual says: everything is shared except language, licence, performance, SSL
 certificates, firewall, backups and their settings, and each WAN interface's own addresses. The manual's sentence on
-interfaces can be read otherwise; then :data:`INTERFACE_ROWS` is another condition, and nothing else changes.
+interfaces can be read otherwise: :func:`rules_where` has both readings.
 """
 
 from __future__ import annotations
@@ -65,27 +65,32 @@ class Rule:
         return any(fnmatchcase(table.lower(), pattern) for pattern in self.tables.split())
 
 
-#: Shared rows of the interfaces' addresses. A LAN interface's address is the same on both gateways and is brought up
-#: on the active one; a WAN interface's own address belongs to one machine; what rides on any of them (virtual IPs,
-#: aliases, PPPoE) is shared. The other reading, in which a LAN interface's address belongs to one machine and a WAN
-#: interface's does not, is ``"kind <> 'lan'"``.
-INTERFACE_ROWS = "kind <> 'wan'"
 
-#: The first rule that fits a table holds. A table that none fits is shared.
-RULES = (
-    Rule("alembic_version", Local("each database notes its own migrations")),
-    Rule("language language_settings", Local("language is set on each gateway")),
-    Rule("licence licence_* license license_*", Local("a licence belongs to one machine")),
-    Rule("performance performance_*", Local("performance limits depend on one machine's hardware")),
-    Rule("certificate certificates certificate_* ssl_*", Local("SSL certificates are installed on one machine")),
-    Rule("firewall firewall_*", Local("each gateway has its own firewall")),
-    Rule("backup backups backup_*", Local("each gateway makes its own backups, by its own settings")),
-    Rule("wan_address wan_addresses", Local("a WAN interface's own address belongs to one machine")),
-    Rule("interface interfaces interface_address interface_addresses network_interface network_interfaces",
-         Shared(rows=INTERFACE_ROWS, why="a WAN interface's own address belongs to one machine, all else is shared")),
-    Rule("virtual_ip virtual_ips ip_alias ip_aliases pppoe pppoe_*",
-         Shared(why="what rides on an interface is shared, and lives on the active gateway only")),
-)
+def rules_where(local: str) -> tuple[Rule, ...]:
+    """Return the rules; the first one that fits a table holds, and a table that none fits is shared.
+
+    :param local: the interfaces whose own addresses belong to one machine, ``wan`` or ``lan``; the other ones' are the
+        same on both gateways. What rides on any of them (virtual IPs, aliases, PPPoE) is shared.
+    """
+    own = f"a {local.upper()} interface's own address belongs to one machine"
+    return (
+        Rule("alembic_version", Local("each database notes its own migrations")),
+        Rule("language language_settings", Local("language is set on each gateway")),
+        Rule("licence licence_* license license_*", Local("a licence belongs to one machine")),
+        Rule("performance performance_*", Local("performance limits depend on one machine's hardware")),
+        Rule("certificate certificates certificate_* ssl_*", Local("SSL certificates are installed on one machine")),
+        Rule("firewall firewall_*", Local("each gateway has its own firewall")),
+        Rule("backup backups backup_*", Local("each gateway makes its own backups, by its own settings")),
+        Rule(f"{local}_address {local}_addresses", Local(own)),
+        Rule("interface interfaces interface_address interface_addresses network_interface network_interfaces",
+             Shared(rows=f"kind <> '{local}'", why=f"{own}, all else is shared")),
+        Rule("virtual_ip virtual_ips ip_alias ip_aliases pppoe pppoe_*",
+             Shared(why="what rides on an interface is shared, and lives on the active gateway only")),
+    )  # fmt: skip
+
+
+#: What holds unless ``HSMX_CLUSTER_LOCAL_INTERFACES`` says otherwise.
+RULES = rules_where("wan")
 
 #: Why a table is shared that neither the host nor a rule says anything about.
 NOT_DECLARED = "not declared: shared"

@@ -56,6 +56,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         "FIRMWARE_SERVICES": bool(environ.get("FIRMWARE_SERVICES")),
         "SECRET_KEY": environ.get("FIRMWARE_SECRET_KEY"),
         "SQLALCHEMY_DATABASE_URI": environ.get("SQLALCHEMY_DATABASE_URI", f"sqlite:///{state / 'firmware.sqlite'}"),
+        # Connections that a restart of PostgreSQL, or a change of role, has ended are replaced unnoticed.
+        "SQLALCHEMY_ENGINE_OPTIONS": {"pool_pre_ping": True},
         "HSMX_CLUSTER_NODE_NAME": name,
         "HSMX_CLUSTER_FIRMWARE_VERSION": version,
         "HSMX_CLUSTER_NETWORK_SETTINGS_URL": "/network/settings",

@@ -37,6 +37,7 @@ NAVIGATION: tuple[tuple[str, tuple[Item, ...]], ...] = (
         (
             Item("Network settings", "/network/settings", "port"),
             Item("Cluster settings", "/network/cluster/", "pair"),
+            Item("Address plan", "/network/interfaces", "text"),
             Item("Access points", "/network/access-points", "radio"),
         ),
     ),

@@ -165,6 +165,8 @@ def test_a_pull_asks_for_nothing_dangerous() -> None:
     dry = rsync.pull("rsync", source, Tree("a", "/srv/a"), "/x/rules", dry=True, aside="/x/aside")
     assert "--dry-run" in dry and "--backup" not in dry and "--delete-delay" not in dry
     password = rsync.pull("rsync", rsync.Source("192.0.2.1", password_file="/x/p"), Tree("a", "/srv/a"), "/x/rules")
+    assert "--contimeout=3" in password
+    assert not [one for one in argv if "contimeout" in one], "rsync refuses it where it does not connect itself"
     assert "--password-file=/x/p" in password and password[-2] == "hsmx-cluster@192.0.2.1::a/"
 
 

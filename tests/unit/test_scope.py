@@ -30,7 +30,7 @@ from sqlalchemy import (
 from flask_hsmx_cluster.errors import ConfigError
 from flask_hsmx_cluster.replication import rules, scope
 from flask_hsmx_cluster.replication.declare import read
-from flask_hsmx_cluster.replication.rules import Local, Rule, Shared
+from flask_hsmx_cluster.replication.rules import Local, Shared
 from flask_hsmx_cluster.replication.scope import Scope, TableScope, condition_columns, mirror_trigger_sql
 
 ROWS = "scope = 'shared'"
@@ -82,11 +82,15 @@ def test_own_addresses_of_wan_interfaces_are_local_rows() -> None:
     assert (found.kind, found.rows, found.key, found.truncates) == ("shared", "kind <> 'wan'", ("kind", "id"), False)
 
 
-def test_the_other_reading_is_another_condition_in_the_table_of_rules() -> None:
+def test_the_other_reading_of_the_manual_keeps_lan_interfaces_on_their_machine() -> None:
     metadata = MetaData()
     Table("interface", metadata, Column("kind", String(8), primary_key=True), numbered())
-    other = (Rule("interface", Shared(rows="kind <> 'lan'")), *rules.RULES)
-    assert read(metadata, rules=other).scope.tables[0].rows == "kind <> 'lan'"
+    for table in ("lan_address", "wan_address", "voucher", "firewall_rule"):
+        Table(table, metadata, numbered())
+    found = {item.table: item for item in read(metadata, rules=rules.rules_where("lan")).scope.tables}
+    assert found["interface"].rows == "kind <> 'lan'" and "LAN" in found["interface"].why
+    assert {name: item.kind for name, item in found.items() if name != "interface"} == {
+        "lan_address": "local", "wan_address": "shared", "voucher": "shared", "firewall_rule": "local"}
 
 
 def test_a_rule_that_does_not_fit_a_table_is_refused_not_ignored() -> None:

@@ -62,6 +62,16 @@ def test_the_page_names_every_table_and_field_with_its_reason(make_app: Any, met
     assert "not PostgreSQL" not in text and "secret" not in text
 
 
+def test_the_configuration_chooses_the_reading_of_the_interfaces(make_app: Any, metadata: MetaData) -> None:
+    app = make_app(**options(metadata), HSMX_CLUSTER_LOCAL_INTERFACES="lan")
+    assert "kind &lt;&gt; &#39;lan&#39;" in app.test_client().get(PREFIX + "/coverage").text
+    with app.app_context():
+        found = Scope.from_json(agent_config().scope).find("public", "interface")
+    assert found is not None and found.rows == "kind <> 'lan'"
+    with pytest.raises(ConfigError, match="HSMX_CLUSTER_LOCAL_INTERFACES"):
+        make_app(HSMX_CLUSTER_LOCAL_INTERFACES="both")
+
+
 def test_the_settings_page_leads_there(client: Any, formed: FakeAgent) -> None:
     assert f'href="{PREFIX}/coverage"' in client.get(PREFIX + "/").text
     assert "This firmware has told of no table." in client.get(PREFIX + "/coverage").text

@@ -284,3 +284,13 @@ def test_a_write_on_the_passive_gateway_is_explained(admin: FlaskClient, monkeyp
     assert answer.text.count("<h1>") == 1
     monkeypatch.undo()
     assert admin.get("/vouchers").status_code == 200
+
+
+def test_an_address_of_the_plan_is_changed_and_a_wrong_one_is_not(admin: FlaskClient, viewer: FlaskClient) -> None:
+    page = "/network/interfaces/wan/1"
+    answer = admin.post(page, data={"address": "198.51.100.7", "note": "x"})
+    assert answer.status_code == 200 and "add the prefix length" in answer.text
+    admin.post(page, data={"address": "198.51.100.7/24", "note": "moved"})
+    assert "198.51.100.7/24" in admin.get("/network/interfaces").text and "moved" in viewer.get(page).text
+    assert viewer.post(page, data={"address": "198.51.100.8/24", "note": ""}).status_code == 403
+    assert admin.get("/network/interfaces/wan/99").status_code == 404

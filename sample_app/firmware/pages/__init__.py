@@ -31,4 +31,4 @@ def require_administrator() -> None:
 
 
 # The modules register their views when they are imported.
-from . import certificates, hotel, network, session, system  # noqa: E402, F401
+from . import certificates, hotel, interfaces, network, session, system  # noqa: E402, F401
