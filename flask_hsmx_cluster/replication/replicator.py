@@ -148,8 +148,17 @@ class Replicator:
         access.drop_access(connection)
         self._peer_dsn = self._peer_here = ""
 
-    def forget(self) -> dict[str, Any]:
-        """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays."""
+    def forget(self, dsn: str, node_id: str) -> dict[str, Any]:
+        """Leave: guards, publications, subscriptions, slots, access and our schema go; the host's data stays.
+
+        What another machine has left here, of which this disk is a copy, stays: it may hold a quarantine.
+
+        :param dsn: connection string of the agent's role; this process may never have been told a set-up.
+        """
+        with connect(dsn) as found:
+            if schema.node_id(found) != node_id:
+                return {}
+        self._setup = self._setup or Setup(dsn, node_id, None, Scope(()))
         connection = self.connection()
         synchrony.set_name(connection, "")
         channel.forget_subscriptions(connection)

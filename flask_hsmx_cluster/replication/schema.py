@@ -306,6 +306,11 @@ def version(connection: Connection) -> int:
     return int(one(connection, "SELECT version FROM hsmx_cluster.node") or 1)
 
 
+def node_id(connection: Connection) -> str:
+    """Return the node id of the gateway for which our schema was made; "" if there is none."""
+    return str(one(connection, "SELECT node_id FROM hsmx_cluster.node") or "") if installed(connection) else ""
+
+
 def peer_id(connection: Connection) -> str:
     """Return the node id of the other gateway for which our schema was made; "" if there is none."""
     return str(one(connection, "SELECT peer_id FROM hsmx_cluster.node") or "") if installed(connection) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_hsmx_cluster.errors import RequestRefused
-from flask_hsmx_cluster.replication import channel, synchrony
+from flask_hsmx_cluster.replication import channel, schema, synchrony
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION, slot_name
 from flask_hsmx_cluster.replication.replicator import Replicator
 from flask_hsmx_cluster.replication.scope import Scope, TableScope
@@ -142,3 +142,18 @@ def test_what_was_seen_of_a_former_stream_says_nothing_of_the_next(pair: Pair, m
     assert replicator.fork()["lsn"] != "FF/0"
     for one in (a, b, replicator):
         one.close()
+
+
+def test_a_process_that_was_told_nothing_forgets_what_an_earlier_one_left_and_nothing_of_another_machine(
+    pair: Pair,
+) -> None:
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    left = Replicator()
+    left.forget(side.server.dsn, "c" * 32)
+    assert slots(side) and schema.installed(side.connection)
+    left.forget(side.server.dsn, NODE_IDS[0])
+    assert not slots(side) and not schema.installed(side.connection)
+    side.connection.execute("INSERT INTO voucher VALUES (1)")
+    left.forget(side.server.dsn, NODE_IDS[0])
+    side.close()
+    left.close()

@@ -110,6 +110,18 @@ def test_a_job_that_comes_amid_the_creation_of_a_cluster_takes_nothing_back(
     assert link.asked[-1] == "forget"
 
 
+def test_what_an_agent_that_ended_had_not_forgotten_is_forgotten_once(
+    tmp_path: Path, link: Replicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its subscription kept a password that was no longer valid, and its guard stayed on the tables."""
+    (tmp_path / CREDENTIALS).write_text(json.dumps({"dsn": "dbname=hsmx", "certificate": ""}))
+    side = side_of(tmp_path, link)
+    monkeypatch.setattr(side._cluster, "heads", lambda: None)
+    side.set_up()
+    side.set_up()
+    assert link.asked == ["forget"]
+
+
 def test_a_database_that_is_not_prepared_is_a_problem_with_its_remedy(tmp_path: Path, link: Replicator) -> None:
     side = side_of(tmp_path, link)
     with pytest.raises(RequestRefused):

@@ -82,6 +82,7 @@ class DataSide:
         self._facts_at = float("-inf")
         self._when_shared: Callable[[], None] = lambda: None
         self._creating = False
+        self._forgotten = False  # nothing of a cluster is in the database
         self._untold = False  # the heartbeat loop does not know yet that the database is shared
         self._links = DataLinks()
         exchange.handle("data_facts", lambda _sender, _arguments: self._facts())
@@ -161,14 +162,16 @@ class DataSide:
         if heads is None:
             if self._creating:
                 return "a cluster is being created"
-            if self._in_force is not None:
-                self._link.ask("forget")
+            if not self._forgotten:  # perhaps an earlier process left the cluster, and ended before this was done
+                self._link.ask("forget", dsn=found.dsn, node_id=self._cluster.node_id)
                 self._in_force = self._peer_facts = None
+                self._forgotten = True
             self._checks.forget()
             return "not in a cluster"
         wanted = self._wanted(found.dsn, self._peer())
         if wanted != self._in_force:
             keep = self._cluster.role() == "active" or self._in_force is None
+            self._forgotten = False
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=keep)
             self._in_force = wanted
             self._link.ask("check", passive=self._cluster.role() == "passive")
@@ -193,6 +196,7 @@ class DataSide:
         with self._lock:
             wanted = self._wanted(self._credentials().dsn, None)
             self._run_replicator()
+            self._forgotten = False
             self._link.ask("configure", 60.0, setup=wanted, keep_lease=False)
             self._in_force = wanted
             self._creating = True  # the job that looks meanwhile finds no cluster yet
