@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ObjectInUse
 
 from .access import give_to_apply_role
 from .database import Connection, failures, one, table
@@ -24,6 +26,8 @@ from .scope import Scope, TableScope
 
 #: By subscription: the publications that it takes.
 TAKES = {SUBSCRIPTION: (PUBLICATION, PUBLICATION_ROWS), SUBSCRIPTION_BULK: (PUBLICATION_BULK,)}
+#: How long dropping one slot may take, s.
+DROP_MOST_S = 5.0
 _ALL = "insert, update, delete, truncate"
 _WITHOUT_TRUNCATE = "insert, update, delete"
 _KEPT = b"""
@@ -171,17 +175,31 @@ def advance_slots(connection: Connection, scope: Scope, peer_id: str, upto: str 
 
 
 def drop_all_slots(connection: Connection) -> None:
-    """Drop every slot of ours, whoever reads from it."""
+    """Drop every slot of ours, whoever reads from it; who comes back meanwhile is ended again.
+
+    :raises DatabaseFailure: a reader does not end, or is always there again first.
+    """
     with failures("A replication slot cannot be dropped"):
         for (name,) in connection.execute(
             "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '^hsmx_'"
         ).fetchall():
-            connection.execute(
-                "SELECT pg_terminate_backend(active_pid, 2000) FROM pg_replication_slots "
-                "WHERE slot_name = %s AND active",
-                (name,),
-            )
+            _drop_slot(connection, name)
+
+
+def _drop_slot(connection: Connection, name: str) -> None:
+    deadline = time.monotonic() + DROP_MOST_S
+    while True:
+        connection.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s AND active", (name,)
+        )
+        try:
             connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        except ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)  # a reader that is ended lets the slot go within that; a new one needs longer to log in
+        else:
+            return
 
 
 # Subscriptions -----------------------------------------------------------------------------------------------------
@@ -231,24 +249,23 @@ def advance_origin(connection: Connection, subscription: str, position: str) -> 
     )
 
 
-def reach_by(connection: Connection, addresses: Sequence[str]) -> list[str]:
-    """Let the subscriptions try the other gateway's addresses in this order; a running worker connects anew.
+def reach_by(connection: Connection, conninfo: str) -> list[str]:
+    """Let the subscriptions reach the other gateway this way; a running worker whose way was another connects anew.
 
-    :return: the subscriptions that tried another order until now.
+    :param conninfo: as for :func:`subscribe`.
+    :return: the subscriptions that went another way until now.
     """
     changed = []
     with failures("The subscription cannot be led over another link"):
-        for name, conninfo in connection.execute(
+        for name, present in connection.execute(
             b"""SELECT subname, subconninfo FROM pg_subscription WHERE subname = ANY(%s)
                 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())""",
             (list(TAKES),),
             prepare=True,
         ).fetchall():
-            host = ",".join(addresses)
-            if conninfo_to_dict(conninfo).get("host") != host:
+            if conninfo_to_dict(present) != conninfo_to_dict(conninfo):
                 change = sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}")
-                wanted = make_conninfo(conninfo, host=host)
-                connection.execute(change.format(sql.Identifier(name), sql.Literal(wanted)))
+                connection.execute(change.format(sql.Identifier(name), sql.Literal(conninfo)))
                 changed.append(name)
     return changed
 

@@ -259,8 +259,10 @@ class _Rejoin:
         self._kept += kept.rows
 
     def _subscribe(self) -> None:
-        """Make the subscriptions, disabled: their origins are to hold the positions."""
-        if not channel.streams(self._own):
+        """Make the subscriptions, disabled: their origins are to hold the positions. What is there reaches the peer."""
+        if channel.streams(self._own):  # made when its address, password or certificate was another
+            channel.reach_by(self._own, self._gateways.conninfo)
+        else:
             channel.subscribe(self._own, self._gateways.conninfo, self._scope, self._gateways.own_id, enabled=False)
 
     def _join(self, branch: _Branch, keep_differences: bool, compare: bool) -> Way:

@@ -136,7 +136,7 @@ class Replicator:
         if peer is None or not self._peer_dsn or set(addresses) != set(peer.addresses) or self.following.under_way():
             return {"changed": []}
         self._reach_by(peer, addresses)
-        if changed := channel.reach_by(self.connection(), addresses):
+        if changed := channel.reach_by(self.connection(), self._peer_dsn):
             self._pace.keep(anew=True)
         return {"changed": changed}
 

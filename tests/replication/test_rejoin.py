@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flask_hsmx_cluster.replication import quarantine
+from flask_hsmx_cluster.replication import channel, quarantine
 from flask_hsmx_cluster.replication import rejoin as rejoin_module
 from flask_hsmx_cluster.replication.channel import slot_of
 from flask_hsmx_cluster.replication.database import DatabaseFailure, one
@@ -95,6 +95,18 @@ def test_without_divergence_the_stream_goes_on(two: TwoGateways) -> None:
     assert (rejoined.kept, rejoined.replaced, two.a.quarantine()) == (0, 0, ())
     together(two)
     assert one(two.a.connection, "SELECT code FROM public.voucher WHERE id = 100") == "new"
+
+
+def test_a_stream_that_goes_on_reaches_the_other_gateway_as_it_is_now(two: TwoGateways) -> None:
+    """Its password or certificate may be another than when the subscription was made."""
+    fork = two.promote(two.a, two.b)
+    channel.disable(two.b.connection)
+    for name in channel.subscriptions(two.scope):
+        two.b.execute(f"ALTER SUBSCRIPTION {name} CONNECTION 'host=127.0.0.2 port=1 dbname=hsmx user=postgres'")
+    two.a.execute("INSERT INTO voucher VALUES (100, 'new', 1)")
+    two.rejoin(two.b, two.a, fork)
+    two.settle(two.a, two.b)
+    assert one(two.b.connection, "SELECT code FROM public.voucher WHERE id = 100") == "new"
 
 
 LOST = f"""INSERT INTO voucher VALUES (101, 'lost', 5);

@@ -71,6 +71,23 @@ def test_nothing_is_kept_for_a_gateway_that_is_no_member_any_more(pair: Pair) ->
     replicator.close()
 
 
+def test_a_reader_that_comes_back_at_once_does_not_keep_the_slot_of_a_gateway_that_left(pair: Pair) -> None:
+    """Between its end and the drop it had logged in again: "is active for PID", and the set-up failed."""
+    a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    b = Side(pair.b, NODE_IDS[1], NODE_IDS[0], SCOPE, TABLE)
+    with b.server.connect() as connection:
+        connection.execute("ALTER SYSTEM SET wal_retrieve_retry_interval = '1ms'")
+        connection.execute("SELECT pg_reload_conf()")
+    for _ in range(5):
+        b.follow(a)
+        channel.drop_all_slots(a.connection)
+        assert slots(a) == []
+        channel.forget_subscriptions(b.connection)
+        channel.make_slots(a.connection, SCOPE, a.peer_id)
+    a.close()
+    b.close()
+
+
 def test_positions_are_not_forgotten_before_a_promotion_has_noted_them(pair: Pair) -> None:
     """Its role is active, but its server had been down: the tending was sometimes faster than the promotion."""
     a = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
