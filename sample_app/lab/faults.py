@@ -56,14 +56,16 @@ class Faults:
 
     # Power
 
-    def power_off(self, gateway: Gateway) -> float:
+    def power_off(self, gateway: Gateway, tidy_after_s: float = 0.0) -> float:
         """In one step no frame leaves or enters any port of the gateway; then everything in it ends.
 
         Through a switch the other gateway keeps its carrier; on a direct cable it loses it.
+
+        :param tidy_after_s: see :meth:`Gateway.die`.
         """
         self._off.add(gateway)
         at = self._apply()
-        gateway.die()
+        gateway.die(tidy_after_s)
         return at
 
     def power_on(self, gateway: Gateway, start: bool = True) -> float:

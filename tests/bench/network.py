@@ -100,7 +100,7 @@ def _sweeping(pair: Pair) -> Iterator[Sweeper]:
 
 
 def _power_off(pair: Pair, active: Gateway) -> float:
-    return pair.lab.faults.power_off(active)
+    return pair.lab.faults.power_off(active, tidy_after_s=0.6)
 
 
 def _request(pair: Pair, active: Gateway) -> float:
