@@ -26,8 +26,7 @@ CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_server MINVALUE 0;
 -- When somebody's commit read the boot time last, and for which end of the lease: see guard_commit().
 CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_seen MINVALUE 0;
 
--- One row for each statement that wrote shared data, for the check at its transaction's end. (To leave one for each
--- transaction would need an index, which takes longer.) More turns: see guard_commit().
+-- One row for each transaction that wrote shared data, for the check at its end. More turns: see guard_commit().
 CREATE UNLOGGED TABLE hsmx_cluster.commit_check (turn integer NOT NULL);
 
 CREATE TABLE hsmx_cluster.node (
@@ -116,17 +115,20 @@ _BOOT_CS = """pg_catalog.replace(pg_catalog.split_part(pg_catalog.pg_read_file('
         ::pg_catalog.int8"""
 
 
-#: What the wall clock says, us, and since when this server runs.
-_STAMP = f"""((pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-        OPERATOR(pg_catalog.*) 1000000::pg_catalog.float8)::pg_catalog.int8 OPERATOR(pg_catalog.+) {SERVER})"""
+_WALL_US = """pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+        OPERATOR(pg_catalog.*) 1000000::pg_catalog.float8"""
 # So a commit is content with the boot time that another one has just read, if more than 250 ms of the same lease were
 # left, and the wall clock says that it was at most 10 ms ago, which is as finely as boot time is told. It would be
-# wrong only if that clock were set back, after 240 ms or more without any commit, by what has passed since, to 10 ms.
-# Whatever changes the lease forgets the reading (:mod:`.guard`); who has read just before keeps one of 10 ms at most,
-# and none at all of a lease that was revoked.
-_JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_STAMP}
-        OPERATOR(pg_catalog.-) pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)
-        OPERATOR(pg_catalog.-) 5000::pg_catalog.int8) OPERATOR(pg_catalog.<=) 5000::pg_catalog.int8"""
+# wrong only if that clock were set back, after 240 ms or more without any commit or a restart of the server, by what
+# has passed since, to 10 ms. Whatever changes the lease forgets the reading (:mod:`.guard`); who has read just before
+# keeps one of 10 ms at most, and none at all of a lease that was revoked. Each function that is called here takes a
+# thousandth of a small transaction, so there are few.
+_JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_WALL_US} OPERATOR(pg_catalog.-)
+        pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)::pg_catalog.float8)
+        OPERATOR(pg_catalog.<=) 5000::pg_catalog.float8"""
+# That this transaction has left its row is noted in a variable, which a rolled back savepoint sets back as it takes
+# the row away. Who can write shared data could set it, too, and be checked by his statements only.
+_LEFT = "pg_catalog.current_setting('hsmx_cluster.left', true) OPERATOR(pg_catalog.=) 'yes'"
 #: What a client that ends its transaction says, as nearly all do. No function of a client's runs then.
 _COMMITS = "ARRAY['COMMIT', 'COMMIT;', 'commit', 'commit;', 'END', 'END;', 'end', 'end;']"
 # Between the words there may be comments.
@@ -139,12 +141,14 @@ BEGIN
 END
 $$;
 
--- Whether the lease that a statement of this transaction has found has not ended, and the server has not either.
+-- Whether the lease that a statement of this transaction has found has not ended, and the server has not either. What
+-- it notes is true whoever calls it.
 CREATE OR REPLACE FUNCTION hsmx_cluster.in_time() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 DECLARE
     until_cs pg_catalog.int8 := {_UNTIL_CS};
-    stamp pg_catalog.int8 := {_STAMP};
+    -- The midst of the time in which others are content with it.
+    seen pg_catalog.int8 := ({_WALL_US} OPERATOR(pg_catalog.+) 5000::pg_catalog.float8)::pg_catalog.int8;
     left_cs pg_catalog.int8 := until_cs OPERATOR(pg_catalog.-) {_BOOT_CS};
 BEGIN
     -- A transaction that was made read-only after it wrote cannot note it; its commit is none the worse.
@@ -154,12 +158,11 @@ BEGIN
     IF left_cs OPERATOR(pg_catalog.>) 25::pg_catalog.int8
         AND pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off'
     THEN
-        PERFORM pg_catalog.setval('hsmx_cluster.lease_seen', stamp);
+        PERFORM pg_catalog.setval('hsmx_cluster.lease_seen', seen);
     END IF;
     RETURN (left_cs OPERATOR(pg_catalog.>) 0::pg_catalog.int8) IS TRUE;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION hsmx_cluster.in_time() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION hsmx_cluster.refuse(what text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -169,15 +172,20 @@ BEGIN
 END
 $$;
 
--- Once for each statement: whether a lease is granted. It leaves a row, whose trigger asks at the commit whether the
--- lease has not ended, too. (A variable of the session could be set by its client.)
+-- Once for each statement: whether a lease is granted. The first one of a transaction leaves a row, whose trigger asks
+-- at the commit whether the lease has not ended, too. All of it has the writer's rights: to change them takes longer.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY INVOKER AS $$
+DECLARE
+    noted pg_catalog.text;
 BEGIN
     IF ({_GRANTED}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
-    INSERT INTO hsmx_cluster.commit_check VALUES (0);
+    IF ({_LEFT}) IS NOT TRUE THEN
+        INSERT INTO hsmx_cluster.commit_check VALUES (0);
+        noted := pg_catalog.set_config('hsmx_cluster.left', 'yes', true);  -- faster than PERFORM
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -195,27 +203,21 @@ BEGIN
     IF NOT shared AND TG_OP <> 'DELETE' THEN
         EXECUTE format('SELECT coalesce((%s), false) FROM (SELECT ($1).*) AS row', TG_ARGV[0]) INTO shared USING NEW;
     END IF;
-    IF shared THEN
-        PERFORM hsmx_cluster.guard_write(TG_TABLE_NAME);
+    IF shared AND ({_GRANTED}) IS NOT TRUE THEN
+        PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
+    END IF;
+    IF shared AND ({_LEFT}) IS NOT TRUE THEN
+        INSERT INTO hsmx_cluster.commit_check VALUES (0);
+        PERFORM set_config('hsmx_cluster.left', 'yes', true);
     END IF;
     RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION hsmx_cluster.guard_write(written name) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-BEGIN
-    IF ({_GRANTED}) IS NOT TRUE THEN
-        PERFORM hsmx_cluster.refuse(written);
-    END IF;
-    INSERT INTO hsmx_cluster.commit_check VALUES (0);
 END
 $$;
 
 -- A transaction that was begun within the lease must not be committed after it. A client may want deferred checks at
 -- once (SET CONSTRAINTS ALL IMMEDIATE, as some frameworks do): then this one is made, and deferred again to the commit.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard_commit() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY INVOKER AS $$
 DECLARE
     stack pg_catalog.text;
     wordy boolean;
@@ -259,8 +261,9 @@ BEGIN
     RETURN NULL;
 END
 $$;
--- On a table of somebody's own its columns could be of types that run his functions when they are compared.
-REVOKE EXECUTE ON FUNCTION hsmx_cluster.guard_commit() FROM PUBLIC;
+-- What a writer's own rights must be enough for.
+GRANT INSERT ON hsmx_cluster.commit_check TO PUBLIC;
+GRANT SELECT ON SEQUENCE hsmx_cluster.lease_until_cs, hsmx_cluster.lease_server, hsmx_cluster.lease_seen TO PUBLIC;
 """
 
 #: What brings the schema from each version to the next; the first makes it. A step that was released stays as it is.

@@ -280,8 +280,7 @@ def test_a_wall_clock_that_was_stepped_makes_no_lease_longer(sides: tuple[Side, 
         assert guard.renew(side.connection, 1, boot_time_s() - 0.02)
         # As if a commit within this lease had been at a time that the clock, stepped since, tells otherwise.
         side.connection.execute(
-            "SELECT setval('hsmx_cluster.lease_seen', (date_part('epoch', clock_timestamp()) * 1000000)::int8 "
-            "+ (date_part('epoch', pg_postmaster_start_time()) * 1000000)::int8 "
+            "SELECT setval('hsmx_cluster.lease_seen', (date_part('epoch', clock_timestamp()) * 1000000)::int8 + 5000 "
             "- %s * 1000000::int8)", (step_s,))
         with pytest.raises(errors.ReadOnlySqlTransaction):
             late.commit()
@@ -340,11 +339,30 @@ def test_a_transaction_that_is_prepared_within_the_lease_cannot_be_committed_aft
     assert rows(side, "SELECT gid FROM pg_prepared_xacts") == []
 
 
+def test_a_transaction_leaves_one_row_for_its_check_also_after_a_savepoint_was_rolled_back(
+    sides: tuple[Side, Side],
+) -> None:
+    a = sides[0]
+    a.promote(1)
+    left = b"SELECT count(*) FROM hsmx_cluster.commit_check WHERE xmin = pg_current_xact_id()::xid"
+    with a.server.connect(autocommit=False) as late:
+        late.execute("INSERT INTO t (v) VALUES ('one'); INSERT INTO some_rows VALUES ('shared', 1)")
+        late.execute("UPDATE t SET v = 'two'; INSERT INTO part VALUES (1)")
+        assert late.execute(left).fetchone() == (1,)
+        late.rollback()
+        late.execute("SAVEPOINT before; INSERT INTO t (v) VALUES ('gone'); ROLLBACK TO before")
+        assert late.execute(left).fetchone() == (0,)
+        late.execute("INSERT INTO t (v) VALUES ('late')")
+        guard.revoke(a.connection)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            late.commit()
+    assert rows(a, "SELECT v FROM t WHERE v IN ('one', 'two', 'gone', 'late')") == []
+
+
 @pytest.mark.parametrize("statement", [
     "SET session_replication_role = replica",
     "SELECT setval('hsmx_cluster.lease_until_cs', 999999999999)",
     "SELECT setval('hsmx_cluster.lease_seen', 999999999999)",
-    "SELECT hsmx_cluster.in_time()",
     "INSERT INTO hsmx_cluster.lease VALUES (true, 1, 999999999999, pg_postmaster_start_time())",
     "DELETE FROM hsmx_cluster.commit_check",
     "UPDATE hsmx_cluster.node SET term = 7",
