@@ -237,7 +237,7 @@ def test_thousands_of_addresses_of_the_other_gateway_are_refused() -> None:
 
 def test_every_finding_is_in_the_table() -> None:
     root = Path(preflight.__file__).parents[2]
-    sources = [root / "replication" / "layout.py", *(path for room in ("settings", "firewall", "agent")
+    sources = [root / "replication" / "layout.py", *(path for room in ("settings", "firewall", "renewal", "agent")
                                                      for path in (root / room).rglob("*.py"))]
     used = {key for source in sources for key in re.findall(r'Finding\(\s*"(\w+)"', source.read_text())}
     table = (root.parent / "docs" / "preflight.md").read_text()
