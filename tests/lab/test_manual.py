@@ -175,9 +175,9 @@ def test_we_strongly_recommend_source_address_validation_preferably_single_addre
         "Add the rule", action="allow", protocol="tcp", port="5432", source="10.99.0.0/24", note="too wide")
     page = pair.open(active, FIREWALL)
     assert "10.99.0.0/24 name one address" in {row[3] for row in page.rows() if len(row) > 4}
-    assert warning in pair.open(active, f"{CLUSTER}firewall").text
+    wait_until(lambda: warning in pair.open(active, f"{CLUSTER}firewall").text)
     page.press("Delete the rule “too wide”")
-    assert warning not in pair.open(active, f"{CLUSTER}firewall").text
+    wait_until(lambda: warning not in pair.open(active, f"{CLUSTER}firewall").text)
 
 
 # Enabling cluster mode
