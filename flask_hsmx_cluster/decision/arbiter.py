@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import judge
 from .events import ArbiterAnswered, AskArbiter, LeaveArbiter
-from .model import NEVER, ArbiterUse, Phase, Role, Word
+from .model import NEVER, ArbiterUse, Kind, Phase, Role, Word
 
 if TYPE_CHECKING:
     from .core import Core
@@ -19,6 +19,9 @@ ANSWER_MOST_S = 1.0
 #: An active gateway that has lost the carrier of a direct cable, and hears nothing for this long after it, asks, s:
 #: before the passive one, which sends a burst first, can.
 CARRIER_S = 0.015
+#: Two bursts of the other gateway are farther apart than this, s. One that lasts for ``UNHEARD_S`` had no answer.
+BURST_S = 0.1
+UNHEARD_S = 0.011
 #: What a passive gateway does while it may want the arbiter's word.
 IN_DOUBT = (Phase.SUSPECTING, Phase.HOLDING, Phase.WAITING)
 
@@ -35,6 +38,7 @@ class Arbiter:
         self.granted_at = -NEVER  #: when the question was sent that it granted last, boot time in s
         self.echoed_at = -NEVER  #: when the last of what the other gateway has echoed was sent, boot time in s
         self._word_at = self._asked_at = self._carrier_at = -NEVER
+        self._burst_at = self._probed_at = -NEVER  #: first and last probe of the other gateway's last burst
         self._turn = 0
         self._open = False  #: a question has no answer yet
         self._used = False  #: it may hold its word for this gateway
@@ -93,7 +97,8 @@ class Arbiter:
         if core.peer_at is None or not core.peer_fresh():
             return True
         cut = self._carrier_at > core.peer_at and core.now >= self._carrier_at + CARRIER_S
-        return cut or core.now - self.echoed_at > timing.proof_s / 2
+        unheard = self.echoed_at < self._burst_at < self._probed_at - UNHEARD_S
+        return cut or unheard or core.now - self.echoed_at > timing.proof_s / 2
 
     def settled(self) -> bool:
         """Return whether an active gateway may take it that it goes on serving, so that commits may go on alone."""
@@ -124,11 +129,15 @@ class Arbiter:
         elif before not in (None, event.word) and event.word is not Word.DENIED:
             self._note()
 
-    def heard(self, echo_at: float | None) -> None:
+    def heard(self, kind: Kind, echo_at: float | None) -> None:
         """The other gateway was heard.
 
         :param echo_at: when what it echoes was sent, boot time in s.
         """
+        if kind is Kind.PROBE:
+            if self.core.now - self._probed_at > BURST_S:
+                self._burst_at = self.core.now
+            self._probed_at = self.core.now
         if echo_at is not None:
             self.echoed_at = max(self.echoed_at, echo_at)
 
@@ -155,7 +164,7 @@ class Arbiter:
             self.leave()
 
     def leave(self) -> None:
-        """Give its word back: this gateway does not serve."""
+        """Give its word back: there is no doubt, or this gateway does not serve."""
         self.word, self._open = None, False
         if self._used:
             self._used = False
@@ -164,7 +173,7 @@ class Arbiter:
     def _watch_reign(self) -> None:
         core = self.core
         if not self.alone():
-            self.word, self._open = None, False
+            self.leave()
             return
         allowed = self.consents()
         if self.word is Word.DENIED and allowed is False:

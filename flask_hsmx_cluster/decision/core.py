@@ -302,7 +302,7 @@ class Core:
         if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
             self.contact_since = self.now
         self.peer_at = self.now
-        self.arbiter.heard(event.echo_at)
+        self.arbiter.heard(beat.kind, event.echo_at)
         if beat.kind is Kind.PROBE:
             self._peer_asked_at = self.now
             self.do(Send(Kind.ANSWER, (event.path,)))
