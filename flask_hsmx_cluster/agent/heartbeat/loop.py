@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from ...decision import events
@@ -28,6 +29,7 @@ from ...network.netlink import MonitorSocket, RequestSocket
 from ...network.ports import Port, ignore_routers, prepare_port
 from ...network.virtual_mac import is_virtual
 from ...network.wire import FrameSender, PortSocket
+from ..arbiter.hand import ArbiterHand
 from ..clerk import Clerk
 from ..data.replicator import ReplicatorLink
 from ..membership import Membership
@@ -70,6 +72,7 @@ class HeartbeatLoop:
     :param link: the replicator; None where the database is not shared.
     :param synchronous: its commits are to wait for the other gateway.
     :param services: the process of services and hooks.
+    :param arbiter: the hand on the process that talks to an arbiter.
     """
 
     def __init__(
@@ -80,10 +83,15 @@ class HeartbeatLoop:
         link: ReplicatorLink | None = None,
         synchronous: bool = True,
         services: ServicesLink | None = None,
+        arbiter: ArbiterHand | None = None,
     ) -> None:
         self.clerk = clerk
         self._database = DatabaseHand(link, synchronous)
         self.services = ServicesHand(services, clerk.record)
+        self._arbiter = arbiter or ArbiterHand(None)
+        #: the hands on processes of the agent's own, with what reads their answers
+        hands = (self._database, self.services, self._arbiter)
+        self._children = {hand: partial(self._hear_child, hand) for hand in hands}
         self._standing = StandingKeeper(clerk)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
@@ -300,22 +308,17 @@ class HeartbeatLoop:
                 self._session.reconcile()
 
     def _listen_to_children(self) -> None:
-        for hand, reader in ((self._database, self._on_replicator), (self.services, self._on_services)):
+        for hand, reader in self._children.items():
             if (descriptor := hand.fileno()) is not None:
                 # A child that was started again may have the descriptor of the one before, which left the poll.
-                self._readers = {key: one for key, one in self._readers.items() if one != reader}
+                self._readers = {key: one for key, one in self._readers.items() if one is not reader}
                 with contextlib.suppress(FileExistsError):  # it is the same child still
                     self._register(descriptor, reader)
 
-    def _on_replicator(self) -> None:
-        self._take(self._database.receive(), self._on_replicator)
-
-    def _on_services(self) -> None:
-        self._take(self.services.receive(), self._on_services)
-
-    def _take(self, found: list[events.Event] | None, own: Callable[[], None]) -> None:
+    def _hear_child(self, hand: DatabaseHand | ServicesHand | ArbiterHand) -> None:
+        found, own = hand.receive(), self._children[hand]
         if found is None:  # the child has gone: its descriptor is closed, and so out of the poll
-            self._readers = {key: reader for key, reader in self._readers.items() if reader != own}
+            self._readers = {key: reader for key, reader in self._readers.items() if reader is not own}
             return
         for event in found:
             if self._session:
@@ -329,7 +332,7 @@ class HeartbeatLoop:
         old = self._session
         core_plan = plan.core_plan(
             membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous,
-            self.services.follow, self.services.checks,
+            self.services.follow, self.services.checks, self._arbiter.use,
         )  # fmt: skip
         by_port = plan.shared_by_port(membership.settings)
         watched = {
@@ -374,6 +377,7 @@ class HeartbeatLoop:
             tuple(sorted(by_port.keys() - found.keys())),
             former=former,
             advertiser=advertiser,
+            arbiter=self._arbiter,
         )
         self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
@@ -456,7 +460,7 @@ class HeartbeatLoop:
             self._session.take_leave()
 
     def _forget_sockets(self, session: Session) -> None:
-        kept = (self._monitor.fileno(), self._database.fileno(), self.services.fileno())
+        kept = (self._monitor.fileno(), *(hand.fileno() for hand in self._children))
         for descriptor in [one for one in self._readers if one not in kept]:
             del self._readers[descriptor]
             with contextlib.suppress(OSError):  # closed sockets unregister themselves
