@@ -75,5 +75,6 @@ def command(directory: Path, authority: Authority, address: str, port: int = 237
         PROGRAM, "--name", "arbiter", "--data-dir", str(directory), "--listen-client-urls", url,
         "--advertise-client-urls", url, "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers,
         "--initial-cluster", f"arbiter={peers}", "--cert-file", str(certificate), "--key-file", str(key),
-        "--client-cert-auth", "--trusted-ca-file", str(authority.ca), "--auto-compaction-retention=1", "--unsafe-no-fsync",
+        "--client-cert-auth", "--trusted-ca-file", str(authority.ca), "--auto-compaction-retention=1",
+        "--unsafe-no-fsync",
     ]  # fmt: skip

@@ -160,8 +160,8 @@ class Etcd:
                 with connection.getresponse() as answer:
                     content = answer.read(ANSWER_MOST + 1)
                     status = answer.status
-        except ConnectionError:  # also: http.client.RemoteDisconnected
-            raise
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):  # also: http.client.RemoteDisconnected
+            raise ConnectionError from None
         except http.client.HTTPException:
             raise NoAnswer("does not speak HTTP") from None
         except TimeoutError:
