@@ -16,15 +16,19 @@ import pytest
 from flask_hsmx_cluster.agent.arbiter.hand import ArbiterHand, ArbiterLink
 from flask_hsmx_cluster.agent.arbiter.side import AWAY_ALARM_S, ArbiterSide
 from flask_hsmx_cluster.agent.config import AgentConfig
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
+from flask_hsmx_cluster.agent.heartbeat.status import Showing, alarms, snapshot
 from flask_hsmx_cluster.arbiter.declare import Arbiter, address_of
 from flask_hsmx_cluster.arbiter.etcd import ANSWER_MOST, Etcd, NoAnswer
 from flask_hsmx_cluster.config import Config
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import ArbiterUse, Timing, Word
+from flask_hsmx_cluster.decision.core import Core
+from flask_hsmx_cluster.decision.model import ArbiterUse, Beat, Kind, Phase, Plan, Role, Start, Timing, Word
 from flask_hsmx_cluster.errors import ClusterError, ConfigError
 
 from ..etcd import Authority
 from ..waiting import within
+from .test_status import NOW, session_of
 
 Answer = Callable[[str, dict[str, Any]], bytes | None]
 HEADER = {"header": {"revision": "7"}}
@@ -444,6 +448,37 @@ def test_without_an_arbiter_nothing_is_asked() -> None:
     assert hand.fileno() is None
     assert not hand.ask(1, "c", "a", Timing())
     hand.leave()
+
+
+# What is shown ---------------------------------------------------------------------------------------------
+
+
+def cluster_core(use: ArbiterUse, theirs: ArbiterUse) -> Core:
+    plan = Plan("a" * 32, "b" * 32, "gw-b", (), ("lan0",), ("10.0.0.100",), Timing(), arbiter=use)
+    core = Core(plan, Start(hold_s=3), NOW)
+    core.peer, core.peer_at = Beat(Kind.BEAT, Role.ACTIVE, arbiter=theirs), NOW
+    return core
+
+
+@pytest.mark.parametrize("theirs", ArbiterUse)
+@pytest.mark.parametrize("ours", ArbiterUse)
+def test_two_that_use_it_differently_are_told(ours: ArbiterUse, theirs: ArbiterUse) -> None:
+    showing: dict[str, Showing] = {}
+    alarms(session_of(cluster_core(ours, theirs)), showing, NOW, DataStanding())
+    assert ("arbiter_differs" in showing) is (ours is not theirs)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [(Word.DENIED, "the arbiter lets gw-b serve"), (Word.SILENT, "which is required, does not answer"),
+     (None, "cannot tell")],
+)  # fmt: skip
+def test_a_gateway_that_waits_says_for_whom(word: Word | None, said: str) -> None:
+    core = cluster_core(ArbiterUse.REQUIRED, ArbiterUse.REQUIRED)
+    core.phase, core.arbiter.word = Phase.WAITING, word
+    shown = snapshot(session_of(core), {}, None, 0, DataStanding())
+    assert said in shown["node"]["phase_text"]
+    assert shown["arbiter"] == (word.name.lower() if word else None)
 
 
 # The configuration -----------------------------------------------------------------------------------------
