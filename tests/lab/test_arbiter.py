@@ -128,6 +128,7 @@ def test_while_it_is_away_nothing_moves_and_those_that_are_cut_off_decide_as_wit
     lab.kill_etcd()
     wait_until(lambda: not any(arbiter(gateway)["answers"] for gateway in lab.gateways))
     assert "cannot be reached" in arbiter(lab.a)["text"]
+    assert "arbiter" in [finding["key"] for finding in lab.a.call("preflight")["findings"]]
     assert roles(lab) == {"a": "active", "b": "passive"}
     assert [claims(gateway) for gateway in lab.gateways] == before
     lab.separate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -142,6 +143,30 @@ def test_one_that_is_cut_off_from_it_later_is_followed_when_its_word_has_ended()
         world.reaches["a"] = True
         world.run(2)
         assert active(world) == ["b"]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_one_that_dies_while_they_are_cut_off_is_followed_when_its_word_has_ended(use: ArbiterUse) -> None:
+    world = formed(use)
+    world.isolate()
+    world.run(10)
+    world.power_off("a")
+    world.run(8)
+    assert active(world) == ["b"]
+    assert world.both == 0
+    assert world.none_longest < math.ceil(world.timing.give_up_s) + 2 + 1.5
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_lossy_network_moves_nothing_and_leaves_nothing_behind(use: ArbiterUse) -> None:
+    world = formed(use)
+    world.loss = 0.3
+    world.run(30)
+    assert active(world) == ["a"]
+    assert world.both == 0 == world.none_longest
+    world.loss = 0.0
+    world.run(1)
+    assert not world.owner  # a death now is not waited for
 
 
 def test_a_gateway_that_is_told_too_late_releases_at_once() -> None:
