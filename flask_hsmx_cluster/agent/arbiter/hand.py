@@ -11,7 +11,7 @@ from ...network.clock import boot_time_s
 from ..child import Child
 
 #: The word is kept so much longer than any address could be, s: a leader of etcd that was just deposed, and does not
-#: know it yet, may answer a renewal that the new one does not count (etcd before 3.4.28).
+#: know it yet, may answer a renewal that the new one does not count.
 KEPT_LONGER_S = 2
 WORDS = {"granted": Word.GRANTED, "denied": Word.DENIED, "silent": Word.SILENT}
 
