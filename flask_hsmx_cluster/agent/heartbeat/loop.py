@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, TypeVar
 
 from ...decision import events
@@ -89,9 +88,6 @@ class HeartbeatLoop:
         self._database = DatabaseHand(link, synchronous)
         self.services = ServicesHand(services, clerk.record)
         self._arbiter = arbiter or ArbiterHand(None)
-        #: the hands on processes of the agent's own, with what reads their answers
-        hands = (self._database, self.services, self._arbiter)
-        self._children = {hand: partial(self._hear_child, hand) for hand in hands}
         self._standing = StandingKeeper(clerk)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
@@ -308,17 +304,28 @@ class HeartbeatLoop:
                 self._session.reconcile()
 
     def _listen_to_children(self) -> None:
-        for hand, reader in self._children.items():
+        for hand, reader in (
+            (self._database, self._on_replicator), (self.services, self._on_services),
+            (self._arbiter, self._on_arbiter),
+        ):  # fmt: skip
             if (descriptor := hand.fileno()) is not None:
                 # A child that was started again may have the descriptor of the one before, which left the poll.
-                self._readers = {key: one for key, one in self._readers.items() if one is not reader}
+                self._readers = {key: one for key, one in self._readers.items() if one != reader}
                 with contextlib.suppress(FileExistsError):  # it is the same child still
                     self._register(descriptor, reader)
 
-    def _hear_child(self, hand: DatabaseHand | ServicesHand | ArbiterHand) -> None:
-        found, own = hand.receive(), self._children[hand]
+    def _on_replicator(self) -> None:
+        self._take(self._database.receive(), self._on_replicator)
+
+    def _on_services(self) -> None:
+        self._take(self.services.receive(), self._on_services)
+
+    def _on_arbiter(self) -> None:
+        self._take(self._arbiter.receive(), self._on_arbiter)
+
+    def _take(self, found: list[events.Event] | None, own: Callable[[], None]) -> None:
         if found is None:  # the child has gone: its descriptor is closed, and so out of the poll
-            self._readers = {key: reader for key, reader in self._readers.items() if reader is not own}
+            self._readers = {key: reader for key, reader in self._readers.items() if reader != own}
             return
         for event in found:
             if self._session:
@@ -460,7 +467,8 @@ class HeartbeatLoop:
             self._session.take_leave()
 
     def _forget_sockets(self, session: Session) -> None:
-        kept = (self._monitor.fileno(), *(hand.fileno() for hand in self._children))
+        children = (self._database, self.services, self._arbiter)
+        kept = (self._monitor.fileno(), *(child.fileno() for child in children))
         for descriptor in [one for one in self._readers if one not in kept]:
             del self._readers[descriptor]
             with contextlib.suppress(OSError):  # closed sockets unregister themselves
