@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from .arbiter.declare import MOST_ENDPOINTS, Arbiter, address_of
 from .errors import ConfigError
 from .files.declare import Files, Tree, check_together, tree_from
 from .services.declare import Hook, Service, hook_from, service_from
@@ -89,6 +90,17 @@ class ConfigVars:
     RSYNC_PORT = "HSMX_CLUSTER_RSYNC_PORT"
     #: This gateway's own HTTPS server, as ``ADDRESS:PORT``, whose certificate is watched. Default: none is.
     HTTPS = "HSMX_CLUSTER_HTTPS"
+    #: A third party that is asked where the two gateways do not hear each other: see docs/arbiter.md. One or more of
+    #: ``https://ADDRESS:PORT``, a list or a text with spaces between. Default: none.
+    ARBITER = "HSMX_CLUSTER_ARBITER"
+    #: File with the certificate authority that vouches for it, PEM.
+    ARBITER_CA = "HSMX_CLUSTER_ARBITER_CA"
+    #: File with the certificate by which it knows this gateway, PEM.
+    ARBITER_CERTIFICATE = "HSMX_CLUSTER_ARBITER_CERTIFICATE"
+    #: File with the key to it, PEM.
+    ARBITER_KEY = "HSMX_CLUSTER_ARBITER_KEY"
+    #: Rather no gateway serves than two. Default False; the same on both gateways.
+    ARBITER_REQUIRED = "HSMX_CLUSTER_ARBITER_REQUIRED"
     #: Log level of the agent: DEBUG, INFO, WARNING or ERROR. Default INFO.
     LOG_LEVEL = "HSMX_CLUSTER_LOG_LEVEL"
 
@@ -122,6 +134,7 @@ class Config:
     firewall: str
     files: Files
     https: str
+    arbiter: Arbiter | None
     log_level: str
 
     @classmethod
@@ -167,6 +180,7 @@ class Config:
             firewall=_one_of(values, ConfigVars.FIREWALL, "off", "table"),
             files=_files(values, state_dir, http_port),
             https=_https(values),
+            arbiter=_arbiter(values),
             log_level=_level(values),
         )
 
@@ -290,6 +304,32 @@ def _https(values: Mapping[str, Any]) -> str:
         if not fits:
             raise _refuse(key, f"must be ADDRESS:PORT of this gateway, not {text!r:.60}.", "For example 127.0.0.1:443.")
     return text
+
+
+def _arbiter(values: Mapping[str, Any]) -> Arbiter | None:
+    key = ConfigVars.ARBITER
+    given = values.get(key) or ()
+    endpoints = given.replace(",", " ").split() if isinstance(given, str) else given
+    files = (ConfigVars.ARBITER_CA, ConfigVars.ARBITER_CERTIFICATE, ConfigVars.ARBITER_KEY)
+    required = _yes_or_no(values, ConfigVars.ARBITER_REQUIRED, False)
+    if not endpoints:
+        stated = [name for name in files if values.get(name)] + [ConfigVars.ARBITER_REQUIRED] * required
+        if stated:
+            raise _refuse(stated[0], f"has no effect without {key}.", f"Set {key}, or remove {stated[0]}.")
+        return None
+    if not isinstance(endpoints, list | tuple) or len(endpoints) > MOST_ENDPOINTS:
+        raise _refuse(key, f"must be a list of at most {MOST_ENDPOINTS}, not {given!r:.60}.", "See docs/arbiter.md.")
+    for endpoint in endpoints:
+        try:
+            address_of(endpoint)
+        except (ValueError, TypeError, AttributeError):
+            raise _refuse(key, f"must be https://ADDRESS:PORT with a numeric address, not {endpoint!r:.60}.",
+                          "For example https://192.0.2.7:2379.") from None
+    for name in files:
+        if not values.get(name):
+            raise _refuse(name, f"is not set, but {key} is.", "See docs/arbiter.md.")
+    ca, certificate, secret = (str(_path(values, name, "")) for name in files)
+    return Arbiter(tuple(endpoints), ca, certificate, secret, required)
 
 
 def _uids(values: Mapping[str, Any]) -> tuple[int, ...]:

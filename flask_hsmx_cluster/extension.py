@@ -372,6 +372,7 @@ def agent_config(hook_runner: Sequence[str] = ()) -> AgentConfig:
         firewall=config.firewall,
         files=config.files.to_json() if config.files.trees else "",
         https=config.https,
+        arbiter=config.arbiter.to_json() if config.arbiter else "",
     )
 
 

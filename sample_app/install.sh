@@ -31,6 +31,11 @@ install_packages() {
         mkdir -p /etc/systemd/system
         ln -s /dev/null /etc/systemd/system/conntrackd.service
     fi
+    # The arbiter's tests start an etcd of their own; the package's is not to start for the machine.
+    if [[ " ${missing[*]} " == *" etcd-server "* && ! -e /etc/systemd/system/etcd.service ]]; then
+        mkdir -p /etc/systemd/system
+        ln -s /dev/null /etc/systemd/system/etcd.service
+    fi
     # Gateways have an sshd of their own in the lab; the package's is not to start for the machine.
     if [[ " ${missing[*]} " == *" openssh-server "* && ! -e /etc/systemd/system/ssh.service ]]; then
         mkdir -p /etc/systemd/system

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from ..arbiter.declare import Arbiter
 from ..errors import ConfigError
 from ..files.declare import Files
 from ..replication.scope import Scope
@@ -48,6 +49,7 @@ class AgentConfig:
     :param firewall: ``table``: the agent keeps packet rules that close what only the other gateway uses; ``off``.
     :param files: directories that both gateways have, in their JSON form; empty: there are none.
     :param https: address and port of this gateway's own HTTPS server; empty: not stated.
+    :param arbiter: a third party that gateways ask when they do not hear each other, in its JSON form; empty: none.
     """
 
     state_dir: str
@@ -71,6 +73,7 @@ class AgentConfig:
     firewall: str = "off"
     files: str = ""
     https: str = ""
+    arbiter: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_uids", tuple(self.allowed_uids))
@@ -97,6 +100,8 @@ class AgentConfig:
             Statement.from_json(self.services)
         if self.files:
             Files.from_json(self.files)
+        if self.arbiter:
+            Arbiter.from_json(self.arbiter)
 
     @property
     def stated_files(self) -> Files:

@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from ..arbiter.declare import Arbiter
 from ..decision.model import Cause, CauseKind
 from ..errors import ClusterError
+from .arbiter.hand import ArbiterHand, ArbiterLink
+from .arbiter.side import ArbiterSide
 from .checks import database_is_silent, disk_is_low
 from .clerk import Clerk
 from .config import AgentConfig
@@ -89,14 +92,18 @@ def run(config: AgentConfig) -> None:
     jobs = Jobs()
     link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
     services = ServicesLink(config.log_level)
+    stated = Arbiter.from_json(config.arbiter) if config.arbiter else None
+    hand = ArbiterHand(ArbiterLink(config.log_level) if stated else None, stated is not None and stated.required)
     loop = HeartbeatLoop(
         clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous,
-        services=services,
+        services=services, arbiter=hand,
     )  # fmt: skip
+    arbiter = ArbiterSide(stated, hand, loop.listen_to_children) if stated else None
     files = FilesLink(config.log_level)
     service = AgentService(
-        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon
-    )
+        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon,
+        arbiter=arbiter,
+    )  # fmt: skip
 
     ended, stopped = threading.Event(), threading.Event()
 
@@ -131,6 +138,8 @@ def run(config: AgentConfig) -> None:
     jobs.stop()
     services.stop()
     files.stop()
+    if arbiter is not None:
+        arbiter.stop()
     link.stop()
     clerk.close()
 

@@ -16,6 +16,7 @@ from ..settings import passwords, rules
 from ..settings.model import Settings, from_dict, to_dict
 from ..version import PROTOCOL, __version__
 from . import alarms
+from .arbiter.side import ArbiterSide
 from .cluster import Cluster, new_key
 from .config import AgentConfig
 from .data.desk import DataDesk
@@ -75,6 +76,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     :param files: the process of files; None: none are kept as one.
     :param soon: has one of the jobs run now.
     :param hand: sets own addresses; replaced in tests.
+    :param arbiter: a third party that is asked in doubt; None: there is none.
     """
 
     def __init__(
@@ -89,11 +91,13 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         hand: Hand | None = None,
         files: FilesLink | None = None,
         soon: Callable[[str], None] = lambda _name: None,
+        arbiter: ArbiterSide | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._hot = hot
         self._job_report = job_report
+        self._arbiter = arbiter
         self._cluster = Cluster(config, store, hot, hand)
         self._exchange = Exchange(self._cluster, post)
         self._data = DataSide(self._cluster, self._exchange, link, hot.listen_to_children) if link else None
@@ -125,6 +129,8 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         self._cluster.resume()
         self._cluster.restore_own_addresses()  # before what binds to them
         self._restore_maintenance()
+        if self._arbiter is not None:
+            self._arbiter.begin()
         if self._data is not None:
             self._data.begin()
         if self._services is not None:
@@ -180,6 +186,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             **self._notifier.periodic_jobs(),
             **(self._files.periodic_jobs() if self._files else {}),
             **self._renewal.periodic_jobs(),
+            **(self._arbiter.periodic_jobs() if self._arbiter else {}),
         }
 
     def data_jobs(self) -> Periodic:
@@ -244,6 +251,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             "pppoe": self._pppoe.status() if self._pppoe else [],
             "notify": self._notifier.status(),
             "renewal": self._renewal.status(),
+            "arbiter": self._arbiter.status(snapshot["arbiter"]) if self._arbiter else None,
             "jobs": self._job_report(),
             "pairing": self._creator.status(),
         }
@@ -307,6 +315,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             *(self._data.alarms() if self._data else ()),
             *(self._services.alarms() if self._services else ()),
             *(self._files.alarms() if self._files else ()),
+            *(self._arbiter.alarms() if self._arbiter and heads is not None else ()),
         ]  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
@@ -364,6 +373,8 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         report, node_id, ports = Report(), self._cluster.node_id, self._hot.ports()
         report.add("disk", list(preflight.check_disk(self._config.state_dir)))
         report.add("files", list(check_files(self._config)))
+        if self._arbiter is not None:
+            report.add("arbiter", list(self._arbiter.preflight()))
         if settings is None:
             return report
         report.add("settings", rules.check(settings, {node_id: ports}) + passwords.missing(settings))

@@ -11,6 +11,7 @@ from ..errors import Finding
 from ..extension import state
 from ..settings import model as settings
 from ..translate import gettext as _
+from ..words import arbiter as arbiter_words
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
@@ -182,6 +183,8 @@ def _print_cluster(found: Json) -> None:
             _("round trip %(time)s", time=words.milliseconds(path["rtt_ms"])),
             _("loss %(n)s %%", n=f"{path['loss_percent']:.0f}"), path["why"])))
         say(f"  {path['name']}: {words.path_state(path['state'])} ({details})")
+    if (arbiter := arbiter_words.describe(found)) is not None:
+        say(f"{arbiter.sign} {arbiter.name}: {arbiter.text}")
 
 
 @command

@@ -118,7 +118,8 @@ class Active:
         ):
             core.peer_lost = True
             core.served_since = core.now
-            core.note("peer_lost", "warning", f"{core.plan.peer_name} is not heard any more", (core.silence_words(),))
+            core.note("peer_lost", "warning", f"{core.plan.peer_name} is not heard any more",
+                      (core.silence_words(), *core.arbiter.in_words()))
 
     def renew_before_beat(self) -> None:
         """Renew with the regular heartbeat, so that the peer always knows when the lease ends.
@@ -137,7 +138,8 @@ class Active:
 
     def _renew(self) -> None:
         self.next_renew = self.core.now + self.core.plan.timing.renew_s
-        self.core.do(Renew())
+        if self.core.arbiter.proven():
+            self.core.do(Renew())
 
     def claimed(self) -> None:
         """The addresses are taken now, or as soon as what comes first is ready: the database, services."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .active import Active
+from .arbiter import Arbiter
 from .data import Data
 from .events import (
     AddressSeen,
     Announce,
+    ArbiterAnswered,
     Carrier,
     ClaimFailed,
     CloneHeard,
@@ -110,6 +112,7 @@ class Core:
         self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
         self.services = Services(self)
+        self.arbiter = Arbiter(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
@@ -187,6 +190,8 @@ class Core:
                 self.data.synchronous_set(event.on)
             case ServicesReady():
                 self.services.ready(event)
+            case ArbiterAnswered():
+                self.arbiter.answered(event)
             case TermsReserved():
                 self._reserved_to = max(self._reserved_to, event.upto)
         return self._drain()
@@ -195,6 +200,7 @@ class Core:
         """Do what is due. Call it at :meth:`deadline`, and after each batch of events."""
         self._advance(now)
         self.beats_now = now >= self._next_beat
+        self.arbiter.step()
         if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
@@ -216,7 +222,8 @@ class Core:
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
         handover_at = handover.next_at if handover else NEVER
-        return min(self._next_beat, role.deadline(), handover_at, self.data.deadline(), self.services.deadline())
+        others = (self.data.deadline(), self.services.deadline(), self.arbiter.deadline())
+        return min(self._next_beat, role.deadline(), handover_at, *others)
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
         """The loop woke much later than it asked for (frozen, starved, suspended): trust no timer, listen again.
@@ -263,6 +270,7 @@ class Core:
             lease_left_ms=int(left * 1000),
             position=int(not self.behind),
             revision=self.plan.revision,
+            arbiter=self.arbiter.use,
             causes=frozenset(self.health.causes),
             ports=tuple(
                 PortReport(
@@ -294,6 +302,7 @@ class Core:
         if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
             self.contact_since = self.now
         self.peer_at = self.now
+        self.arbiter.heard(beat.kind, event.echo_at)
         if beat.kind is Kind.PROBE:
             self._peer_asked_at = self.now
             self.do(Send(Kind.ANSWER, (event.path,)))
@@ -352,13 +361,10 @@ class Core:
                 self.active.move_for_health()
             elif not was and self.role is Role.ACTIVE:
                 self.do(Announce())
-        if (
-            not event.up
-            and self.phase is Phase.FOLLOWING
-            and self.passive.burst is None
-            and any(path.path.direct and path.path.port == event.port for path in self.paths.values())
-        ):
-            self.passive.begin_burst(f"the carrier of {event.port} is gone", sure=True)
+        if not event.up and any(one.path.direct and one.path.port == event.port for one in self.paths.values()):
+            self.arbiter.carrier_lost()
+            if self.phase is Phase.FOLLOWING and self.passive.burst is None:
+                self.passive.begin_burst(f"the carrier of {event.port} is gone", sure=True)
 
     def _address_seen(self, event: AddressSeen) -> None:
         port = self.ports.get(event.port)
@@ -416,6 +422,7 @@ class Core:
         self.do(Release())
         self.data.end()
         self.services.end()
+        self.arbiter.leave()
         self.role, self.phase, self.why, self.since = Role.PASSIVE, phase, why, self.now
         self.renewed_at = None
         self.active.next_renew = NEVER
@@ -502,6 +509,7 @@ class Core:
         self.paths.clear()
         for port in self.ports.values():
             port.forget_peer()
+        self.arbiter.forget_peer()
         self.active.end_handover(False, "The other gateway has left the cluster")
         self.passive.forget_peer()
 

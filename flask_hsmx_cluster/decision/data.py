@@ -50,7 +50,8 @@ class Data:
 
     def deadline(self) -> float:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
-        if self.synchronous and self._asked is not False and self.core.peer_at is not None:
+        waits = self.synchronous and self._asked is not False and self.core.arbiter.settled()
+        if waits and self.core.peer_at is not None:
             return min(self._due, self.core.peer_at + DEGRADE_AFTER_S, self._consent_until)
         return self._due
 
@@ -157,7 +158,7 @@ class Data:
     def go_on_alone(self) -> None:
         """Let commits go on once the other gateway knows that it will lack them, or cannot be told (rule 10)."""
         core = self.core
-        if self._consent_until == NEVER:
+        if self._consent_until == NEVER or not self.core.arbiter.settled():
             return
         knows = core.peer is not None and core.peer.position == 0
         if knows or not core.peer_fresh() or core.now >= self._consent_until:

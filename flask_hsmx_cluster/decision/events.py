@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .model import Beat, Cause, Kind, Motive, Term
+from .model import Beat, Cause, Kind, Motive, Term, Word
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -23,6 +23,8 @@ class Heard:
     rtt_s: float | None = None
     #: a later message was heard before, on another path: only the path's evidence counts
     stale: bool = False
+    #: when the message of ours that it echoes was sent, boot time in s, or None
+    echo_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,19 @@ class ServicesReady:
     retired: bool
 
 
+@dataclass(frozen=True)
+class ArbiterAnswered:
+    """The arbiter answers to :class:`AskArbiter`, or does not.
+
+    :param turn: the question's.
+    :param at: when it was sent, boot time in s.
+    """
+
+    turn: int
+    word: Word
+    at: float
+
+
 Event = (
     Heard
     | Carrier
@@ -168,6 +183,7 @@ Event = (
     | FollowerSeen
     | SynchronousSet
     | ServicesReady
+    | ArbiterAnswered
 )
 
 
@@ -274,6 +290,18 @@ class KeepServices:
 
 
 @dataclass(frozen=True)
+class AskArbiter:
+    """Ask the arbiter whether this gateway may serve; answered by :class:`ArbiterAnswered`."""
+
+    turn: int
+
+
+@dataclass(frozen=True)
+class LeaveArbiter:
+    """Give back what the arbiter may have granted."""
+
+
+@dataclass(frozen=True)
 class Note:
     """A decision or an observation, in plain words, with its evidence."""
 
@@ -307,6 +335,8 @@ Effect = (
     | PrepareServices
     | RetireServices
     | KeepServices
+    | AskArbiter
+    | LeaveArbiter
     | Note
     | HandoverEnded
 )

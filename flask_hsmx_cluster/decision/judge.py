@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .evidence import Reading
-from .model import WEIGHTS, Beat, Cause, CauseKind, Motive, Plan, Role, Term
+from .model import WEIGHTS, Beat, Cause, CauseKind, Motive, Plan, Role, Term, Word
 
 
 class Verdict(Enum):
@@ -39,6 +39,35 @@ def judge_silence(readings: Collection[Reading], gated: bool) -> Verdict:
         if all(want is None or want == fact for want, fact in zip(pattern, facts, strict=True)):
             return verdict
     raise AssertionError("the table covers every case")  # pragma: no cover - a test proves it
+
+
+#: Where an arbiter is used, a gateway that does not hear the other one asks it: may an active one go on, and may a
+#: passive one whose verdict is "claim" do so? (its word, it is required) -> whether it may
+ALONE_TABLE: tuple[tuple[tuple[Word, bool | None], bool], ...] = (
+    ((Word.GRANTED, None), True),
+    ((Word.DENIED, None), False),  # the other one is alive: it serves, or is about to
+    ((Word.SILENT, False), True),  # as without an arbiter
+    ((Word.SILENT, True), False),
+)
+
+
+def may_serve_alone(word: Word, required: bool) -> bool:
+    """Return whether a gateway that does not hear the other one may serve.
+
+    :param word: what the arbiter says to it.
+    :param required: rather none than two.
+    """
+    for (said, want), may in ALONE_TABLE:
+        if said is word and want in (None, required):
+            return may
+    raise AssertionError("the table covers every case")  # pragma: no cover - a test proves it
+
+
+WORD_WORDS: Mapping[Word, str] = {
+    Word.GRANTED: "the arbiter has granted it to this gateway",
+    Word.DENIED: "the arbiter has denied it: {peer} has its word",
+    Word.SILENT: "the arbiter does not answer",
+}
 
 
 def weight(causes: Collection[Cause]) -> int:

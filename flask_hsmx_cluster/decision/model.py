@@ -10,6 +10,9 @@ from enum import IntEnum
 
 #: A time that never comes, s.
 NEVER = float("inf")
+#: The kernel ends a lease up to half a second late: it rounds the time (ADDRCONF_TIMER_FUZZ, 0.25 s), and its timer
+#: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms.
+EXPIRY_LATE_S = 0.7
 #: Why a gateway is passive until it has heard anything.
 JUST_STARTED = "has just started"
 
@@ -52,6 +55,22 @@ class Motive(IntEnum):
     HEALTH = 2  #: the passive is healthier
     STOP = 3  #: the active's agent is about to stop
     MAINTENANCE = 4  #: the active goes into maintenance
+
+
+class ArbiterUse(IntEnum):
+    """Whether a gateway asks an arbiter when it does not hear the other one."""
+
+    NONE = 0
+    ASKED = 1  #: where it does not answer, as without one
+    REQUIRED = 2  #: where it does not answer, nobody serves
+
+
+class Word(IntEnum):
+    """What an arbiter says to a gateway that asks whether it may serve."""
+
+    GRANTED = 1
+    DENIED = 2  #: the other gateway has its word
+    SILENT = 3  #: no answer, or none that can be used
 
 
 class CauseKind(IntEnum):
@@ -127,6 +146,7 @@ class Beat:
     :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
     :param position: 0 if its data may be older than the other gateway's, else 1.
     :param revision: revision of the cluster settings in force.
+    :param arbiter: how it uses an arbiter.
     """
 
     kind: Kind
@@ -141,6 +161,7 @@ class Beat:
     lease_left_ms: int = 0
     position: int = 1
     revision: int = 0
+    arbiter: ArbiterUse = ArbiterUse.NONE
     causes: frozenset[Cause] = frozenset()
     ports: tuple[PortReport, ...] = ()
 
@@ -177,6 +198,16 @@ class Timing:
         return max(10 * self.interval_s, 1.0)
 
     @property
+    def proof_s(self) -> float:
+        """How long an active gateway renews after the last proof that it may, where an arbiter is required."""
+        return max(self.lease_s / 2, 8 * self.interval_s)
+
+    @property
+    def give_up_s(self) -> float:
+        """The same: no address of it is left this long after that proof, even if its agent is dead or frozen."""
+        return self.proof_s + self.lease_s + EXPIRY_LATE_S
+
+    @property
     def late_s(self) -> float:
         """A loop that woke this much later than it asked for trusts none of its timers."""
         return self.lease_s / 2
@@ -206,6 +237,7 @@ class Plan:
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     :param services: services, hooks or the like follow the role; ``checks``: names of the host's that may move it.
+    :param arbiter: how an arbiter is used.
     """
 
     node: str
@@ -221,6 +253,7 @@ class Plan:
     synchronous: bool = True
     services: bool = False
     checks: tuple[str, ...] = ()
+    arbiter: ArbiterUse = ArbiterUse.NONE
 
 
 @dataclass(frozen=True)

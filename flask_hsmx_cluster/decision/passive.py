@@ -11,7 +11,7 @@ from .events import Release, Send
 from .evidence import UNSEEN_PROBES, UNSEEN_PROBES_ALIVE, PortEvidence, Reading
 from .health import network_causes
 from .judge import Standing, Verdict
-from .model import JUST_STARTED, NEVER, Beat, Cause, CauseKind, Kind, Motive, Phase, Role, Term
+from .model import EXPIRY_LATE_S, JUST_STARTED, NEVER, Beat, Cause, CauseKind, Kind, Motive, Phase, Role, Term
 
 if TYPE_CHECKING:
     from .core import Core
@@ -25,9 +25,7 @@ HOLD_PROBE_EVERY_S = 0.5
 #: While it waits, its bursts come so seldom that it asks at most this often a second: with two addresses on one port
 #: these are 10 frames.
 WAIT_PROBES_PER_S = 5
-#: The kernel ends a lease up to half a second late: it rounds the time (ADDRCONF_TIMER_FUZZ, 0.25 s), and its timer
-#: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms. During that time it asks more often.
-EXPIRY_LATE_S = 0.7
+#: While the kernel may be late to end the lease it asks more often, s.
 EXPIRY_PROBE_EVERY_S = 0.045
 #: Until a machine that may only stand still counts as gone it asks this often, s.
 STALL_PROBE_EVERY_S = 0.2
@@ -327,23 +325,32 @@ class Passive:
         clone = core.clone_near()
         gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes or clone
         verdict = Verdict.CLAIM if not core.plan.peer else judge.judge_silence(list(readings.values()), gated)
-        evidence = (
-            *self._path_words(burst),
-            *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
-            *((CLONE_WORDS,) if clone else ()),
-        )
         silent_for = core.now - max(core.peer_at or core.began, core.began)
-        if (
+        opens = (
             verdict is Verdict.WAIT
             and not clone
             and silent_for > GATE_LEASES * timing.lease_s
             and any(port.carrier for port in core.ports.values())
-        ):
+        )
+        barred = False
+        if verdict is Verdict.CLAIM or opens:
+            consent = core.arbiter.consents()
+            if consent is None:  # judged again with its answer
+                self.burst, burst.next_at = burst, core.arbiter.deadline()
+                return
+            barred = not consent
+        evidence = (
+            *self._path_words(burst),
+            *(self._reading_words(name, reading, burst) for name, reading in readings.items()),
+            *((CLONE_WORDS,) if clone else ()),
+            *core.arbiter.in_words(),
+        )
+        if opens and not barred:
             core.claim(
                 f"no sign of {core.plan.peer_name} for {silent_for:.1f} s",
                 (*evidence, "gates postpone a claim, they do not forbid it"),
             )
-        elif verdict is Verdict.CLAIM:
+        elif verdict is Verdict.CLAIM and not barred:
             core.claim(
                 f"{core.plan.peer_name or 'the other gateway'} is gone: {burst.reason}"
                 if core.plan.peer
@@ -360,16 +367,24 @@ class Passive:
             self.begin_hold()
         else:
             if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
-                why = "a clone of this gateway is heard" if clone else "silence proves nothing here"
+                why = (
+                    "a clone of this gateway is heard"
+                    if clone
+                    else "the arbiter does not let this gateway serve yet"
+                    if barred
+                    else "silence proves nothing here"
+                )
                 core.note("wait", "warning", f"{core.plan.peer_name} is not heard, but {why}", evidence)
             core.phase = Phase.WAITING
             self.wait_until = burst.started + max(timing.lease_s / 4, timing.burst_probes / WAIT_PROBES_PER_S)
+            if core.now < core.arbiter.not_before() < self.wait_until:
+                self.wait_until = core.arbiter.not_before()
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core
         term, self.adopting = self.adopting, None
         assert term is not None
-        if core.now < core.start.adopt_until and not (
+        if core.now < core.start.adopt_until and core.arbiter.proven() and not (
             core.peer
             and core.peer_at
             and core.peer_at >= burst.started
@@ -384,6 +399,13 @@ class Passive:
             core.do(Release())
             core.data.end()
 
+    def arbiter_answered(self) -> None:
+        """What waits for the arbiter's word goes on now."""
+        if self.burst and self.burst.sent >= self.core.plan.timing.burst_probes:
+            self.burst.next_at = self.core.now
+        if self.hold:
+            self.hold.next_probe = self.core.now
+
     def begin_hold(self) -> None:
         core = self.core
         core.phase = Phase.HOLDING
@@ -396,16 +418,16 @@ class Passive:
             return
         may_claim = not core.clone_near()
         alone = core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
-        if alone and may_claim:
+        if alone and may_claim and core.arbiter.consents():
             self.hold = None
             core.claim(
                 "the address answered for two leases without one authenticated sign of life",
-                ("an ARP answer alone can be forged: it holds for two leases at most",),
+                ("an ARP answer alone can be forged: it holds for two leases at most", *core.arbiter.in_words()),
             )  # nor may what could be forged undo the claim, or a guest could stop every fail-over
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
-        if core.now >= hold.expiry and silent and may_claim:
+        if core.now >= hold.expiry and silent and may_claim and core.arbiter.consents():
             since = max((port.answered_at or 0.0) for port in readable)
             self.hold = None
             core.claim(
@@ -413,6 +435,7 @@ class Passive:
                 (
                     f"heartbeats gone for {core.now - (core.peer_at or core.began):.1f} s",
                     f"{timing.burst_probes} probes unanswered since {(core.now - since) * 1000:.0f} ms ago",
+                    *core.arbiter.in_words(),
                 ),
                 out_of_hold=True,
             )

@@ -63,6 +63,13 @@ def _metrics(status: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[Sa
         ({"gateway": one["name"]}, one["certificate"]["not_after"])
         for one in (status.get("renewal") or {"gateways": ()})["gateways"] if one.get("certificate")
     ]
+    arbiter = status.get("arbiter")
+    yield "arbiter_answers", "gauge", "Whether the arbiter answers this gateway.", [
+        ({}, int(arbiter["answers"]) if arbiter else None)
+    ]
+    yield "arbiter_granted", "gauge", "Whether this gateway serves by the arbiter's word alone.", [
+        ({}, int(arbiter["word"] == "granted") if arbiter else None)
+    ]
     yield "notifications_waiting", "gauge", "Notifications that wait to be sent.", [
         ({"target": one["name"]}, one["waiting"]) for one in status.get("notify") or []
     ]

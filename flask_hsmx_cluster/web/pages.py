@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ..errors import RequestRefused
 from ..extension import state
 from ..translate import gettext as _
+from ..words import arbiter as arbiter_words
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
@@ -47,6 +48,7 @@ def status_context(status: dict[str, Any]) -> dict[str, Any]:
         "status": status, "drawing": diagram(status), "drawing_text": describe(status),
         "data": data_words.describe(status), "services": services_words.describe(status),
         "files": files_words.describe(status), "renewal": renewal_words.summary(status["renewal"]),
+        "arbiter": arbiter_words.describe(status),
         "may": state().allows("administer"),
     }
 

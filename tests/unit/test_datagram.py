@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent.heartbeat.datagram import LONGEST, Challenges, Clone, Codec, Received, Refusal, path_tag
-from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
+from flask_hsmx_cluster.decision.model import ArbiterUse, Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
 
 A, B = b"\xaa" * 16, b"\xbb" * 16
 SYNC, BACKUP, LAN = path_tag("sync"), path_tag("backup"), path_tag("ethernet")
@@ -57,6 +57,7 @@ beats = st.builds(
     lease_left_ms=st.integers(0, 2**32 - 1),
     position=st.integers(0, 2**64 - 1),
     revision=st.integers(0, 2**32 - 1),
+    arbiter=st.sampled_from(ArbiterUse),
     causes=st.frozensets(st.builds(Cause, st.sampled_from(CauseKind), st.integers(0, 255)), max_size=16),
     ports=st.lists(
         st.builds(
@@ -80,6 +81,19 @@ def test_what_is_sent_is_what_is_heard(sent: Beat) -> None:
     heard = b.decode(a.encode(sent, SYNC, 2.0), SYNC, 2.0)
     assert isinstance(heard, Received)
     assert heard.beat == sent
+
+
+def test_an_echo_tells_when_what_it_answers_was_sent() -> None:
+    a, b = codec(A, B), codec(B, A)
+    greet(a, b)
+    b.decode(a.encode(beat(), SYNC, 2.0), SYNC, 2.5)
+    for now in (3.0, 9.0):  # however old it is by then
+        heard = a.decode(b.encode(beat(), SYNC, now), SYNC, now)
+        assert isinstance(heard, Received)
+        assert heard.echo_at == 2.0
+    other_path = a.decode(b.encode(beat(), LAN, 9.0), LAN, 9.0)
+    assert isinstance(other_path, Received)
+    assert other_path.echo_at is None
 
 
 def test_a_new_incarnation_must_answer_our_challenge() -> None:

@@ -24,8 +24,9 @@ ALLOWED = {
     "notify": {"errors", "settings"},
     "files": {"errors", "agent_line", "network"},
     "renewal": {"errors"},
+    "arbiter": {"errors", "agent_line", "network"},
     "agent": {"decision", "network", "settings", "firewall", "replication", "services", "files", "notify", "renewal",
-              "errors",
+              "arbiter", "errors",
               "models", "version", "control", "agent_line"},
     "web": {"settings", "editing", "words", "firewall", "replication", "errors", "control", "config", "signals",
             "version", "translate", "extension"},
@@ -40,6 +41,8 @@ SAYING = {"news", "policy", "texts"}
 PLAIN = {"declare", "exclude", "paths", "plan", "ssh", "way"}
 #: The same of the room ``renewal``: what is known of a certificate, and the guide. The others speak TLS.
 KNOWING = {"certificate", "guide"}
+#: The same of the room ``arbiter``: what a gateway is told of it. The others speak TLS.
+TOLD = {"declare"}
 #: What the brain may import at all.
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
@@ -111,6 +114,19 @@ def test_certificates_are_looked_at_by_a_process_of_its_own() -> None:
     for name in KNOWING:
         heavy = {"ssl", "socket", "cryptography", "flask"}
         assert not {found.split(".")[0] for found in imports(PACKAGE / "renewal" / f"{name}.py")} & heavy, name
+
+
+def test_the_arbiter_is_asked_by_a_process_of_its_own() -> None:
+    for path in (path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "arbiter"):
+        for name in imports(path):
+            if name.startswith("flask_hsmx_cluster.arbiter."):
+                assert name.split(".")[2] in TOLD, f"{path.name} imports {name}"
+    for path in modules("arbiter"):
+        ours = {name for name in imports(path) if name.startswith("flask_hsmx_cluster.network.")}
+        assert ours <= {"flask_hsmx_cluster.network.clock"}, path.name
+    for name in TOLD:
+        heavy = {"ssl", "socket", "http", "flask"}
+        assert not {found.split(".")[0] for found in imports(PACKAGE / "arbiter" / f"{name}.py")} & heavy, name
 
 
 def test_files_are_watched_and_pulled_in_a_process_of_its_own() -> None:

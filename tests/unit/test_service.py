@@ -330,7 +330,7 @@ def test_status_has_the_documented_keys(world: World) -> None:
     status = world.a.service.status()
     assert set(status) == {
         "node", "peer", "cluster", "paths", "virtual_ips", "alarms", "readiness", "jobs", "counters", "pairing",
-        "data", "services", "pppoe", "files", "notify", "renewal",
+        "data", "services", "pppoe", "files", "notify", "renewal", "arbiter",
     }  # fmt: skip
     assert {"id", "name", "role", "firmware", "version", "protocol"} <= set(status["node"])
     assert status["peer"]["firmware"] == "5.3" and status["cluster"]["revision"] == 2

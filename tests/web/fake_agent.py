@@ -62,6 +62,7 @@ class FakeAgent:
         self.notify: list[Json] = []
         self.tested: Json = {"delivered": True, "answer": "It answered 200 OK.", "took_ms": 12, "gateway": "gateway-a"}
         self.files: Json | None = None
+        self.arbiter: Json | None = None
         self.renewing = Renewing()
         self.quarantine: dict[str, list[Json]] = {OWN_ID: [], PEER_ID: []}
         self.conflict_of: dict[int, DataConflict] = {}
@@ -111,6 +112,7 @@ class FakeAgent:
             "pppoe": self.pppoe,
             "notify": self.notify,
             "files": self.files,
+            "arbiter": self.arbiter,
             "renewal": self.verb_renewal(),
             "jobs": [{"name": "heartbeat", "last_run_s": 0.1, "took_ms": 0.4, "next_run_s": 0.1, "result": "ok"}],
             "counters": {"sent": 1200, "received": 1180, "refused_malformed": 0, "refused_bad_signature": 2},

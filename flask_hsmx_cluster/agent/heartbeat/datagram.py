@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
-from ...decision.model import Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
+from ...decision.model import ArbiterUse, Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
 
 VERSION = 1
 _HEADER = struct.Struct("!2sBB8s16s8sQB8s8sQI")
@@ -27,7 +27,7 @@ _BODY = struct.Struct("!BBBBQ16sIQIBB")
 _CAUSE = struct.Struct("!BB")
 _PORT = struct.Struct("!6sB")
 _MAC_SIZE = 32
-_LISTENING, _MAINTENANCE, _SERVED, _SPREAD, _SYNCHRONOUS = 1, 2, 4, 8, 16
+_LISTENING, _MAINTENANCE, _SERVED, _SPREAD, _SYNCHRONOUS, _ARBITER, _REQUIRED = 1, 2, 4, 8, 16, 32, 64
 _CARRIER, _HOLDS, _STRANGERS, _PEER_SEEN, _UNSEEN = 1, 2, 4, 8, 16
 MOST_CAUSES = 16
 MOST_PORTS = 8
@@ -59,6 +59,8 @@ class Received:
 
     beat: Beat
     rtt_s: float | None
+    #: when the message of ours that it echoes was sent, boot time in s, as far back as is kept
+    echo_at: float | None = None
     #: a later message was heard before, on another path: this one shows that its path works, nothing more
     stale: bool = False
 
@@ -216,7 +218,7 @@ class Codec:
         sent = path.sent.get(echo)
         rtt = now - sent - echo_age_us / 1e6 if sent is not None else None
         stale, self._newest = counter < self._newest, max(counter, self._newest)
-        return Received(beat, rtt if rtt is not None and 0 <= rtt < _RTT_MOST_S else None, stale)
+        return Received(beat, rtt if rtt is not None and 0 <= rtt < _RTT_MOST_S else None, sent, stale)
 
     def _check_clone(self, challenge: bytes, response: bytes, own_path: bool) -> Clone:
         """A proof is worth something once: after it we draw another challenge, or a recording of it would count."""
@@ -253,6 +255,8 @@ def _pack_body(beat: Beat) -> bytes:
         | _SERVED * beat.served
         | _SPREAD * beat.spread
         | _SYNCHRONOUS * beat.synchronous
+        | _ARBITER * (beat.arbiter is not ArbiterUse.NONE)
+        | _REQUIRED * (beat.arbiter is ArbiterUse.REQUIRED)
     )
     causes = sorted(beat.causes)[:MOST_CAUSES]
     parts = [
@@ -305,6 +309,9 @@ def _parse_body(body: bytes) -> Beat | None:
             lease_left_ms=lease_left_ms,
             position=position,
             revision=revision,
+            arbiter=ArbiterUse.NONE
+            if not flags & _ARBITER
+            else ArbiterUse.REQUIRED if flags & _REQUIRED else ArbiterUse.ASKED,
             causes=frozenset(
                 Cause(CauseKind(cause), port)
                 for cause, port in (_CAUSE.unpack_from(body, start + i * _CAUSE.size) for i in range(causes))

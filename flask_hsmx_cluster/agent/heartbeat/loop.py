@@ -28,6 +28,7 @@ from ...network.netlink import MonitorSocket, RequestSocket
 from ...network.ports import Port, ignore_routers, prepare_port
 from ...network.virtual_mac import is_virtual
 from ...network.wire import FrameSender, PortSocket
+from ..arbiter.hand import ArbiterHand
 from ..clerk import Clerk
 from ..data.replicator import ReplicatorLink
 from ..membership import Membership
@@ -70,6 +71,7 @@ class HeartbeatLoop:
     :param link: the replicator; None where the database is not shared.
     :param synchronous: its commits are to wait for the other gateway.
     :param services: the process of services and hooks.
+    :param arbiter: the hand on the process that talks to an arbiter.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class HeartbeatLoop:
         link: ReplicatorLink | None = None,
         synchronous: bool = True,
         services: ServicesLink | None = None,
+        arbiter: ArbiterHand | None = None,
     ) -> None:
         self.clerk = clerk
         self._database = DatabaseHand(link, synchronous)
         self.services = ServicesHand(services, clerk.record)
+        self._arbiter = arbiter or ArbiterHand(None)
         self._standing = StandingKeeper(clerk)
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
@@ -300,7 +304,10 @@ class HeartbeatLoop:
                 self._session.reconcile()
 
     def _listen_to_children(self) -> None:
-        for hand, reader in ((self._database, self._on_replicator), (self.services, self._on_services)):
+        for hand, reader in (
+            (self._database, self._on_replicator), (self.services, self._on_services),
+            (self._arbiter, self._on_arbiter),
+        ):  # fmt: skip
             if (descriptor := hand.fileno()) is not None:
                 # A child that was started again may have the descriptor of the one before, which left the poll.
                 self._readers = {key: one for key, one in self._readers.items() if one != reader}
@@ -312,6 +319,9 @@ class HeartbeatLoop:
 
     def _on_services(self) -> None:
         self._take(self.services.receive(), self._on_services)
+
+    def _on_arbiter(self) -> None:
+        self._take(self._arbiter.receive(), self._on_arbiter)
 
     def _take(self, found: list[events.Event] | None, own: Callable[[], None]) -> None:
         if found is None:  # the child has gone: its descriptor is closed, and so out of the poll
@@ -329,7 +339,7 @@ class HeartbeatLoop:
         old = self._session
         core_plan = plan.core_plan(
             membership, self._udp_port, self._peer_macs, self._database.shared, self._database.synchronous,
-            self.services.follow, self.services.checks,
+            self.services.follow, self.services.checks, self._arbiter.use,
         )  # fmt: skip
         by_port = plan.shared_by_port(membership.settings)
         watched = {
@@ -374,6 +384,7 @@ class HeartbeatLoop:
             tuple(sorted(by_port.keys() - found.keys())),
             former=former,
             advertiser=advertiser,
+            arbiter=self._arbiter,
         )
         self._monitor.hear_additions(core.role is not Role.ACTIVE)
         for name in names:
@@ -456,7 +467,8 @@ class HeartbeatLoop:
             self._session.take_leave()
 
     def _forget_sockets(self, session: Session) -> None:
-        kept = (self._monitor.fileno(), self._database.fileno(), self.services.fileno())
+        children = (self._database, self.services, self._arbiter)
+        kept = (self._monitor.fileno(), *(child.fileno() for child in children))
         for descriptor in [one for one in self._readers if one not in kept]:
             del self._readers[descriptor]
             with contextlib.suppress(OSError):  # closed sockets unregister themselves

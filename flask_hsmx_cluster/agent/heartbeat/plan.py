@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from ...decision.model import NEVER, Path, Plan, Timing
+from ...decision.model import NEVER, ArbiterUse, Path, Plan, Timing
 from ...network.router_advertisement import Advertisement, Prefix, virtual_link_local
 from ...network.virtual_mac import virtual_mac
 from ...settings.model import Interface, Settings
@@ -147,12 +147,13 @@ def ethernet_paths(membership: Membership) -> list[EthernetPlan]:
 
 def core_plan(
     membership: Membership, udp_port: int, peer_macs: Mapping[str, str], data: bool = False, synchronous: bool = True,
-    services: bool = False, checks: tuple[str, ...] = (),
+    services: bool = False, checks: tuple[str, ...] = (), arbiter: ArbiterUse = ArbiterUse.NONE,
 ) -> Plan:  # fmt: skip
     """Return what the decision core must know.
 
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     :param services: services, hooks or the like follow the role; ``checks``: the host's that may move it.
+    :param arbiter: how an arbiter is used.
     """
     settings, advanced = membership.settings, membership.settings.advanced
     peer = settings.peer_of(membership.node_id)
@@ -184,6 +185,7 @@ def core_plan(
         synchronous=synchronous,
         services=services,
         checks=checks,
+        arbiter=arbiter,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ...decision import events
 from ...decision.core import Core
-from ...decision.model import Beat, Cause, CauseKind, Kind, Motive, Role
+from ...decision.model import Beat, Cause, CauseKind, Kind, Motive, Role, Word
 from ...errors import NetworkError
 from ...network.addresses import AddressLease
 from ...network.clock import boot_time_s, machine_boot_id
@@ -19,6 +19,7 @@ from ...network.messages import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLI
 from ...network.netlink import RequestSocket, attributes, kernel_address
 from ...network.ports import carrier_of
 from ...network.wire import AddressClaim, HeartbeatFrame, PortSocket
+from ..arbiter.hand import ArbiterHand
 from ..clerk import Clerk
 from ..membership import Membership
 from .advertiser import Advertiser
@@ -126,6 +127,7 @@ class Session:
     stale: bool = False
     former: Mapping[str, UdpPath] = field(default_factory=dict)
     advertiser: Advertiser = field(default_factory=lambda: Advertiser({}, None))
+    arbiter: ArbiterHand = field(default_factory=lambda: ArbiterHand(None))
 
     def __post_init__(self) -> None:
         self._proof_sent: dict[str, float] = {}
@@ -193,7 +195,7 @@ class Session:
         now = boot_time_s()
         found = self.codec.decode(data, tag, now)
         if isinstance(found, Received):
-            self.tell(events.Heard(name, found.beat, found.rtt_s, found.stale))
+            self.tell(events.Heard(name, found.beat, found.rtt_s, found.stale, found.echo_at))
             return True
         if found is Refusal.UNPROVEN and now - self._proof_sent.get(name, 0.0) >= PROOF_EVERY_S:
             self._proof_sent[name] = now
@@ -354,6 +356,12 @@ class Session:
                         self.tell(events.ServicesReady(self.core.term, True))
                 case events.KeepServices():
                     self.services.go(ACTIVE, self.core.why, self.core.term, released=True)
+                case events.AskArbiter():
+                    asks = self.membership.settings.cluster_id, self.membership.node_id, self.core.plan.timing
+                    if not self.arbiter.ask(effect.turn, *asks):
+                        self.tell(events.ArbiterAnswered(effect.turn, Word.SILENT, boot_time_s()))
+                case events.LeaveArbiter():
+                    self.arbiter.leave()
                 case events.Note():
                     self.clerk.record(effect.kind, effect.severity, effect.text, effect.evidence)
                 case events.HandoverEnded():

@@ -10,7 +10,7 @@ from ...decision import judge
 from ...decision.core import Core
 from ...decision.events import Severity
 from ...decision.evidence import PathEvidence, PortEvidence
-from ...decision.model import NEVER, Cause, CauseKind, Phase, Role
+from ...decision.model import NEVER, ArbiterUse, Cause, CauseKind, Phase, Role, Word
 
 if TYPE_CHECKING:
     from .session import Session
@@ -30,6 +30,13 @@ PHASE_WORDS = {
     Phase.HOLDING: "hears no heartbeats, but the other gateway's address still answers",
     Phase.WAITING: "hears nothing, but cannot tell whether the other gateway is gone",
     Phase.LEADING: "holds the virtual IPs and serves",
+}
+
+
+ARBITER_WORDS = {
+    ArbiterUse.NONE: "not at all",
+    ArbiterUse.ASKED: "not required",
+    ArbiterUse.REQUIRED: "required",
 }
 
 
@@ -94,6 +101,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
         )
     if core.plan.peer:
         yield from _path_alarms(session, now)
+        yield from _arbiter_alarms(core, now)
     for index, (name, port) in enumerate(core.ports.items()):
         if port.conflict(now):
             yield Showing(
@@ -140,8 +148,20 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
         yield Showing(
             "hold",
             "critical",
-            f"This gateway {PHASE_WORDS[core.phase]}.",
+            f"This gateway {_phase_text(core)}.",
             "Check the cables between the two gateways; nothing needs to be switched by hand.",
+        )
+
+
+def _arbiter_alarms(core: Core, now: float) -> Iterator[Showing]:
+    peer, fresh = core.peer, core.peer_at is not None and now - core.peer_at < core.plan.timing.path_down_s
+    if peer is not None and fresh and peer.arbiter is not core.arbiter.use:
+        yield Showing(
+            "arbiter_differs",
+            "warning",
+            f"The two gateways use the arbiter differently: {ARBITER_WORDS[core.arbiter.use]} here, "
+            f"{ARBITER_WORDS[peer.arbiter]} on {core.plan.peer_name}.",
+            "Set HSMX_CLUSTER_ARBITER on both gateways or on neither, and HSMX_CLUSTER_ARBITER_REQUIRED alike.",
         )
 
 
@@ -258,6 +278,7 @@ def snapshot(
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
             "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None,
                      "stale": None},
+            "arbiter": None,
             "counters": {},
         }
     from ...network.clock import boot_time_s
@@ -281,6 +302,7 @@ def snapshot(
         "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
         "data": _data(session, now, known),
+        "arbiter": core.arbiter.word.name.lower() if core.arbiter.word is not None else None,
         "counters": {
             **{refusal.value: 0 for refusal in _refusals()},
             **session.codec.counters,
@@ -391,6 +413,10 @@ def _stale(core: Core, known: DataStanding, now: float) -> dict[str, Any] | None
 def _phase_text(core: Core) -> str:
     if core.passive.waits_for_data():
         return f"has started alone and waits for {core.plan.peer_name}, whose data may be newer"
+    if core.phase is Phase.WAITING and core.arbiter.word is Word.DENIED:
+        return f"hears nothing, and does not serve because the arbiter lets {core.plan.peer_name} serve"
+    if core.phase is Phase.WAITING and core.arbiter.use is ArbiterUse.REQUIRED and core.arbiter.word is Word.SILENT:
+        return "hears nothing, and does not serve because the arbiter, which is required, does not answer"
     return PHASE_WORDS[core.phase]
 
 

@@ -56,6 +56,7 @@ CHECKS = {
     "ports": "The ports between the gateways are open in both directions",
     "managers": "Nothing else configures the shared ports",
     "files": "Files can be copied from and to this gateway",
+    "arbiter": "The arbiter answers this gateway",
     "database": "Both databases can be kept as one",
 }
 
