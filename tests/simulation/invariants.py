@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flask_hsmx_cluster.agent.heartbeat.start import RESTART_HOLD_S
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Role, Term, Timing
 
@@ -23,6 +24,11 @@ GUEST_WAITS_S = 8.0
 def confirm_s(timing: Timing) -> float:
     """Return how long it takes from silence to a claim, s: a suspicion, a burst, the wait for its last answer."""
     return timing.suspect_s + timing.burst_probes * timing.burst_spacing_s + 0.1 + 0.02
+
+
+def listens_s(timing: Timing) -> float:
+    """Return how long an agent that is back too late listens, and the other one with it, s."""
+    return max(RESTART_HOLD_S, timing.lease_s / 2) + 4 * timing.interval_s
 
 
 def waits_s(data: bool, services: bool) -> float:
@@ -87,10 +93,12 @@ NAMES = tuple(one.name for one in INVARIANTS)
 #: Longest time on none after a single fault of a kind, with everything else whole, s.
 SINGLE_FAULT_NONE_S: dict[str, Callable[[Timing], float]] = {
     "power_off": confirm_s,
-    "kill": lambda _timing: 0.35,  # the kernel ends the lease, then one burst
-    "crash_between": lambda _timing: 0.65,  # between a renewal and the heartbeat that tells of it: asked for seldom
-    # Thawed just when its lease has lapsed, it listens for half a lease, and the other one gives it that time.
-    "freeze": lambda timing: 0.35 + timing.lease_s / 2 + 3 * timing.interval_s,
+    # The kernel ends the lease, then one burst. An agent that is back just when its lease has lapsed releases the
+    # address and listens first, and the other one gives it that time. Between a renewal and the heartbeat that tells of
+    # it an end is asked for more seldom.
+    "kill": lambda timing: 0.35 + listens_s(timing),
+    "crash_between": lambda timing: 0.65 + listens_s(timing),
+    "freeze": lambda timing: 0.35 + listens_s(timing),
     "cut": lambda _timing: 0.0,
     "jitter": lambda _timing: 0.0,
     "late": lambda _timing: 0.0,

@@ -90,6 +90,13 @@ class Outcome:
         }  # fmt: skip
 
 
+def lossy(seed: int, minutes: float, loss: float = 0.2, jitter_s: float = 0.05) -> Case:
+    """Return a case in which datagrams are lost and late from beginning to end, and nothing else happens."""
+    lasts = minutes * 60
+    faults = (Fault(0.5, "loss", lasts=lasts, how=loss), Fault(0.5, "jitter", lasts=lasts, how=jitter_s))
+    return Case(seed, minutes, data=seed % 2 == 1, services=False, faults=faults)
+
+
 def run(case: Case, wall_factor: float = 1.0) -> Outcome:
     """Run a case until its time is over, or something does not hold.
 

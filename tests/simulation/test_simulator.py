@@ -12,7 +12,7 @@ from .faults import KINDS, Fault
 from .hours import kept, run_seeds, summary
 from .invariants import INVARIANTS, NAMES
 from .machine import SimulatedLease
-from .run import Case, episodes, run
+from .run import Case, episodes, lossy, run
 from .shrink import shrink
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
@@ -34,6 +34,11 @@ def test_nothing_breaks_with_slower_heartbeats(heartbeat_ms: int) -> None:
     for seed in range(1001, 1004):
         outcome = run(Case.of_seed(seed, MINUTES, heartbeat_ms))
         assert not outcome.violations, "\n".join([*outcome.violations[0].recent, str(outcome.violations[0].text)])
+
+
+def test_a_lossy_network_moves_nothing() -> None:
+    outcome = run(lossy(1, MINUTES))
+    assert outcome.reigns == 1 and not outcome.violations
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
