@@ -44,7 +44,7 @@ KNOWING = {"certificate", "guide"}
 #: The same of the room ``arbiter``: what a gateway is told of it. The others speak TLS.
 TOLD = {"declare"}
 #: What the brain may import at all.
-PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "enum", "functools", "typing"}
 
 
 def imports(path: Path) -> Iterator[str]:
