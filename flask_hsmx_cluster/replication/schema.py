@@ -124,7 +124,8 @@ _WALL_US = """pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
 # keeps one of 10 ms at most, and none at all of a lease that was revoked. Each function that is called here takes a
 # thousandth of a small transaction, so there are few.
 _JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_WALL_US}
-        OPERATOR(pg_catalog.-) pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)::pg_catalog.float8)
+        OPERATOR(pg_catalog.-)
+        pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)::pg_catalog.float8)
         OPERATOR(pg_catalog.<=) 5000::pg_catalog.float8"""
 # That this transaction has left its row is noted in a variable, which a rolled back savepoint sets back as it takes
 # the row away. Who can write shared data could set it, too, and be checked by his statements only.
