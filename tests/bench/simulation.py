@@ -1,7 +1,7 @@
 """Simulated hours with random faults (:mod:`tests.simulation`): how many, and how many invariants they broke.
 
 ``--runs`` is the number of simulated hours, spread over the cores, with heartbeats of 100 ms to 1 s. What was run is
-kept, seed by seed, beside the other figures; 10,000 hours go on where they were interrupted. As many hours again are run
+kept, seed by seed, beside the other figures; 10,000 hours go on where they were interrupted. As many hours are run
 on a lossy network.
 """
 
