@@ -1,0 +1,130 @@
+"""Hard cases that no other module has: see :mod:`tests.simulation.hard_cases`."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.model import Cause, CauseKind, Phase
+
+from .world import ADDRESS, ALL_PATHS, MACS, Machine, World, active
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(seed=1)
+    world.form()
+    world.forget_figures()
+    return world
+
+
+def phase(world: World, name: str) -> Phase:
+    core = world.machines[name].core
+    assert core is not None
+    return core.phase
+
+
+def lose_one_answer(world: World, name: str) -> None:
+    """Let time pass until a gateway has asked once more, and lose that question."""
+    asked = world.machines[name].asked
+    before, world.loss = len(asked), 1.0
+    for _ in range(1000):
+        if len(asked) > before:
+            break
+        world.run(0.001)
+    world.loss = 0.0
+
+
+def test_a_port_that_sends_but_hears_nothing_is_found_too(world: World) -> None:
+    """The active's heartbeats still arrive on that port, hence it takes more questions in vain."""
+    world.cut = {"lan0 (Ethernet):b", "service:b"}
+    probe = world._probe
+
+    def unheard(asker: Machine) -> None:
+        if asker.name != "b":
+            probe(asker)
+
+    world._probe = unheard  # type: ignore[method-assign]
+    world.run(5)
+    assert active(world) == ["a"], "a few lost answers are no dead network"
+    world.run(7)
+    assert active(world) == ["b"] and world.both == 0, world.log
+
+
+def test_a_forged_mac_holds_for_two_leases_and_no_longer(world: World) -> None:
+    forged = events.AddressSeen("lan0", MACS["a"], ADDRESS)
+
+    def run(seconds: float) -> None:
+        for _ in range(round(seconds / 0.005)):
+            world.machines["b"].inbox.append((world.now, forged, 0))
+            world.run(0.005)
+
+    world.power_off("a")
+    run(2 * world.timing.lease_s - 0.1)
+    assert phase(world, "b") is Phase.HOLDING and not active(world), world.log
+    run(0.8)  # it asks every 0.5 s by then
+    assert active(world) == ["b"], world.log
+    run(2)
+    assert active(world) == ["b"], "nor does what can be forged undo the claim"
+
+
+def test_one_lost_answer_ends_no_hold(world: World) -> None:
+    world.cut = ALL_PATHS
+    world.run(world.timing.lease_s + 0.1)
+    assert phase(world, "b") is Phase.HOLDING
+    for _ in range(6):
+        lose_one_answer(world, "b")
+        world.run(0.07)
+        assert active(world) == ["a"], world.log
+
+
+def test_who_claimed_out_of_a_hold_releases_when_the_other_answers_after_all(world: World) -> None:
+    """A whole burst was lost by chance, and no heartbeat passes between the two: an answer on the wire is enough."""
+    world.cut = ALL_PATHS
+    world.run(world.timing.lease_s + 0.1)
+    world.loss = 1.0
+    world.run(0.3)
+    assert active(world) == ["a", "b"]
+    world.loss = 0.0
+    world._tell(world.machines["b"], events.AddressSeen("lan0", MACS["a"], ADDRESS))
+    assert active(world) == ["a"] and world.holders() == ["a"], world.log
+    assert phase(world, "b") is Phase.HOLDING
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [events.MaintenanceSet(True), events.HealthReport(Cause(CauseKind.NO_REFERENCE), True)],
+    ids=["maintenance", "reference"],
+)
+def test_a_closed_gate_opens_after_three_leases(world: World, gate: events.Event) -> None:
+    world._tell(world.machines["b"], gate)
+    world.power_off("a")
+    world.run(3 * world.timing.lease_s - 0.1)
+    assert phase(world, "b") is Phase.WAITING and not active(world), world.log
+    world.run(1.5)
+    assert active(world) == ["b"], world.log
+
+
+def test_cables_that_flap_on_both_move_the_role_ever_more_rarely(world: World) -> None:
+    """The cable of the active is pulled every 8 s, for 5 s: the second move waits 60 s."""
+    moves = len(world.reigns)
+    for _ in range(10):
+        name = active(world)[0]
+        world.set_carrier(name, "lan0", False)
+        world.run(5)
+        world.set_carrier(name, "lan0", True)
+        world.run(3)
+    assert 1 <= len(world.reigns) - moves <= 2, world.log
+    assert world.both == 0
+
+
+def test_a_gateway_that_reboots_again_and_again_moves_nothing(world: World) -> None:
+    world.power_off("a")
+    world.run(1)
+    for _ in range(5):
+        world.power_on("a")
+        world.run(7)
+        world.power_off("a")
+        world.run(1)
+    assert active(world) == ["b"] and world.reigns[-1].counter == 2, world.log
+    assert world.both == 0
