@@ -174,7 +174,7 @@ HARD_CASES: tuple[HardCase, ...] = (
         "announcements",
         "Announcements make a switch disable a port, or do nothing; modems know one MAC only",
         "They are paced, virtual IPs first, and known neighbours are told by unicast, too. A virtual MAC per port "
-        "makes them unnecessary. Questions on the wire stay below what ARP inspection allows, but at the end of a hold.",
+        "makes them unnecessary. Questions on the wire stay below what ARP inspection allows, but where a hold ends.",
         (
             "unit/test_announcer.py::test_virtual_ips_go_first_and_each_alias_once_before_any_twice",
             "unit/test_probing.py::test_a_switch_with_arp_inspection_minds_neither_these_nor_the_agents_own_questions",
