@@ -1,8 +1,8 @@
 """The bounds: for how long a fault can leave two gateways on one address, or none, computed from the timing.
 
-Each bound is a sum of named steps, the ones that the code takes. It holds for a *settled pair*: one gateway active, the
-other one passive and past its boot hold, not in maintenance, with the virtual IP seen on its ports, nothing else broken,
-no frame lost by chance, and machines that do what is due within :attr:`Site.late_s`. All times are seconds.
+Each bound is a sum of named steps, the ones that the code takes. It holds for a *settled pair*: one gateway active,
+the other one passive and past its boot hold, not in maintenance, with the virtual IP seen on its ports, nothing else
+broken, no frame lost by chance, and machines that do what is due within :attr:`Site.late_s`. All times are seconds.
 """
 
 from __future__ import annotations
@@ -141,18 +141,16 @@ def burst(site: Site) -> Step:
 
 def ready(site: Site) -> tuple[Step, ...]:
     """What the addresses wait for at most before they are taken."""
-    return (
-        *((Step("the database becomes writable", "at most 100 ms", PROMOTE_MOST_S),) if site.data else ()),
-        *((Step("services that come first", "at most 1 s, or half a lease", site.services_s),) if site.services else ()),
-    )
+    data = Step("the database becomes writable", "at most 100 ms", PROMOTE_MOST_S)
+    services = Step("services that come first", "at most 1 s, or half a lease", site.services_s)
+    return (*((data,) if site.data else ()), *((services,) if site.services else ()))
 
 
 def given_up(site: Site) -> tuple[Step, ...]:
     """What a hand-over waits for at most before the addresses are released."""
-    return (
-        *((Step("services that end first", "at most 1 s, or half a lease", site.services_s),) if site.services else ()),
-        *((Step("the last writes are confirmed", "at most 200 ms", YIELD_MOST_S),) if site.data else ()),
-    )
+    services = Step("services that end first", "at most 1 s, or half a lease", site.services_s)
+    data = Step("the last writes are confirmed", "at most 200 ms", YIELD_MOST_S)
+    return (*((services,) if site.services else ()), *((data,) if site.data else ()))
 
 
 def unanswered(site: Site) -> Step:
