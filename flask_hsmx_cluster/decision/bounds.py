@@ -108,16 +108,17 @@ class Bound:
 
 
 def message(site: Site, times: int = 1) -> Step:
-    formula = "message + machine" if times == 1 else f"{times} × (message + machine)"
-    return Step("messages on their way", formula, times * (site.message_s + site.late_s))
+    one_s = site.message_s + site.late_s
+    return Step("message" if times == 1 else f"{times} messages", "each: its way, and the machine that acts on it",
+                times * one_s)  # fmt: skip
 
 
 def silence(site: Site) -> Step:
-    return Step("silence that starts a burst", "1.25 × heartbeat + 5 ms", site.timing.suspect_s)
+    return Step("silence", "1.25 × heartbeat + 5 ms", site.timing.suspect_s)
 
 
 def carrier(site: Site) -> Step:
-    return Step("the kernel tells that the carrier is gone", "carrier", site.carrier_s)
+    return Step("carrier", "the kernel tells that it is gone", site.carrier_s)
 
 
 def tail_s(site: Site) -> float:
@@ -132,16 +133,12 @@ def burst_s(site: Site) -> float:
 
 
 def burst(site: Site) -> Step:
-    return Step(
-        "the burst",
-        "(ping pongs − 1) × 6 ms + twice the round trip (5 to 100 ms)",
-        burst_s(site),
-    )
+    return Step("burst", "(ping pongs − 1) × 6 ms + twice the usual round trip (5 to 100 ms)", burst_s(site))
 
 
 def ready(site: Site) -> tuple[Step, ...]:
     """What the addresses wait for at most before they are taken."""
-    data = Step("the database becomes writable", "at most 100 ms", PROMOTE_MOST_S)
+    data = Step("database", "at most 100 ms until it is writable", PROMOTE_MOST_S)
     services = Step("services that come first", "at most 1 s, or half a lease", site.services_s)
     return (*((data,) if site.data else ()), *((services,) if site.services else ()))
 
@@ -149,7 +146,7 @@ def ready(site: Site) -> tuple[Step, ...]:
 def given_up(site: Site) -> tuple[Step, ...]:
     """What a hand-over waits for at most before the addresses are released."""
     services = Step("services that end first", "at most 1 s, or half a lease", site.services_s)
-    data = Step("the last writes are confirmed", "at most 200 ms", YIELD_MOST_S)
+    data = Step("last writes", "at most 200 ms until they are confirmed", YIELD_MOST_S)
     return (*((services,) if site.services else ()), *((data,) if site.data else ()))
 
 
@@ -161,18 +158,18 @@ def unanswered(site: Site) -> Step:
         + max(timing.burst_probes - 2, 0) * (timing.burst_spacing_s + site.late_s)
         + 2 * (tail_s(site) + site.late_s)
     )
-    formula = "45 ms + (ping pongs − 2) × 6 ms + 2 × twice the round trip (5 to 100 ms)"
-    return Step("questions without an answer", formula, seconds)
+    formula = "45 ms + (ping pongs − 2) × 6 ms + 4 usual round trips (10 to 200 ms)"
+    return Step("questions after the lease", formula, seconds)
 
 
 def unseen(site: Site) -> Step:
     seconds = max((UNSEEN_PROBES + 1) * PROBE_EVERY_S, site.timing.path_down_s)
-    return Step("questions of the passive without an answer", "2 s, or 10 heartbeats if that is longer", seconds)
+    return Step("questions in vain", "4 × 0.5 s, or 10 heartbeats if that is longer", seconds)
 
 
 def unseen_alive(site: Site) -> Step:
     seconds = (UNSEEN_PROBES_ALIVE + 1) * PROBE_EVERY_S
-    return Step("questions of the passive without an answer", "21 × 0.5 s", seconds)
+    return Step("questions in vain, while heartbeats come", "21 × 0.5 s", seconds)
 
 
 def heartbeats(site: Site, times: int, why: str) -> Step:
@@ -196,7 +193,7 @@ def _power_off_direct(site: Site) -> Bound:
 
 def _power_off_after_stall(site: Site) -> Bound:
     patience_s = max(site.timing.lease_s, silence(site).seconds + burst_s(site))
-    patience = Step("patience with a machine that stood still", "1.25 × that stall, at most the lease", patience_s)
+    patience = Step("patience", "1.25 × the stall that was seen, at most the lease", patience_s)
     return Bound(Fault.POWER_OFF_AFTER_STALL, (), (message(site), patience, *ready(site)))
 
 
@@ -210,7 +207,7 @@ def _pause(site: Site) -> Bound:
 
 def _both_notice(site: Site) -> tuple[Step, ...]:
     """Two that are active and hear each other: one steps down at the other one's next message."""
-    return (heartbeats(site, 1, "until one of them says something"), message(site, 2))
+    return (heartbeats(site, 1, "until one says something"), message(site, 2))
 
 
 def _handed_over(site: Site) -> tuple[Step, ...]:
@@ -223,12 +220,12 @@ def _lan_cable(site: Site) -> Bound:
 
 
 def _dead_lan(site: Site) -> Bound:
-    told = heartbeats(site, 2, "the passive says so, the active acts on it")
+    told = heartbeats(site, 2, "told and acted on")
     return Bound(Fault.DEAD_LAN, (), (message(site, 2), unseen(site), told, *_handed_over(site)))
 
 
 def _deaf_lan(site: Site) -> Bound:
-    told = heartbeats(site, 2, "the passive says so, the active acts on it")
+    told = heartbeats(site, 2, "told and acted on")
     return Bound(Fault.DEAF_LAN, (), (message(site, 2), unseen_alive(site), told, *_handed_over(site)))
 
 
@@ -246,8 +243,8 @@ def _nothing(fault: Fault) -> Callable[[Site], Bound]:
 
 def _boot_together(site: Site) -> Bound:
     none = (
-        Step("both listen", "boot hold", site.timing.boot_hold_s),
-        heartbeats(site, 4, "each learns that the other one has listened, and waits for it"),
+        Step("listening", "boot hold", site.timing.boot_hold_s),
+        heartbeats(site, 4, "learning of each other"),
         message(site, 2),
         *ready(site),
     )
@@ -259,8 +256,8 @@ def _boot_alone(site: Site) -> Bound:
     listen_s = max(timing.boot_hold_s, GATE_LEASES * timing.lease_s)
     again_s = max(timing.lease_s / 4, timing.burst_probes / WAIT_PROBES_PER_S) + min(timing.interval_s, PROBE_EVERY_S)
     none = (
-        Step("it listens; no sign of the other one", "boot hold, or 3 leases if guests are not heard either", listen_s),
-        Step("the next burst", "a quarter of the lease, or ping pongs ÷ 5 s; and a heartbeat", again_s),
+        Step("listening alone", "boot hold, or 3 leases if that is longer and no guest is heard", listen_s),
+        Step("the next try", "the longer of a quarter of the lease and ping pongs ÷ 5 s, and a heartbeat", again_s),
         burst(site),
         *ready(site),
     )

@@ -293,7 +293,10 @@ RESTARTED = Table(
     "An agent is restarted while its addresses are still leased",
     "On the same boot of its machine. It asks by a burst first.",
     (
-        Column("heard during the burst", {"an active gateway": ("active",), "a passive one": ("passive",), "nobody": ("nobody",)}),
+        Column(
+            "heard during the burst",
+            {"an active gateway": ("active",), "a passive one": ("passive",), "nobody": ("nobody",)},
+        ),
         Column("its lease after the burst", {"runs": (True,), "is over": (False,)}),
     ),
     restarted,
@@ -327,7 +330,11 @@ TWO_PASSIVE = Table(
     (
         Column(
             "in maintenance",
-            {"there only": ((False, True),), "here only": ((True, False),), "neither, or both": ((False, False), (True, True))},
+            {
+                "there only": ((False, True),),
+                "here only": ((True, False),),
+                "neither, or both": ((False, False), (True, True)),
+            },
         ),
         Column("health", HEALTH),
         Column("data", DATA),
@@ -351,7 +358,11 @@ TWO_ACTIVE = Table(
     (
         Column(
             "served guests since they lost each other",
-            {"here only": ((True, False),), "there only": ((False, True),), "both, or neither": ((True, True), (False, False))},
+            {
+                "here only": ((True, False),),
+                "there only": ((False, True),),
+                "both, or neither": ((True, True), (False, False)),
+            },
         ),
         Column("term", TERMS),
         Column("data", DATA),
@@ -441,7 +452,10 @@ OFFERED = Table(
                 "an operator asked, or maintenance": (Motive.REQUEST, Motive.MAINTENANCE),
             },
         ),
-        Column("in maintenance, or has just started", {"yes": ((True, False), (False, True), (True, True)), "no": ((False, False),)}),
+        Column(
+            "in maintenance, or has just started",
+            {"yes": ((True, False), (False, True), (True, True)), "no": ((False, False),)},
+        ),
         Column("health", HEALTH),
     ),
     lambda role, clone, carrier, motive, busy, health: offered(motive, role, carrier, *busy, clone, health),
@@ -586,5 +600,6 @@ COMMITS = Table(
 
 #: In the order of the page.
 TABLES = (
-    SILENCE, PORT, HOLD, STARTING, RESTARTED, TWO_PASSIVE, TWO_ACTIVE, MOVES, OFFERED, LAST_WRITES, LEASE, WIRE, COMMITS,
+    SILENCE, PORT, HOLD, STARTING, RESTARTED, TWO_PASSIVE, TWO_ACTIVE, MOVES, OFFERED, LAST_WRITES, LEASE, WIRE,
+    COMMITS,
 )  # fmt: skip

@@ -57,8 +57,8 @@ class Table:
         """What the code does in each case; words that stand for states with different outcomes are an error."""
         found = {}
         for case in self.cases():
-            states = itertools.product(*(column.values[value] for column, value in zip(self.columns, case, strict=True)))
-            outcomes = {self.decide(*state) for state in states}
+            chosen = (column.values[value] for column, value in zip(self.columns, case, strict=True))
+            outcomes = {self.decide(*state) for state in itertools.product(*chosen)}
             if len(outcomes) != 1:
                 raise ValueError(f"{self.title}: {case} may be {outcomes}")
             found[case] = outcomes.pop()
