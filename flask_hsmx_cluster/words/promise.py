@@ -83,8 +83,8 @@ def limits() -> list[str]:
     """Return what no pair can promise without a third party, and what ours does there."""
     return [
         _("If nothing at all passes between the two gateways, not over the cables and not over the guests' network, "
-          "and both reach guests, then neither can tell whether the other one is dead. No system of two can: it needs a "
-          "third party that says who may serve."),
+          "and both reach guests, then neither can tell whether the other one is dead. No system of two can: it needs "
+          "a third party that says who may serve."),
         _("This pair goes on serving then, on both. One wire that is left is enough to prevent it: a cable, or the "
           "guests' network. When they hear each other again, the gateway that served guests stays, an alarm says so, "
           "and what the other one wrote is kept aside in quarantine for you to look at."),

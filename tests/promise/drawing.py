@@ -77,15 +77,15 @@ def power_off(site: Site, top: int) -> Panel:
     timing = site.timing
     suspects = silence(site).seconds
     claims = suspects + burst_s(site)
-    panel = Panel(top, "Power off, through a switch", -0.05, claims + 0.08)
+    panel = Panel(top, "Power off, through a switch", -0.05, claims + 0.06)
     panel.bar(0, -0.05, 0.0, "holds", "has the address")
     panel.bar(1, suspects, claims, "waits", f"burst: {timing.burst_probes} questions", below=True)
     panel.ticks(1, [suspects + n * timing.burst_spacing_s for n in range(timing.burst_probes)])
-    panel.bar(1, claims, claims + 0.08, "holds", "has the address")
+    panel.bar(1, claims, claims + 0.06, "holds", "has the address")
     panel.moment(0, "0: last heartbeat, power off", 0)
     panel.moment(timing.interval_s, f"{ms(timing.interval_s)}: the next one is due", 1, end=True)
     panel.moment(suspects, f"{ms(suspects)}: silence", 0, end=True)
-    panel.moment(claims, f"{ms(claims)}: claim, announcement", 1, end=True)
+    panel.moment(claims, f"{ms(claims)}: claim, announcement", 0)
     return panel
 
 

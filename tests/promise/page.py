@@ -70,11 +70,11 @@ Three more limits, all of them small:
 - **A renewal in the wrong moment.** An agent that the kernel stops between its look at the clock and the execution of
   the renewal (about 0.1 ms) can bring back an address that had lapsed. It reads the clock after the acknowledgement,
   and if more than a lease has passed it deletes the address at once.
-- **Frames that are lost by chance.** Five questions in a row must be lost, and all heartbeats, to look like silence. Where
-  every fifth frame is lost, no fail-over was seen in 60 s, 15 times.
+- **Frames that are lost by chance.** Five questions in a row must be lost, and all heartbeats, to look like silence.
+  Where every fifth frame is lost, no fail-over was seen in 60 s, 15 times.
 
-A message that was under way when a direct cable went dead ends the burst; then the bound is that of a power failure through
-a switch.
+A message that was under way when a direct cable went dead ends the burst; then the bound is that of a power failure
+through a switch.
 """
 
 TABLES_TEXT = """\
