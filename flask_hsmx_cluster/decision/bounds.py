@@ -36,6 +36,7 @@ class Fault(Enum):
     POWER_OFF_DIRECT = "power_off_direct"  #: and the passive sees the carrier of a cable go
     POWER_OFF_AFTER_STALL = "power_off_after_stall"  #: its whole machine had stood still within the hour
     AGENT_DEAD = "agent_dead"  #: killed or frozen; its kernel goes on
+    AGENT_THAWED = "agent_thawed"  #: frozen, and it goes on just when its lease has lapsed
     PAUSE = "pause"  #: the whole machine stands still, and goes on later
     LAN_CABLE = "lan_cable"
     DEAD_LAN = "dead_lan"  #: the carrier is up, nothing goes out, or nothing at all passes
@@ -201,6 +202,20 @@ def _agent_dead(site: Site) -> Bound:
     return Bound(Fault.AGENT_DEAD, (), (message(site), unanswered(site), *ready(site)))
 
 
+def _agent_thawed(site: Site) -> Bound:
+    """It releases and listens, and the other one, which hears it again, gives it that time."""
+    timing = site.timing
+    none = (
+        unanswered(site),
+        Step("listening again", "the longer of half a lease and 3 heartbeats",
+             max(timing.lease_s / 2, 3 * timing.interval_s)),
+        heartbeats(site, 4, "learning of each other"),
+        message(site, 2),
+        *ready(site),
+    )  # fmt: skip
+    return Bound(Fault.AGENT_THAWED, (), none)
+
+
 def _pause(site: Site) -> Bound:
     return Bound(Fault.PAUSE, _both_notice(site), (message(site), silence(site), burst(site), *ready(site)))
 
@@ -281,6 +296,7 @@ BOUNDS: Mapping[Fault, Callable[[Site], Bound]] = {
     Fault.POWER_OFF_DIRECT: _power_off_direct,
     Fault.POWER_OFF_AFTER_STALL: _power_off_after_stall,
     Fault.AGENT_DEAD: _agent_dead,
+    Fault.AGENT_THAWED: _agent_thawed,
     Fault.PAUSE: _pause,
     Fault.LAN_CABLE: _lan_cable,
     Fault.DEAD_LAN: _dead_lan,

@@ -119,6 +119,9 @@ def _texts(site: Site) -> dict[Fault, tuple[str, str]]:
             _("The active gateway's agent dies or hangs, and its machine lives"),
             _("Guests are served on, for at most %(time)s s. Then its kernel drops the addresses, and the other "
               "gateway takes them.", time=served_s)),
+        Fault.AGENT_THAWED: (
+            _("It hangs, and goes on in the moment in which its lease has run out"),
+            _("It gives the addresses up and listens first. The other one hears it again, and gives it that time.")),
         Fault.PAUSE: (
             _("The active gateway's whole machine stands still, and goes on later"),
             _("The other one has taken over by then. With the next message one of the two gives way.")),

@@ -63,13 +63,16 @@ LIMITS_TEXT = """\
 """
 
 FURTHER = """\
-Three more limits, all of them small:
+Four more limits, all of them small:
 
 - **Two passives whose health changes within the same heartbeat** just when they decide may each take themselves for
   the healthier one. Both have the address until the other one's next message: the bound of *both gateways start*.
 - **A renewal in the wrong moment.** An agent that the kernel stops between its look at the clock and the execution of
   the renewal (about 0.1 ms) can bring back an address that had lapsed. It reads the clock after the acknowledgement,
   and if more than a lease has passed it deletes the address at once.
+- **A death in the wrong moment.** An agent that dies between a renewal and the heartbeat that tells of it (about 1 ms)
+  has a lease that the other gateway does not know of. By its end the other one asks only every 0.5 s, and takes the
+  address so much later.
 - **Frames that are lost by chance.** Five questions in a row must be lost, and all heartbeats, to look like silence.
   Where every fifth frame is lost, no fail-over was seen in 60 s, 15 times.
 

@@ -47,6 +47,15 @@ def pause(world: World) -> None:
     world.pause("a", world.timing.suspect_s + world.dice.random() * 1.5 * world.timing.lease_s)
 
 
+def thaw_too_late(world: World) -> None:
+    """Let the agent go on just when its lease has lapsed, and the other one asks already."""
+    core = world.machines["a"].core
+    assert core is not None and core.renewed_at is not None
+    world.freeze("a")
+    world.run(core.renewed_at + world.timing.lease_s - world.now + world.dice.random() * 0.6)
+    world.thaw("a")
+
+
 def ask(world: World) -> None:
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
 
@@ -103,6 +112,7 @@ FAULTS: list[tuple[Fault, Callable[[World], None], float]] = [
     (Fault.POWER_OFF_AFTER_STALL, cut_power_after_a_stall, 2.0),
     (Fault.AGENT_DEAD, lambda world: world.kill("a"), 2.0),
     (Fault.AGENT_DEAD, lambda world: world.freeze("a"), 2.0),
+    (Fault.AGENT_THAWED, thaw_too_late, 3.0),
     (Fault.PAUSE, pause, 1.0),
     (Fault.LAN_CABLE, lambda world: world.set_carrier("a", "lan0", False), 1.0),
     (Fault.DEAD_LAN, lambda world: world.lan_up.update(a=False), 4.0),
@@ -117,7 +127,7 @@ FAULTS: list[tuple[Fault, Callable[[World], None], float]] = [
     (Fault.HEALED, silence_and_heal, 1.0),
 ]
 NAMES = [f"{fault.value}-{getattr(make, '__name__', '').strip('<>')}" for fault, make, _ in FAULTS]
-MOVED = {Fault.CABLES: "a", Fault.PASSIVE: "a", Fault.PAUSE: None, Fault.HEALED: None}
+MOVED = {Fault.CABLES: "a", Fault.PASSIVE: "a", Fault.AGENT_THAWED: None, Fault.PAUSE: None, Fault.HEALED: None}
 
 
 @cache
