@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 
@@ -12,7 +10,8 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.bounds import Fault, Site, bound
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Timing
 
-from .world import ALL_PATHS, Machine, World, active
+from .test_hard_cases_more import deafen
+from .world import ALL_PATHS, World, active
 
 TIMINGS = {
     "100ms": Timing(),
@@ -23,10 +22,7 @@ SEEDS = range(2)
 
 
 def cut_power(world: World) -> None:
-    """Cut it as through a switch: no carrier goes."""
-    world.power_off("a")
-    machine = world.machines["b"]
-    machine.inbox = type(machine.inbox)(one for one in machine.inbox if not isinstance(one[1], events.Carrier))
+    world.power_off("a", switched=True)
 
 
 def cut_power_after_a_stall(world: World) -> None:
@@ -38,9 +34,9 @@ def cut_power_after_a_stall(world: World) -> None:
 
 def cut_power_and_carrier(world: World) -> None:
     """The last messages have arrived by then: one that comes later makes it a power-off through a switch."""
+    world.cut = ALL_PATHS
+    world.run(0.006)
     world.power_off("a")
-    machine = world.machines["b"]
-    machine.inbox = type(machine.inbox)(one for one in machine.inbox if not isinstance(one[1], events.Heard))
 
 
 def pause(world: World) -> None:
@@ -60,20 +56,7 @@ def ask(world: World) -> None:
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
 
 
-def deafen(world: World) -> None:
-    """What goes to A over the guests' network is lost; what A sends arrives."""
-    world.cut = {"lan0 (Ethernet):b", "service:b"}
-    probe = world._probe
-
-    def unheard(asker: Machine) -> None:
-        if asker.name != "b":
-            probe(asker)
-
-    world._probe = unheard  # type: ignore[method-assign]
-
-
 def kill_the_database(world: World) -> None:
-    world.machines["a"].database.broken = True
     world._tell(world.machines["a"], events.HealthReport(Cause(CauseKind.DATABASE), True))
 
 
@@ -130,24 +113,17 @@ NAMES = [f"{fault.value}-{getattr(make, '__name__', '').strip('<>')}" for fault,
 MOVED = {Fault.CABLES: "a", Fault.PASSIVE: "a", Fault.AGENT_THAWED: None, Fault.PAUSE: None, Fault.HEALED: None}
 
 
-@cache
-def formed(heartbeats: str, data: bool) -> World:
-    world = World(7, TIMINGS[heartbeats], data=data, services=data)
-    world.form()
-    assert active(world) == ["a"]
-    return world
-
-
 def a_pair(heartbeats: str, seed: int, data: bool) -> World:
     """Return a settled pair some time after it was formed."""
-    world = copy.deepcopy(formed(heartbeats, data))
-    world.dice.seed(seed)
+    world = World(seed, TIMINGS[heartbeats], data=data, services=data)
+    world.form()
+    assert active(world) == ["a"]
     world.run(world.dice.random() * 2 * world.timing.interval_s)
     world.forget_figures()
     return world
 
 
-@pytest.mark.parametrize("heartbeats, data", [("100ms", False), ("100ms", True), ("250ms", False), ("1s", True)])
+@pytest.mark.parametrize("heartbeats, data", [("100ms", True), ("250ms", False), ("1s", False)])
 @pytest.mark.parametrize("fault, make, leases", FAULTS, ids=NAMES)
 def test_a_bound_holds(
     fault: Fault, make: Callable[[World], None], leases: float, heartbeats: str, data: bool

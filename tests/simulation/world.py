@@ -168,13 +168,17 @@ class World:
 
     # Faults ---------------------------------------------------------------------------------------------
 
-    def power_off(self, name: str) -> None:
+    def power_off(self, name: str, switched: bool = False) -> None:
+        """Cut the power.
+
+        :param switched: the cables between the two go through a switch: the other one's carriers stay.
+        """
         machine = self.machines[name]
         machine.powered, machine.core = False, None
         machine.lease_until = float("-inf")
         machine.inbox.clear()
         other = self.other(name)
-        for port in ("sync0", "backup0"):
+        for port in () if switched else ("sync0", "backup0"):
             self.set_carrier(other.name, port, False)
 
     def power_on(self, name: str) -> None:
