@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Phase
 
-from .world import ADDRESS, ALL_PATHS, MACS, Machine, World, active
+from .world import ADDRESS, ALL_PATHS, World, active
 
 
 @pytest.fixture
@@ -20,10 +21,19 @@ def world() -> World:
     return world
 
 
-def phase(world: World, name: str) -> Phase:
+def core_of(world: World, name: str) -> Core:
     core = world.machines[name].core
     assert core is not None
-    return core.phase
+    return core
+
+
+def phase(world: World, name: str) -> Phase:
+    return core_of(world, name).phase
+
+
+def peer_answers(world: World, name: str) -> events.AddressSeen:
+    """Return what a gateway sees if the other one's MAC answers for the virtual IP."""
+    return events.AddressSeen("lan0", core_of(world, name).peer_mac("lan0"), ADDRESS)
 
 
 def deafen(world: World) -> None:
@@ -32,7 +42,7 @@ def deafen(world: World) -> None:
     wire, name = (world.lan, "asks") if hasattr(world, "lan") else (world, "_probe")
     ask = getattr(wire, name)
 
-    def unheard(asker: Machine, *what: Any) -> None:
+    def unheard(asker: Any, *what: Any) -> None:
         if asker.name != "b":
             ask(asker, *what)
 
@@ -60,7 +70,7 @@ def test_a_port_that_sends_but_hears_nothing_is_found_too(world: World) -> None:
 
 
 def test_a_forged_mac_holds_for_two_leases_and_no_longer(world: World) -> None:
-    forged = events.AddressSeen("lan0", MACS["a"], ADDRESS)
+    forged = peer_answers(world, "b")
 
     def run(seconds: float) -> None:
         for _ in range(round(seconds / 0.005)):
@@ -94,7 +104,7 @@ def test_who_claimed_out_of_a_hold_releases_when_the_other_answers_after_all(wor
     world.run(0.3)
     assert active(world) == ["a", "b"]
     world.loss = 0.0
-    world._tell(world.machines["b"], events.AddressSeen("lan0", MACS["a"], ADDRESS))
+    world._tell(world.machines["b"], peer_answers(world, "b"))
     assert active(world) == ["a"] and world.holders() == ["a"], world.log
     assert phase(world, "b") is Phase.HOLDING
 
