@@ -14,6 +14,7 @@ from . import (
     network,
     notify,
     pppoe,
+    promise,
     quarantine,
     renewal,
     services,
@@ -23,6 +24,6 @@ from . import (
 from .base import cluster
 
 __all__ = [
-    "agent", "cluster", "data", "everyday", "files", "firewall", "hooks", "network", "notify", "pppoe", "quarantine",
-    "renewal", "services", "settings", "sweep",
+    "agent", "cluster", "data", "everyday", "files", "firewall", "hooks", "network", "notify", "pppoe", "promise",
+    "quarantine", "renewal", "services", "settings", "sweep",
 ]  # fmt: skip

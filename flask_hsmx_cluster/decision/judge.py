@@ -16,25 +16,34 @@ class Verdict(Enum):
     CLAIM = "claim"
     HOLD = "hold"
     WAIT = "wait"
+    DARE = "dare"  #: claim with what works: gates postpone, they do not forbid
 
 
-#: All heartbeats are gone, a full burst was unanswered. The first row that fits decides.
-#: (an answer from the peer on some port, silence on a readable port, a gate is closed) -> verdict
-SILENCE_TABLE: tuple[tuple[tuple[bool | None, bool | None, bool | None], Verdict], ...] = (
-    ((True, None, None), Verdict.HOLD),  # somebody alive renews the address: only our links are broken
-    ((False, True, False), Verdict.CLAIM),  # dead, or off that network
-    ((False, True, True), Verdict.WAIT),  # gates postpone, they do not forbid
-    ((False, False, None), Verdict.WAIT),  # blind everywhere: silence proves nothing
+#: All heartbeats are gone, a full burst was unanswered; each case fits one row. None: it does not matter.
+#: (an answer from the peer on some port, a clone of this gateway is heard, silence on a readable port, a gate is
+#: closed, no sign of the peer for three leases) -> verdict
+SILENCE_TABLE: tuple[tuple[tuple[bool | None, bool | None, bool | None, bool | None, bool | None], Verdict], ...] = (
+    ((True, None, None, None, None), Verdict.HOLD),  # somebody alive renews the address: only our links are broken
+    ((False, True, None, None, None), Verdict.WAIT),  # the clone could claim as well
+    ((False, False, True, False, None), Verdict.CLAIM),  # dead, or off that network
+    ((False, False, True, True, False), Verdict.WAIT),
+    ((False, False, True, True, True), Verdict.DARE),
+    ((False, False, False, None, False), Verdict.WAIT),  # blind everywhere: silence proves nothing
+    ((False, False, False, None, True), Verdict.DARE),
 )
 
 
-def judge_silence(readings: Collection[Reading], gated: bool) -> Verdict:
+def judge_silence(
+    readings: Collection[Reading], gated: bool, clone: bool = False, no_sign: bool = False,
+) -> Verdict:
     """Return what to do when all heartbeats are gone and a full burst stayed unanswered.
 
     :param readings: what each virtual-IP port says; evidence is per port, the role is per node.
-    :param gated: maintenance, none of the reference addresses can be reached, or a clone of this gateway is heard.
+    :param gated: maintenance, or none of the reference addresses can be reached.
+    :param clone: another machine with this gateway's identity is alive.
+    :param no_sign: nothing was heard of the peer for so long that gates open.
     """
-    facts = (Reading.ANSWERED in readings, Reading.SILENT in readings, gated)
+    facts = (Reading.ANSWERED in readings, clone, Reading.SILENT in readings, gated, no_sign)
     for pattern, verdict in SILENCE_TABLE:
         if all(want is None or want == fact for want, fact in zip(pattern, facts, strict=True)):
             return verdict
@@ -89,10 +98,11 @@ class Standing:
     position: int
     causes: frozenset[Cause]
     node: str
+    maintenance: bool = False
 
     @classmethod
     def of(cls, beat: Beat, node: str) -> Standing:
-        return cls(beat.served, beat.term, beat.position, beat.causes, node)
+        return cls(beat.served, beat.term, beat.position, beat.causes, node, beat.maintenance)
 
 
 def both_active_winner(mine: Standing, theirs: Standing) -> str:
@@ -105,10 +115,13 @@ def both_active_winner(mine: Standing, theirs: Standing) -> str:
 
 
 def both_passive_winner(mine: Standing, theirs: Standing) -> str:
-    """Return the node that claims when two passives hear each other: health, data position, term, node id."""
+    """Return the node that claims when two passives hear each other.
 
-    def rank(one: Standing) -> tuple[int, int, int, str]:
-        return (-weight(one.causes), one.position, one.term.counter, one.node)
+    Who is not in maintenance, then health, data position, term, node id.
+    """
+
+    def rank(one: Standing) -> tuple[bool, int, int, int, str]:
+        return (not one.maintenance, -weight(one.causes), one.position, one.term.counter, one.node)
 
     return max(mine, theirs, key=rank).node
 

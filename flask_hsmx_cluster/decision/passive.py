@@ -227,12 +227,10 @@ class Passive:
     def _break_tie(self) -> None:
         core = self.core
         assert core.peer is not None
-        mine = Standing(False, core.term, int(not core.behind), frozenset(core.health.causes), core.plan.node)
+        causes = frozenset(core.health.causes)
+        mine = Standing(False, core.term, int(not core.behind), causes, core.plan.node, core.maintenance)
         theirs = Standing.of(core.peer, core.plan.peer)
-        if core.maintenance != core.peer.maintenance:
-            winner = core.plan.peer if core.maintenance else core.plan.node
-        else:
-            winner = judge.both_passive_winner(mine, theirs)
+        winner = judge.both_passive_winner(mine, theirs)
         assert self.peer_passive_since is not None
         waited_s = core.now - self.peer_passive_since
         if winner == core.plan.node or waited_s > TIE_PATIENCE_S + 4 * core.plan.timing.interval_s:
@@ -323,17 +321,12 @@ class Passive:
         cold = not core.peer_was_active
         readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
         clone = core.clone_near()
-        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes or clone
-        verdict = Verdict.CLAIM if not core.plan.peer else judge.judge_silence(list(readings.values()), gated)
+        gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
         silent_for = core.now - max(core.peer_at or core.began, core.began)
-        opens = (
-            verdict is Verdict.WAIT
-            and not clone
-            and silent_for > GATE_LEASES * timing.lease_s
-            and any(port.carrier for port in core.ports.values())
-        )
+        no_sign = silent_for > GATE_LEASES * timing.lease_s and any(port.carrier for port in core.ports.values())
+        verdict = judge.judge_silence(readings.values(), gated, clone, no_sign) if core.plan.peer else Verdict.CLAIM
         barred = False
-        if verdict is Verdict.CLAIM or opens:
+        if verdict in (Verdict.CLAIM, Verdict.DARE):
             consent = core.arbiter.consents()
             if consent is None:  # judged again with its answer
                 self.burst, burst.next_at = burst, core.arbiter.deadline()
@@ -345,7 +338,7 @@ class Passive:
             *((CLONE_WORDS,) if clone else ()),
             *core.arbiter.in_words(),
         )
-        if opens and not barred:
+        if verdict is Verdict.DARE and not barred:
             core.claim(
                 f"no sign of {core.plan.peer_name} for {silent_for:.1f} s",
                 (*evidence, "gates postpone a claim, they do not forbid it"),

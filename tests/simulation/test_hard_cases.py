@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Phase
 from flask_hsmx_cluster.network.wire import AddressClaim
 
-from .hard_cases import HARD_CASES
 from .machine import EXPIRES_LATE_S, MACS, Machine
 from .world import ADDRESS, ALL_PATHS, World, active
 
@@ -35,19 +31,6 @@ def shared() -> World:
     assert world.machines["a"].database.synchronous
     world.forget_figures()
     return world
-
-
-def test_every_hard_case_has_a_scenario_that_exists() -> None:
-    assert [case.rule for case in HARD_CASES] == list(range(1, len(HARD_CASES) + 1))
-    tests = Path(__file__).parents[1]
-    for case in HARD_CASES:
-        assert case.scenarios or case.elsewhere, case.text
-        for scenario in case.scenarios:
-            module, name = scenario.split("::")
-            assert callable(getattr(importlib.import_module(f"{__package__}.{module}"), name)), scenario
-        for elsewhere in case.elsewhere:
-            path, _, name = elsewhere.partition("::")
-            assert f"def {name}" in (tests / path).read_text(), elsewhere
 
 
 def test_of_two_active_the_one_that_served_stays(world: World) -> None:

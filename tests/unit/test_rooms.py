@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parents[2] / "flask_hsmx_cluster"
 ALLOWED = {
     "decision": set(),
     "network": {"errors"},
-    "settings": {"errors"},
+    "settings": {"errors", "decision"},
     "firewall": {"errors", "settings", "files"},
     "editing": {"errors", "settings", "translate"},
-    "words": {"errors", "settings", "firewall", "translate"},
+    "words": {"errors", "decision", "settings", "firewall", "translate"},
     "replication": {"errors", "agent_line"},
     "services": {"errors", "agent_line", "network"},
     "notify": {"errors", "settings"},
@@ -28,8 +28,8 @@ ALLOWED = {
     "agent": {"decision", "network", "settings", "firewall", "replication", "services", "files", "notify", "renewal",
               "arbiter", "errors",
               "models", "version", "control", "agent_line"},
-    "web": {"settings", "editing", "words", "firewall", "replication", "errors", "control", "config", "signals",
-            "version", "translate", "extension"},
+    "web": {"decision", "settings", "editing", "words", "firewall", "replication", "errors", "control", "config",
+            "signals", "version", "translate", "extension"},
 }  # fmt: skip
 #: Modules of the room ``replication`` that touch no database: all that the others may import.
 DESCRIBING = {"credentials", "coverage", "declare", "layout", "rules", "scope"}

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from ...decision.model import NEVER, ArbiterUse, Path, Plan, Timing
+from ...decision.model import ArbiterUse, Path, Plan
 from ...network.router_advertisement import Advertisement, Prefix, virtual_link_local
 from ...network.virtual_mac import virtual_mac
 from ...settings.model import Interface, Settings
+from ...settings.timing import timing_of
 from ..membership import Membership
 from .datagram import MOST_PORTS, Challenges, Codec, path_tag
 from .transport import UdpEnds
@@ -155,7 +156,7 @@ def core_plan(
     :param services: services, hooks or the like follow the role; ``checks``: the host's that may move it.
     :param arbiter: how an arbiter is used.
     """
-    settings, advanced = membership.settings, membership.settings.advanced
+    settings = membership.settings
     peer = settings.peer_of(membership.node_id)
     watched = watched_of(settings)
     ports = tuple(watched)
@@ -172,14 +173,7 @@ def core_plan(
         ),
         ports=ports,
         addresses=tuple(", ".join(str(one.address.ip) for one in shared) for shared in watched.values()),
-        timing=Timing(
-            interval_s=advanced.heartbeat_ms / 1000,
-            burst_probes=advanced.ping_pongs,
-            lease_s=float(advanced.lease_s),
-            boot_hold_s=float(advanced.boot_hold_s),
-            stale_wait_s=NEVER if advanced.stale_wait_s is None else float(advanced.stale_wait_s),
-            refresh_s=float(advanced.announce_refresh_s),
-        ),
+        timing=timing_of(settings.advanced),
         revision=membership.revision,
         data=data,
         synchronous=synchronous,
