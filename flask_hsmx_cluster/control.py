@@ -71,6 +71,7 @@ VERBS: dict[str, Verb] = {
         Verb("leave", changes=True, timeout_s=15),
         Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=20),
+        Verb("restart", changes=True),
         Verb("renewal", changes=False),
         Verb("renewal_look", changes=True, timeout_s=20),
         Verb("renewal_begin", changes=True, timeout_s=30),

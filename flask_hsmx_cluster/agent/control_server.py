@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..control import MAX_LINE
+from ..decision.restart import RESTART_LEAST_S, RESTART_MOST_S
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
 from ..renewal.guide import KINDS
@@ -123,6 +124,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "leave": {"force": Argument(_flag, required=False)},
     "replace": {},
     "failover": {},
+    "restart": {"within_s": Argument(_whole(RESTART_LEAST_S, RESTART_MOST_S), required=False)},
     "maintenance": {
         "on": Argument(_flag),
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),

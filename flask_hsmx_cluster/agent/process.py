@@ -32,6 +32,8 @@ from .service import AgentService
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
 HEALTH_EVERY_S = 1.0
+#: An agent that restarts ends this long after it has said so, s: whoever asked gets the answer first.
+LEAVE_AFTER_S = 0.1
 #: Exit status after an error in the heartbeat.
 EXIT_HEARTBEAT_FAILED = 70
 #: A thread that waits for the interpreter must not wait long: the heartbeat is one of them.
@@ -83,7 +85,7 @@ def report(loop: HeartbeatLoop, kind: CauseKind, check: Check) -> str:
 
 
 def run(config: AgentConfig) -> None:
-    """Run the agent until SIGTERM or SIGINT."""
+    """Run the agent until SIGTERM or SIGINT, or until it is asked to restart, be it by SIGHUP."""
     store = NodeStore.open(config)
     clerk = Clerk(store)
     jobs = Jobs()
@@ -94,16 +96,28 @@ def run(config: AgentConfig) -> None:
         services=services,
     )  # fmt: skip
     files = FilesLink(config.log_level)
-    service = AgentService(
-        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon
-    )
-
-    ended, stopped = threading.Event(), threading.Event()
+    ended, stopped, leaving = threading.Event(), threading.Event(), threading.Event()
 
     def stop(*_: object) -> None:
         stopped.set()
         ended.set()
 
+    def leave() -> None:
+        leaving.set()
+        threading.Timer(LEAVE_AFTER_S, stop).start()
+
+    service = AgentService(
+        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files,
+        soon=jobs.soon, leave=leave,
+    )  # fmt: skip
+
+    def restart() -> None:
+        try:
+            service.restart()
+        except ClusterError as error:
+            clerk.record("restart_refused", "warning", f"The agent was not restarted: {error.message}", (error.remedy,))
+
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=restart, name="restart").start())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     jobs.start_heartbeat(loop.run, ended.set)
@@ -125,7 +139,10 @@ def run(config: AgentConfig) -> None:
         # The service manager starts the agent anew, and within the lease it goes on with its reign.
         os._exit(EXIT_HEARTBEAT_FAILED)
     log.info("Agent is asked to stop")
-    loop.stop()
+    if leaving.is_set():
+        loop.end()
+    else:
+        loop.stop()
     server.stop()
     service.stop()
     jobs.stop()

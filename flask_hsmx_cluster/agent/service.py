@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..decision.restart import RESTART_S
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import passwords, rules
@@ -75,6 +76,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     :param files: the process of files; None: none are kept as one.
     :param soon: has one of the jobs run now.
     :param hand: sets own addresses; replaced in tests.
+    :param leave: ends this process, and nothing else.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         hand: Hand | None = None,
         files: FilesLink | None = None,
         soon: Callable[[str], None] = lambda _name: None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._store = store
         self._hot = hot
+        self._leave = leave
         self._job_report = job_report
         self._cluster = Cluster(config, store, hot, hand)
         self._exchange = Exchange(self._cluster, post)
@@ -222,6 +226,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             "firmware": self._config.firmware_version,
             "version": __version__,
             "protocol": PROTOCOL,
+            "agent_up_s": round(boot_time_s() - self._started_at, 1),
             **snapshot["node"],
         }
         if snapshot["peer"] is not None:
@@ -450,6 +455,12 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         self._renewal.demand_safe()
         self._rehearse()
         return self._hot.request("failover")
+
+    def restart(self, within_s: int = RESTART_S) -> dict[str, Any]:
+        """End this agent so that the service manager starts a new one; the addresses stay, and so does the role."""
+        result = self._hot.request("restart", within_s=within_s)
+        self._leave()
+        return result
 
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()

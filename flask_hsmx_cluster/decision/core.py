@@ -17,6 +17,7 @@ from .events import (
     Carrier,
     ClaimFailed,
     CloneHeard,
+    DataKept,
     DataPromoted,
     DataYielded,
     Effect,
@@ -32,6 +33,7 @@ from .events import (
     Release,
     Renewed,
     ReserveTerms,
+    RestartRequested,
     Send,
     ServicesReady,
     Severity,
@@ -58,6 +60,7 @@ from .model import (
     Term,
 )
 from .passive import Passive
+from .restart import Restart
 from .services import Services
 
 #: A conflict is announced against at most this often per port, s (rule 12).
@@ -110,6 +113,7 @@ class Core:
         self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
         self.services = Services(self)
+        self.restart = Restart(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
@@ -151,6 +155,8 @@ class Core:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event and return what to do about it."""
+        if self.restart.over:
+            return []
         self._advance(now)
         match event:
             case Heard():
@@ -175,6 +181,10 @@ class Core:
                 self.active.claim_failed(event)
             case FailoverRequested():
                 self.active.failover(event)
+            case RestartRequested():
+                self.restart.begin(event)
+            case DataKept():
+                self.restart.data_kept(event)
             case MaintenanceSet():
                 self._maintenance_set(event)
             case DataPromoted():
@@ -193,6 +203,8 @@ class Core:
 
     def wake(self, now: float) -> list[Effect]:
         """Do what is due. Call it at :meth:`deadline`, and after each batch of events."""
+        if self.restart.over:
+            return []
         self._advance(now)
         self.beats_now = now >= self._next_beat
         if self.beats_now:
@@ -203,6 +215,7 @@ class Core:
             self.do(Send(Kind.BEAT, self._beat_paths()))
         self.data.step()
         self.services.step()
+        self.restart.step()
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -215,14 +228,19 @@ class Core:
         """Return the boot time at which :meth:`wake` must be called at the latest, s."""
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
+        if self.restart.over:
+            return NEVER
         handover_at = handover.next_at if handover else NEVER
-        return min(self._next_beat, role.deadline(), handover_at, self.data.deadline(), self.services.deadline())
+        others = min(self.data.deadline(), self.services.deadline(), self.restart.deadline())
+        return min(self._next_beat, role.deadline(), handover_at, others)
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
         """The loop woke much later than it asked for (frozen, starved, suspended): trust no timer, listen again.
 
         A lease that is still valid is kept (rule 17); one that has lapsed is never renewed (rule 11).
         """
+        if self.restart.over:
+            return []
         self._advance(now)
         timing = self.plan.timing
         self.passive.burst = self.passive.hold = self.passive.granted = None
@@ -247,20 +265,18 @@ class Core:
     def beat(self, kind: Kind, motive: Motive = Motive.REQUEST) -> Beat:
         """Return the content of the next message; MACs and Ethernet are the transport's to fill in."""
         holds = self.role is Role.ACTIVE and self.renewed_at is not None
-        left = 0.0
-        if holds and self.renewed_at is not None:
-            left = max(0.0, self.renewed_at + self.plan.timing.lease_s - self.now)
+        left_s = self.restart.lease_left_s(kind, self.renewed_at) if holds and self.renewed_at is not None else 0.0
         return Beat(
             kind=kind,
             role=self.role,
             term=self.term,
-            motive=motive,
+            motive=Motive.RESTART if self.restart.agreed else motive,
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
             synchronous=self.data.confirms(),
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
-            lease_left_ms=int(left * 1000),
+            lease_left_ms=int(left_s * 1000),
             position=int(not self.behind),
             revision=self.plan.revision,
             causes=frozenset(self.health.causes),
@@ -309,6 +325,8 @@ class Core:
             self.note("peer_back", "info", f"{self.plan.peer_name} is heard again on {event.path}")
             if self.role is Role.ACTIVE:
                 self.do(Announce())  # every regained contact is announced (keepalived #166)
+        if self.restart.heard(beat):
+            return  # a goodbye, and no sign that it goes on
         self.passive.end_doubt(event.path)
         self._watch_terms(beat.term)
         if beat.role is Role.ACTIVE:
@@ -340,6 +358,7 @@ class Core:
                 port.both_ways_at = self.now
 
     def _carrier(self, event: Carrier) -> None:
+        self.restart.carrier(event.port, event.up)
         port = self.ports.get(event.port)
         if port is not None:
             was = port.carrier
@@ -499,6 +518,7 @@ class Core:
         self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
         self.peer_synchronous, self.behind = None, False
         self.data.forget_peer()
+        self.restart.peer_until = -NEVER
         self.paths.clear()
         for port in self.ports.values():
             port.forget_peer()

@@ -193,8 +193,8 @@ class Data:
             self.core.active.data_yielded(event.ok, event.text)
 
     def renews(self) -> bool:
-        """Return whether the right to write is renewed with the addresses: not once it is being given up."""
-        return self.core.plan.data and not self.yielding
+        """Return whether the right to write is renewed with the addresses: not once it is given up, or kept longer."""
+        return self.core.plan.data and not self.yielding and not self.core.restart.agreed
 
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""

@@ -93,6 +93,13 @@ class FailoverRequested:
 
 
 @dataclass(frozen=True)
+class RestartRequested:
+    """This agent is to be restarted; the addresses stay leased, and the new one has ``within_s`` to come up."""
+
+    within_s: float
+
+
+@dataclass(frozen=True)
 class MaintenanceSet:
     """An operator (or the end of its time) switched maintenance."""
 
@@ -113,6 +120,13 @@ class DataPromoted:
     term: Term
     ok: bool
     text: str = ""
+
+
+@dataclass(frozen=True)
+class DataKept:
+    """The database answers to :class:`KeepData`."""
+
+    ok: bool
 
 
 @dataclass(frozen=True)
@@ -161,9 +175,11 @@ Event = (
     | Renewed
     | ClaimFailed
     | FailoverRequested
+    | RestartRequested
     | MaintenanceSet
     | TermsReserved
     | DataPromoted
+    | DataKept
     | DataYielded
     | FollowerSeen
     | SynchronousSet
@@ -210,6 +226,13 @@ class Renew:
 
 
 @dataclass(frozen=True)
+class Extend:
+    """Lease all addresses for ``lease_s``: this agent is about to be restarted; answered by :class:`Renewed`."""
+
+    lease_s: float
+
+
+@dataclass(frozen=True)
 class Announce:
     """Send gratuitous ARP and unsolicited neighbour advertisements for all addresses.
 
@@ -232,6 +255,14 @@ class PromoteData:
     """Make the database writable; answered by :class:`DataPromoted`."""
 
     term: Term
+
+
+@dataclass(frozen=True)
+class KeepData:
+    """Let the database take writes for ``lease_s`` without a renewal; answered by :class:`DataKept`."""
+
+    term: Term
+    lease_s: float
 
 
 @dataclass(frozen=True)
@@ -298,9 +329,11 @@ Effect = (
     | Claim
     | Release
     | Renew
+    | Extend
     | Announce
     | ReserveTerms
     | PromoteData
+    | KeepData
     | YieldData
     | DemoteData
     | SetSynchronous

@@ -52,6 +52,7 @@ class Motive(IntEnum):
     HEALTH = 2  #: the passive is healthier
     STOP = 3  #: the active's agent is about to stop
     MAINTENANCE = 4  #: the active goes into maintenance
+    RESTART = 5  #: not handed over: the active's agent is restarted, and its addresses stay leased meanwhile
 
 
 class CauseKind(IntEnum):
@@ -124,7 +125,8 @@ class Beat:
     :param served: demonstrably served clients since it lost sight of the other gateway.
     :param synchronous: what it writes is confirmed by both gateways.
     :param spread: this heartbeat goes over half of the paths, the next one over the others.
-    :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
+    :param lease_left_ms: how long the kernel would keep the addresses from now, ms; in the offer and the goodbye of a
+        restart until when the agent means to be back.
     :param position: 0 if its data may be older than the other gateway's, else 1.
     :param revision: revision of the cluster settings in force.
     """

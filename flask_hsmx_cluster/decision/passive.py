@@ -29,6 +29,8 @@ WAIT_PROBES_PER_S = 5
 #: wheel rounds it again (0.26 s at 250 Hz). Measured: 24 to 521 ms. During that time it asks more often.
 EXPIRY_LATE_S = 0.7
 EXPIRY_PROBE_EVERY_S = 0.045
+#: An address that answered this shortly before a hold counts as seen in it, s.
+SEEN_BEFORE_S = 1.0
 #: Until a machine that may only stand still counts as gone it asks this often, s.
 STALL_PROBE_EVERY_S = 0.2
 #: The dead time is longer than the longest stall seen by this factor.
@@ -168,6 +170,9 @@ class Passive:
 
     def _answer_offer(self, beat: Beat) -> None:
         core = self.core
+        if beat.motive is Motive.RESTART:  # it is not asked to take over, but to wait
+            core.do(Send(Kind.READY, motive=Motive.RESTART))
+            return
         reason = judge.why_not_ready(
             beat.motive,
             frozenset(core.health.causes),
@@ -337,6 +342,7 @@ class Passive:
             verdict is Verdict.WAIT
             and not clone
             and silent_for > GATE_LEASES * timing.lease_s
+            and core.now > core.restart.peer_until + EXPIRY_LATE_S
             and any(port.carrier for port in core.ports.values())
         ):
             core.claim(
@@ -387,15 +393,20 @@ class Passive:
     def begin_hold(self) -> None:
         core = self.core
         core.phase = Phase.HOLDING
-        self.hold = Hold(core.now, max(self.peer_lease_until, core.now), core.now)
+        self.hold = Hold(core.now, max(self.peer_lease_until, core.restart.peer_until, core.now), core.now)
 
     def _hold_step(self, hold: Hold) -> None:
         core = self.core
         timing = core.plan.timing
         if core.now < hold.next_probe:
             return
+        if core.restart.peer_gone():
+            self.hold = None
+            self.begin_burst("its cables are dead and its address is silent while its agent was being restarted")
+            return
         may_claim = not core.clone_near()
-        alone = core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
+        vouched = max(hold.since, core.restart.peer_until)  # until then its own goodbye speaks for it
+        alone = core.now - vouched > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
         if alone and may_claim:
             self.hold = None
             core.claim(
@@ -405,11 +416,16 @@ class Passive:
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
-        if core.now >= hold.expiry and silent and may_claim:
+        # Where it was not seen to answer during the hold, its silence does not show when the kernel ends the lease.
+        seen = any((port.answered_at or -NEVER) > hold.since - SEEN_BEFORE_S for port in readable)
+        expired = core.now >= (hold.expiry if seen else hold.expiry + EXPIRY_LATE_S)
+        if expired and silent and may_claim:
             since = max((port.answered_at or 0.0) for port in readable)
             self.hold = None
+            restarted = core.restart.peer_until > hold.since
+            ended = "agent did not come back from its restart" if restarted else "lease ended"
             core.claim(
-                f"{core.plan.peer_name}'s lease ended and its address stopped answering",
+                f"{core.plan.peer_name}'s {ended}, and its address stopped answering",
                 (
                     f"heartbeats gone for {core.now - (core.peer_at or core.began):.1f} s",
                     f"{timing.burst_probes} probes unanswered since {(core.now - since) * 1000:.0f} ms ago",

@@ -92,7 +92,15 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
             else "Another machine uses this gateway's identity.",
             "Was this disk copied? Leave the cluster on the copy and join it anew.",
         )
-    if core.plan.peer:
+    away = core.restart.peer_away() and core.phase is Phase.HOLDING
+    if away:
+        yield Showing(
+            "peer_restarts",
+            "warning",
+            f"{core.plan.peer_name}'s agent is being restarted: it is waited for.",
+            "Nothing needs to be done: if it is not back in time, this gateway takes over.",
+        )
+    elif core.plan.peer:
         yield from _path_alarms(session, now)
     for index, (name, port) in enumerate(core.ports.items()):
         if port.conflict(now):
@@ -136,7 +144,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
         yield Showing("database", "critical", "The database does not answer.", "Check PostgreSQL on this gateway.")
     yield from _data_alarms(session, now)
     yield from _stale_alarms(core, known)
-    if core.phase in (Phase.HOLDING, Phase.WAITING):
+    if core.phase in (Phase.HOLDING, Phase.WAITING) and not away:
         yield Showing(
             "hold",
             "critical",
@@ -391,6 +399,9 @@ def _stale(core: Core, known: DataStanding, now: float) -> dict[str, Any] | None
 def _phase_text(core: Core) -> str:
     if core.passive.waits_for_data():
         return f"has started alone and waits for {core.plan.peer_name}, whose data may be newer"
+    if core.phase is Phase.HOLDING and core.restart.peer_away():
+        left_s = core.restart.peer_until - core.now
+        return f"waits up to {left_s:.0f} s for {core.plan.peer_name}, whose agent is being restarted"
     return PHASE_WORDS[core.phase]
 
 
