@@ -53,5 +53,8 @@ class HotSide(Protocol):
     def report_health(self, cause: Cause, bad: bool) -> None:
         """Take the result of a health check."""
 
+    def block_return(self, why: str) -> None:
+        """Say what keeps the preferred gateway from taking over again, in words; "": nothing."""
+
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted; called before the first :meth:`apply`."""

@@ -52,6 +52,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Pairing,
     m.Maintenance,
     m.DataStanding,
+    m.AskedReign,
     m.Guide,
 )
 
@@ -385,11 +386,22 @@ class NodeStore(GuideStore):
             row = session.get(m.Reign, 1)
             return row.reserved_term if row else 0
 
-    def remember_reign(self, term: int, boot_id: str) -> None:
-        """Remember that this gateway is active, so that a restarted agent can go on within its lease."""
+    def remember_reign(self, term: int, boot_id: str, asked: bool = False) -> None:
+        """Remember that this gateway is active, so that a restarted agent can go on within its lease.
+
+        :param asked: because an operator asked for it.
+        """
         with self._session() as session:
             row = self._reign(session)
             row.last_term, row.last_boot_id = term, boot_id
+            if asked:
+                session.merge(m.AskedReign(id=1, term=term))
+
+    def reign_asked(self) -> bool:
+        """Return whether an operator asked for the reign that has not ended in order."""
+        with self._session() as session:
+            reign, asked = session.get(m.Reign, 1), session.get(m.AskedReign, 1)
+            return reign is not None and asked is not None and reign.last_term == asked.term
 
     def forget_reign(self) -> None:
         """Forget the reign: it has ended."""

@@ -63,6 +63,7 @@ DELIVER_EVERY_S = 5.0
 FINISH_EVERY_S = 10.0
 IN_FORCE_EVERY_S = 5.0
 OWN_ADDRESSES_EVERY_S = 5.0
+PREFERRED_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
@@ -176,6 +177,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
             "network managers": (WATCH_EVERY_S, self._look_at_managers),
+            "preferred gateway": (PREFERRED_EVERY_S, self._look_at_preference),
             **self._firewall.periodic_jobs(),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.first_job() if self._data else {}),
@@ -208,6 +210,15 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     def _look_at_managers(self) -> str:
         heads = self._cluster.heads()
         return self._managers.look(heads.applied.settings if heads else None)
+
+    def _look_at_preference(self) -> str:
+        """While a renewal is under way the order of its steps says who is active."""
+        heads = self._cluster.heads()
+        if heads is None or not heads.applied.settings.advanced.preferred:
+            return "no gateway is preferred"
+        why = "a renewal or an upgrade is under way" if self._renewal.under_way() else ""
+        self._hot.block_return(why)
+        return why or "nothing speaks against a return"
 
     def _restore_maintenance(self) -> None:
         until = self._store.maintenance_until()

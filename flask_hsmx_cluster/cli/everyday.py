@@ -14,6 +14,7 @@ from ..translate import gettext as _
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
+from ..words import preference
 from ..words import services as services_words
 from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
@@ -158,7 +159,7 @@ def status(as_json: bool) -> None:
         return print_json(found)
     here = found["node"]
     say(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}".rstrip())
-    for line in filter(None, (words.headline(found), words.other(found))):
+    for line in filter(None, (words.headline(found), words.other(found), preference.describe(found))):
         say(line)
     if found["cluster"] is not None:
         _print_cluster(found)

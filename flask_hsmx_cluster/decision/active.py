@@ -34,6 +34,7 @@ GRANTED_WORDS = {
     Motive.HEALTH: "the passive gateway was healthier",
     Motive.STOP: "the active gateway's agent was stopped",
     Motive.MAINTENANCE: "the active gateway went into maintenance",
+    Motive.PREFERRED: "the preferred gateway has been well for long enough",
     Motive.RESTART: "the active gateway's agent was restarted",
 }
 
@@ -200,6 +201,8 @@ class Active:
         causes = frozenset(core.health.causes)
         if handover.motive is Motive.HEALTH:
             core.brake.moved(core.now, network_causes(causes))
+        elif handover.motive is Motive.PREFERRED:
+            core.preference.granted()
         else:
             core.brake.release()
         core.step_down(
@@ -224,6 +227,8 @@ class Active:
                 core.note("handover_failed", "warning", text)
             before, self.handover = self.handover, None
             core.restart.end()
+            if before.motive is Motive.PREFERRED and not ok and not before.granted:
+                core.preference.refused()
             if core.role is Role.ACTIVE and not ok and before.retired and not before.granted:
                 core.services.keep()
             if core.role is Role.ACTIVE and not ok and core.plan.data and not core.data.writable:

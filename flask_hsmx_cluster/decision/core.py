@@ -34,6 +34,7 @@ from .events import (
     Renewed,
     ReserveTerms,
     RestartRequested,
+    ReturnBlocked,
     Send,
     ServicesReady,
     Severity,
@@ -60,6 +61,7 @@ from .model import (
     Term,
 )
 from .passive import Passive
+from .preference import Preference
 from .restart import Restart
 from .services import Services
 
@@ -114,6 +116,7 @@ class Core:
         self.data = Data(self)
         self.services = Services(self)
         self.restart = Restart(self)
+        self.preference = Preference(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
         self._next_term = self.start.next_term
@@ -137,6 +140,8 @@ class Core:
     def replan(self, plan: Plan, now: float) -> None:
         """Take changed settings; evidence of paths and ports that stay is kept, that of a former peer is not."""
         former, self.plan, self.now = self.plan, plan, now
+        if (former.preferred, former.preferred_delay_s) != (plan.preferred, plan.preferred_delay_s):
+            self.preference.changed()
         if former.peer != plan.peer:
             self._forget_peer()
         self.paths = {path.name: self.paths.get(path.name) or PathEvidence(path) for path in plan.paths}
@@ -181,6 +186,8 @@ class Core:
                 self.active.claim_failed(event)
             case FailoverRequested():
                 self.active.failover(event)
+            case ReturnBlocked():
+                self.preference.blocked = event.why
             case RestartRequested():
                 self.restart.begin(event)
             case DataKept():
@@ -210,6 +217,7 @@ class Core:
         if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
+            self.preference.step()
             self.active.renew_before_beat()
             self._beats += 1
             self.do(Send(Kind.BEAT, self._beat_paths()))
@@ -457,10 +465,11 @@ class Core:
 
     def claim(
         self, why: str, evidence: tuple[str, ...], term: Term | None = None, out_of_hold: bool = False,
-        released: bool = False,
+        released: bool = False, motive: Motive | None = None,
     ) -> None:
         """Become active.
 
+        :param motive: why the other gateway has handed the role over, if it has.
         :param released: the other gateway has passed the role on, after it had ended what belongs to it.
         """
         seen = max(self.term.counter, self.peer.term.counter if self.peer else 0)
@@ -476,6 +485,8 @@ class Core:
         self.services.released = released or out_of_hold or not self.plan.peer
         self.served_since = self.now
         self.renewed_at = None
+        if term != self.start.adopt:
+            self.preference.begin(motive)
         self.data.begin(term)
         self.active.claimed()
         self.send(Kind.BEAT)

@@ -41,6 +41,8 @@ class Data:
         #: since when they do not although there is a cluster of two, boot time in s; None if they do
         self.degraded_since = core.start.degraded_since
         self.writable = False
+        #: the other gateway had all that was written a moment ago
+        self.caught_up = False
         self._due = NEVER
         self._lost_since: float | None = None
         self._asked: bool | None = None
@@ -103,6 +105,7 @@ class Data:
         core = self.core
         if not core.leading() or not core.plan.peer:
             return
+        self.caught_up = event.caught_up
         lost = self._asked is not None and core.now - self._asked_at > ANSWER_MOST_S
         if self._refused or lost:  # not asked again at once: a full disk refuses for a while
             self._asked, self._refused = None, False
@@ -204,7 +207,7 @@ class Data:
     def end(self) -> None:
         """The reign is over, whatever the reason."""
         self.claiming, self._due, self.yielding = None, NEVER, False
-        self.writable = self.synchronous = False
+        self.writable = self.synchronous = self.caught_up = False
         self.degraded_since = self._lost_since = self._asked = None
         self._consent_until = NEVER
         self._refused = self._released = False

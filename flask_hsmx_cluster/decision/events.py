@@ -100,6 +100,13 @@ class RestartRequested:
 
 
 @dataclass(frozen=True)
+class ReturnBlocked:
+    """What keeps the preferred gateway from taking over again, in words; "": nothing that the core does not know."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class MaintenanceSet:
     """An operator (or the end of its time) switched maintenance."""
 
@@ -176,6 +183,7 @@ Event = (
     | ClaimFailed
     | FailoverRequested
     | RestartRequested
+    | ReturnBlocked
     | MaintenanceSet
     | TermsReserved
     | DataPromoted

@@ -53,6 +53,7 @@ class Motive(IntEnum):
     STOP = 3  #: the active's agent is about to stop
     MAINTENANCE = 4  #: the active goes into maintenance
     RESTART = 5  #: not handed over: the active's agent is restarted, and its addresses stay leased meanwhile
+    PREFERRED = 6  #: the passive is the preferred gateway, and has been well for long enough
 
 
 class CauseKind(IntEnum):
@@ -208,6 +209,7 @@ class Plan:
     :param peer_macs: the other gateway's MAC on each port as it was last known, or b"".
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     :param services: services, hooks or the like follow the role; ``checks``: names of the host's that may move it.
+    :param preferred: the node that gets the role back, ``preferred_delay_s`` after it is well again; "": none.
     """
 
     node: str
@@ -223,6 +225,8 @@ class Plan:
     synchronous: bool = True
     services: bool = False
     checks: tuple[str, ...] = ()
+    preferred: str = ""
+    preferred_delay_s: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,7 @@ class Start:
     :param reserved_to: the last one.
     :param adopt: the term to go on with: same machine boot, addresses still leased.
     :param adopt_until: boot time at which that lease ends, s.
+    :param asked: that reign is what an operator wanted.
     :param claim: become active at once (this gateway has just created the cluster).
     :param maintenance: it was in maintenance.
     :param followed: the other gateway was the one that wrote last, as far as this one knows.
@@ -246,6 +251,7 @@ class Start:
     reserved_to: int = 100
     adopt: Term | None = None
     adopt_until: float = 0.0
+    asked: bool = False
     claim: bool = False
     maintenance: bool = False
     followed: bool = False

@@ -157,7 +157,7 @@ class Passive:
         self.granted = None
         if grant.motive is Motive.HEALTH:
             core.brake.moved(core.now, network_causes(grant.causes))
-        else:
+        elif grant.motive is not Motive.PREFERRED:
             core.brake.release()
         core.claim(
             GRANTED_WORDS[grant.motive],
@@ -166,6 +166,7 @@ class Passive:
                 *((f"its health: {judge.in_words(grant.causes, core.plan)}",) if grant.causes else ()),
             ),
             released=True,
+            motive=grant.motive,
         )
 
     def _answer_offer(self, beat: Beat) -> None:

@@ -13,6 +13,7 @@ from ..translate import gettext as _
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
+from ..words import preference as preference_words
 from ..words import renewal as renewal_words
 from ..words import services as services_words
 from . import forms
@@ -46,7 +47,8 @@ def status_context(status: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status, "drawing": diagram(status), "drawing_text": describe(status),
         "data": data_words.describe(status), "services": services_words.describe(status),
-        "files": files_words.describe(status), "renewal": renewal_words.summary(status["renewal"]),
+        "preference": preference_words.describe(status), "files": files_words.describe(status),
+        "renewal": renewal_words.summary(status["renewal"]),
         "may": state().allows("administer"),
     }
 

@@ -1,22 +1,34 @@
-"""An agent that is restarted on purpose keeps its addresses; whatever goes wrong with it, they are never on two."""
+"""An agent that is restarted on purpose keeps its addresses; a preferred gateway gets the role back, in its time."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
-from flask_hsmx_cluster.decision.model import Motive, Phase
+from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Phase, Plan
 from flask_hsmx_cluster.decision.restart import RESTART_LEAST_S
 
 from .world import ALL_PATHS, Machine, World, active
 
 #: What a new process is given here, s: as little as can be, for quick tests.
 RESTART_S = float(RESTART_LEAST_S)
+#: How long a preferred gateway must be well, s. The page asks for minutes.
+DELAY_S = 5.0
 
 
 class Restarting(World):
-    """A world whose agents can be restarted: the process ends once its core says that all is said."""
+    """A world whose agents can be restarted: the process ends once its core says that all is said.
+
+    Gateway ``preferred`` is the preferred one; "": none is.
+    """
+
+    preferred = ""
+
+    def plan(self, name: str) -> Plan:
+        return replace(super().plan(name), preferred=self.preferred * 32, preferred_delay_s=DELAY_S)
 
     def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
         for effect in effects:
@@ -242,3 +254,146 @@ def test_an_old_answer_does_not_stand_for_another_question() -> None:
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
     world.run(0.5)
     assert active(world) == ["b"] and world.both == 0 and world.none_longest < 0.02, world.log
+
+
+# The preferred gateway ----------------------------------------------------------------------------------------
+
+
+def preferring(data: bool = False) -> Restarting:
+    """Return a world in which A, the preferred one, was off and is back; B is active."""
+    world = Restarting(seed=3, data=data)
+    world.preferred = "a"
+    world.form()
+    fail(world, 1)
+    world.forget_figures()
+    return world
+
+
+def fail(world: Restarting, off_s: float) -> None:
+    """Let A lose its power for some time."""
+    world.power_off("a")
+    world.run(off_s)
+    world.power_on("a")
+    world.run(0.1)
+    assert active(world) == ["b"], world.log
+
+
+def returned_after(world: Restarting, most_s: float) -> float | None:
+    """Return how long it takes until A is active, s; None if it is not in time."""
+    began = world.now
+    while world.now < began + most_s:
+        world.run(0.1)
+        if active(world) == ["a"]:
+            return world.now - began
+    return None
+
+
+def test_the_preferred_gateway_gets_the_role_back_by_a_hand_over_after_its_delay() -> None:
+    world = preferring()
+    took = returned_after(world, 20)
+    assert took is not None and DELAY_S + 3 < took < DELAY_S + 4.5, "boot hold, and the delay"
+    assert world.both == 0 and world.none_longest < 0.02
+    assert world.core("b").preference.left_s() is None
+
+
+def test_without_a_preferred_gateway_nothing_returns() -> None:
+    world = preferring()
+    world.preferred = ""
+    core = world.core("b")
+    core.replan(world.plan("b"), world.now)
+    assert returned_after(world, 20) is None
+
+
+def test_the_delay_doubles_while_returns_do_not_last() -> None:
+    """A gateway that reboots again and again must not take the role along each time (rule 19)."""
+    world = preferring()
+    waits = []
+    for _ in range(3):
+        waits.append(returned_after(world, 60))
+        world.run(2)
+        fail(world, 1)
+    assert all(waits), waits
+    first, second, third = (wait or 0.0 for wait in waits)
+    assert second - first == pytest.approx(DELAY_S, abs=0.5) and third - second == pytest.approx(2 * DELAY_S, abs=0.5)
+    world.core("b").preference.changed()
+    assert world.core("b").preference.delay_s() == DELAY_S, "whoever changes the setting has looked"
+
+
+def test_the_time_begins_anew_with_each_doubt() -> None:
+    world = preferring()
+    world.run(3 + DELAY_S - 1)
+    assert world.core("b").preference.left_s()
+    world.set_carrier("a", "lan0", False)
+    world.run(0.5)
+    assert world.core("b").preference.left_s() is None and "not healthy" in world.core("b").preference.why_not()
+    world.set_carrier("a", "lan0", True)
+    took = returned_after(world, 20)
+    assert took is not None and took > DELAY_S + 4, "healthy again only after a while, and the delay"
+
+
+def test_never_before_it_has_every_write() -> None:
+    world = preferring(data=True)
+    for _ in range(100):
+        world.follow("b", False)
+        world.run(0.2)
+    assert active(world) == ["b"] and "every write" in world.core("b").preference.why_not()
+    began = world.now
+    while active(world) != ["a"] and world.now < began + 20:
+        world.follow("b", True)
+        world.run(0.2)
+    assert active(world) == ["a"] and world.now - began > DELAY_S and world.both == 0, world.log
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_never_during_maintenance(name: str) -> None:
+    world = preferring()
+    world._tell(world.machines[name], events.MaintenanceSet(True))
+    assert returned_after(world, 15) is None
+    world._tell(world.machines[name], events.MaintenanceSet(False))
+    took = returned_after(world, 15)
+    assert took is not None and took >= DELAY_S
+
+
+def test_never_while_something_else_speaks_against_it() -> None:
+    world = preferring()
+    world._tell(world.machines["b"], events.ReturnBlocked("a renewal is under way"))
+    assert returned_after(world, 15) is None
+    assert world.core("b").preference.why_not() == "a renewal is under way"
+    world._tell(world.machines["b"], events.ReturnBlocked(""))
+    assert returned_after(world, 15) is not None
+
+
+def test_an_operator_who_asked_for_the_other_gateway_keeps_it() -> None:
+    world = preferring()
+    assert returned_after(world, 20)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    assert returned_after(world, 20) is None or active(world) == ["b"]
+    assert active(world) == ["b"] and "operator" in world.core("b").preference.why_not(), world.log
+    world.restart("b", 1.0)
+    world.run(1)
+    assert active(world) == ["b"]
+
+
+def test_a_real_failure_ends_what_the_operator_asked_for() -> None:
+    world = preferring()
+    assert returned_after(world, 20)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(1)
+    assert world.core("b").preference.asked
+    world._tell(world.machines["b"], events.HealthReport(Cause(CauseKind.DATABASE), True))
+    world.run(0.5)
+    assert active(world) == ["a"], world.log
+    world._tell(world.machines["b"], events.HealthReport(Cause(CauseKind.DATABASE), False))
+    world.run(6)
+    world._tell(world.machines["b"], events.HealthReport(Cause(CauseKind.DATABASE), False))
+    fail(world, 1)
+    assert not world.core("b").preference.asked and returned_after(world, 40) is not None
+
+
+def test_a_preferred_gateway_that_cannot_take_over_is_asked_less_and_less_often() -> None:
+    world = preferring()
+    world.machines["a"].refuses = True
+    world.run(60)
+    tries = [note for note in world.machines["b"].notes if "Became passive: the preferred" in note.text]
+    assert 1 <= len(tries) <= 3 and active(world) == ["b"], world.log
+    assert world.core("b").preference.delay_s() >= 4 * DELAY_S and world.both == 0

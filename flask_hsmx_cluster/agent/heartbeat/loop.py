@@ -197,6 +197,10 @@ class HeartbeatLoop:
         """Take the result of a health check."""
         self.call(lambda: self._session.tell(events.HealthReport(cause, bad)) if self._session else None)
 
+    def block_return(self, why: str) -> None:
+        """Say what keeps the preferred gateway from taking over again; "": nothing."""
+        self.call(lambda: self._session.tell(events.ReturnBlocked(why)) if self._session else None)
+
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted."""
         self._maintenance_until = boot_time_s() + left_s
@@ -429,6 +433,7 @@ class HeartbeatLoop:
             reserved_to=self._terms[1],
             adopt=adopt,
             adopt_until=boot_time_s() + valid_s,
+            asked=adopt is not None and ledger.reign_asked(),
             claim=membership.claim,
             maintenance=self._maintenance_until is not None,
             followed=standing.followed,

@@ -184,6 +184,8 @@ def core_plan(
         synchronous=synchronous,
         services=services,
         checks=checks,
+        preferred=advanced.preferred,
+        preferred_delay_s=60.0 * advanced.preferred_delay_min,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

@@ -398,8 +398,8 @@ class Session:
         self.advertiser.start(boot_time_s())
         self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
-        term = effect.term.counter
-        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
+        term, asked = effect.term.counter, self.core.preference.asked
+        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id(), asked))
 
     def _release(self) -> None:
         self.announcer.stop()

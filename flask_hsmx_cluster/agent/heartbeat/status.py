@@ -264,6 +264,7 @@ def snapshot(
             "router_advertisements": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
+            "preference": None,
             "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None,
                      "stale": None},
             "counters": {},
@@ -288,6 +289,7 @@ def snapshot(
         "router_advertisements": session.advertiser.as_dicts(now),
         "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
+        "preference": _preference(core),
         "data": _data(session, now, known),
         "counters": {
             **{refusal.value: 0 for refusal in _refusals()},
@@ -403,6 +405,22 @@ def _phase_text(core: Core) -> str:
         left_s = core.restart.peer_until - core.now
         return f"waits up to {left_s:.0f} s for {core.plan.peer_name}, whose agent is being restarted"
     return PHASE_WORDS[core.phase]
+
+
+def _preference(core: Core) -> dict[str, Any] | None:
+    """Return which gateway is preferred, and when it takes over again; None: none is."""
+    one, plan = core.preference, core.plan
+    if not plan.preferred or not plan.peer:
+        return None
+    left_s = one.left_s()
+    return {
+        "node": plan.preferred,
+        "name": plan.peer_name if plan.preferred == plan.peer else "",
+        "delay_s": round(one.delay_s() if one.counts() else plan.preferred_delay_s),
+        "failed": one.failed,
+        "left_s": None if left_s is None else round(left_s),
+        "why": one.why_not() if one.counts() else "",
+    }
 
 
 def _readiness(core: Core, now: float) -> dict[str, Any]:
