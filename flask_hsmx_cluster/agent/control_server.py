@@ -77,6 +77,10 @@ def _text(longest: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and len(value) <= longest
 
 
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 64 and value.isprintable()
+
+
 def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and lowest <= value <= highest
 
@@ -124,6 +128,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "leave": {"force": Argument(_flag, required=False)},
     "replace": {},
     "failover": {},
+    "take_over": {"by": Argument(_name)},
     "restart": {"within_s": Argument(_whole(RESTART_LEAST_S, RESTART_MOST_S), required=False)},
     "maintenance": {
         "on": Argument(_flag),

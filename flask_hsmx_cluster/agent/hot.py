@@ -22,8 +22,8 @@ class HotSide(Protocol):
         """
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
-        """Carry out ``failover``, ``maintenance`` (``on``, ``duration_s``) or ``restart`` (``within_s``; nothing else
-        may be asked afterwards) and return its verb's result.
+        """Carry out ``failover``, ``take_over`` (``by``), ``maintenance`` (``on``, ``duration_s``) or ``restart``
+        (``within_s``; nothing else may be asked afterwards) and return its verb's result.
 
         :raises RequestRefused: not possible now; the message says why.
         """

@@ -467,6 +467,14 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         self._rehearse()
         return self._hot.request("failover")
 
+    def take_over(self, by: str) -> dict[str, Any]:
+        """End the wait for a gateway that is not heard but may still serve."""
+        by = by.strip()
+        if not by:
+            raise RequestRefused("Nobody is named who decides this.", "Say who you are: it is recorded.")
+        self._hot.request("take_over", by=by)
+        return {"by": by}
+
     def restart(self, within_s: int = RESTART_S) -> dict[str, Any]:
         """End this agent so that the service manager starts a new one; the addresses stay, and so does the role."""
         result = self._hot.request("restart", within_s=within_s)

@@ -40,6 +40,7 @@ from .events import (
     Severity,
     StrangerSeen,
     SynchronousSet,
+    TakeOverRequested,
     TermsReserved,
 )
 from .evidence import PathEvidence, PortEvidence
@@ -186,6 +187,8 @@ class Core:
                 self.active.claim_failed(event)
             case FailoverRequested():
                 self.active.failover(event)
+            case TakeOverRequested():
+                self.passive.take_over(event)
             case ReturnBlocked():
                 self.preference.blocked = event.why
             case RestartRequested():

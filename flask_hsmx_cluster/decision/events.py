@@ -93,6 +93,16 @@ class FailoverRequested:
 
 
 @dataclass(frozen=True)
+class TakeOverRequested:
+    """An operator ends a hold or a wait of the passive gateway: it is to claim, whatever the other one does.
+
+    :param by: who that is, in words.
+    """
+
+    by: str
+
+
+@dataclass(frozen=True)
 class RestartRequested:
     """This agent is to be restarted; the addresses stay leased, and the new one has ``within_s`` to come up."""
 
@@ -182,6 +192,7 @@ Event = (
     | Renewed
     | ClaimFailed
     | FailoverRequested
+    | TakeOverRequested
     | RestartRequested
     | ReturnBlocked
     | MaintenanceSet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import judge
 from .active import GRANTED_WORDS, HANDOVER_MOST_S
-from .events import Release, Send
+from .events import HandoverEnded, Release, Send, TakeOverRequested
 from .evidence import UNSEEN_PROBES, UNSEEN_PROBES_ALIVE, PortEvidence, Reading
 from .health import network_causes
 from .judge import Standing, Verdict
@@ -446,6 +446,26 @@ class Passive:
         hold.next_probe = core.now + (timing.burst_spacing_s if doubt and not last else self._tail_s())
         if core.now < hold.expiry:
             hold.next_probe = min(core.now + HOLD_PROBE_EVERY_S, max(hold.expiry, hold.next_probe))
+
+    def take_over(self, event: TakeOverRequested) -> None:
+        """An operator has looked, and knows what no wire tells: claim, though the other gateway may serve."""
+        core = self.core
+        if core.role is Role.PASSIVE and core.phase in (Phase.HOLDING, Phase.WAITING) and not core.clone_near():
+            silent_s = core.now - max(core.peer_at or core.began, core.began)
+            core.claim(
+                f"{event.by} ended the wait for {core.plan.peer_name}",
+                (
+                    f"{core.plan.peer_name} has not been heard for {silent_s:.1f} s",
+                    *(f"{name}: its address {'answers' if port.unanswered == 0 else 'does not answer'}"
+                      for name, port in core.ports.items()),
+                    "an operator's word: nothing shows that the other gateway has released the addresses",
+                ),
+            )  # fmt: skip
+            core.do(HandoverEnded(True, "", 0.0))
+        elif core.clone_near():
+            core.do(HandoverEnded(False, f"This gateway waits because {CLONE_WORDS}", 0.0))
+        else:
+            core.do(HandoverEnded(False, "This gateway does not wait for the other one", 0.0))
 
     def _hold_pace_s(self, hold: Hold) -> float:
         late_s = self.core.now - hold.expiry

@@ -25,6 +25,7 @@ from . import (
     pppoe_views,
     renewal_views,
     sweep_views,
+    take_over_views,
     views,
 )
 
@@ -40,7 +41,7 @@ def create_blueprint() -> Blueprint:
     blueprint.context_processor(_template_names)
     for module in (
         views, data_views, sweep_views, aside_views, files_views, network_views, interface_views, firewall_views,
-        pppoe_views, notify_views, renewal_views, api, data_api, monitor, peer,
+        pppoe_views, notify_views, renewal_views, take_over_views, api, data_api, monitor, peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint

@@ -18,7 +18,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
-from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation
+from wtforms.validators import AnyOf, InputRequired, Length, Optional, StopValidation
 
 from ..editing import fields
 from ..errors import Finding
@@ -333,6 +333,14 @@ class ReplaceForm(_Form):
     """Forget the other gateway."""
 
     sure = BooleanField(validators=[InputRequired(_("Tick this if it is gone for good."))])
+
+
+class TakeOverForm(_Form):
+    """Take over although the other gateway may still serve."""
+
+    by = StringField(filters=[clean], validators=[
+        InputRequired(_("Enter your name: it is recorded.")), Length(max=64)])
+    sure = BooleanField(validators=[InputRequired(_("Tick this if you have made sure, or accept what may happen."))])
 
 
 class AsideForm(_Form):

@@ -16,6 +16,7 @@ from ..words import files as files_words
 from ..words import preference as preference_words
 from ..words import renewal as renewal_words
 from ..words import services as services_words
+from ..words import take_over as take_over_words
 from . import forms
 from .diagram import describe, diagram
 
@@ -50,6 +51,8 @@ def status_context(status: dict[str, Any]) -> dict[str, Any]:
         "preference": preference_words.describe(status), "files": files_words.describe(status),
         "renewal": renewal_words.summary(status["renewal"]),
         "may": state().allows("administer"),
+        "may_take_over": (possible := take_over_words.possible(status)),
+        "take_over_plan": take_over_words.plan(status) if possible else [],
     }
 
 

@@ -256,6 +256,43 @@ def test_an_old_answer_does_not_stand_for_another_question() -> None:
     assert active(world) == ["b"] and world.both == 0 and world.none_longest < 0.02, world.log
 
 
+# A hold that an operator ends -----------------------------------------------------------------------------------
+
+
+def holding() -> Restarting:
+    """Return a world in which A serves, and B hears nothing but sees that A's address answers."""
+    world = formed()
+    world.cut = ALL_PATHS
+    world.run(1)
+    assert world.core("b").phase is Phase.HOLDING and active(world) == ["a"], world.log
+    return world
+
+
+def test_an_operator_ends_a_hold_and_it_is_recorded_who_did() -> None:
+    world = holding()
+    world._tell(world.machines["b"], events.TakeOverRequested("Ada"))
+    world.run(3)
+    assert world.machines["b"].handovers[-1].ok and active(world) == ["a", "b"], "what the operator was told"
+    assert "double" in world.kinds("b"), "and is shown"
+    note = next(note for note in world.machines["b"].notes if note.kind == "active")
+    assert "Ada ended the wait" in note.text and "lan0: its address answers" in note.evidence
+    world.cut = set()
+    world.run(1)
+    assert len(active(world)) == 1 and world.serving() == active(world), "healed: one stays"
+
+
+def test_an_operator_ends_nothing_where_nothing_waits() -> None:
+    world = formed()
+    for name in "ab":
+        world._tell(world.machines[name], events.TakeOverRequested("Ada"))
+        assert not world.machines[name].handovers[-1].ok
+    world = holding()
+    world._tell(world.machines["b"], events.CloneHeard("lan0 (Ethernet)"))
+    world._tell(world.machines["b"], events.TakeOverRequested("Ada"))
+    assert not world.machines["b"].handovers[-1].ok and active(world) == ["a"]
+    assert "identity" in world.machines["b"].handovers[-1].text
+
+
 # The preferred gateway ----------------------------------------------------------------------------------------
 
 

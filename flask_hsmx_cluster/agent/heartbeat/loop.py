@@ -189,6 +189,9 @@ class HeartbeatLoop:
             return self._hand_over(Motive.REQUEST)
         if action == "restart":
             return self._leave_for_restart(float(arguments["within_s"]))
+        if action == "take_over":
+            self._ask_core(events.TakeOverRequested(str(arguments["by"])))
+            return {}
         if action == "maintenance":
             return self._maintain(bool(arguments["on"]), int(arguments.get("duration_s", 3600)))
         raise RequestRefused(f"There is no action {action!r}.")

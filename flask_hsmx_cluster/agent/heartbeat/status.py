@@ -95,7 +95,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
     away = core.restart.peer_away() and core.phase is Phase.HOLDING
     if away:
         yield Showing(
-            "peer_restarts",
+            "restart",
             "warning",
             f"{core.plan.peer_name}'s agent is being restarted: it is waited for.",
             "Nothing needs to be done: if it is not back in time, this gateway takes over.",
