@@ -72,6 +72,7 @@ VERBS: dict[str, Verb] = {
         Verb("replace", changes=True, timeout_s=20),
         Verb("failover", changes=True, timeout_s=20),
         Verb("restart", changes=True),
+        Verb("repair", changes=True),
         Verb("take_over", changes=True),
         Verb("renewal", changes=False),
         Verb("renewal_look", changes=True, timeout_s=20),

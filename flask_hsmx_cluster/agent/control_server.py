@@ -26,6 +26,7 @@ from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
 from ..renewal.guide import KINDS
 from .config import AgentConfig
+from .damaged import DamagedService
 from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
 from .service import MAX_MAINTENANCE_S, AgentService
@@ -127,6 +128,7 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "join": {"address": Argument(_text(64)), "code": Argument(_text(64)), "ends": Argument(_object)},
     "leave": {"force": Argument(_flag, required=False)},
     "replace": {},
+    "repair": {},
     "failover": {},
     "take_over": {"by": Argument(_name)},
     "restart": {"within_s": Argument(_whole(RESTART_LEAST_S, RESTART_MOST_S), required=False)},
@@ -192,7 +194,7 @@ class ControlServer:
     :param service: carries out the verbs.
     """
 
-    def __init__(self, config: AgentConfig, service: AgentService) -> None:
+    def __init__(self, config: AgentConfig, service: AgentService | DamagedService) -> None:
         self._path = Path(config.control_socket)
         self._allowed = {0, os.getuid(), *config.allowed_uids}
         self._service = service

@@ -467,6 +467,10 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         self._rehearse()
         return self._hot.request("failover")
 
+    def repair(self) -> dict[str, Any]:
+        """An agent that has come up as a member has nothing to repair."""
+        raise RequestRefused("The node store of this gateway is sound: there is nothing to repair.")
+
     def take_over(self, by: str) -> dict[str, Any]:
         """End the wait for a gateway that is not heard but may still serve."""
         by = by.strip()

@@ -84,3 +84,19 @@ def run_agent() -> NoReturn:
     os.lseek(descriptor, 0, os.SEEK_SET)
     command = [sys.executable, "-m", "flask_hsmx_cluster.agent"]
     os.execve(command[0], command, {**MEMORY, **os.environ, CONFIG_FD: str(descriptor)})
+
+
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _repair(yes: bool, as_json: bool) -> None:
+    """Put a damaged node store aside and begin anew: this gateway is in no cluster then, and joins again."""
+    if not yes and not as_json and sys.stdin.isatty():
+        say(_("This gateway forgets its cluster, its keys and its events. The file is kept, and so is the database."))
+        click.confirm(_("Begin anew?"), abort=True)
+    answer = call("repair")
+    if as_json:
+        return print_json(answer)
+    say(_("The damaged file is kept as %(path)s. The agent starts anew.", path=answer["kept"]))
+    return say(_("On the other gateway: flask cluster replace. Then join here with the code that it prints."))
+
+
+command(_repair, _agent)

@@ -32,7 +32,6 @@ from .events import (
     ProbeAddresses,
     Release,
     Renewed,
-    ReserveTerms,
     RestartRequested,
     ReturnBlocked,
     Send,
@@ -65,6 +64,7 @@ from .passive import Passive
 from .preference import Preference
 from .restart import Restart
 from .services import Services
+from .terms import Terms
 
 #: A conflict is announced against at most this often per port, s (rule 12).
 CONFLICT_ANNOUNCE_S = 10.0
@@ -73,9 +73,8 @@ CONFLICT_ANNOUNCE_S = 10.0
 SPREAD_PATHS = 4
 #: A clone of this gateway keeps it from claiming this long after it was last proven to be alive, s (rule 16).
 CLONE_HEARD_S = 5.0
-#: Terms reserved on disk in one go, and how few may be left before more are.
-TERM_BLOCK = 10
-TERMS_LOW = 5
+#: A gateway without a counter for another reign says so, and asks again after this time, s.
+CLAIM_AGAIN_S = 60.0
 
 
 @dataclass
@@ -120,8 +119,7 @@ class Core:
         self.preference = Preference(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
-        self._next_term = self.start.next_term
-        self._reserved_to = self._reserving = self.start.reserved_to
+        self.terms = Terms(self)
         self._next_beat = self.began
         self.contact_since = -NEVER  #: since when the peer has been heard without a long silence
         self._beats = 0
@@ -208,7 +206,7 @@ class Core:
             case ServicesReady():
                 self.services.ready(event)
             case TermsReserved():
-                self._reserved_to = max(self._reserved_to, event.upto)
+                self.terms.reserved(event)
         return self._drain()
 
     def wake(self, now: float) -> list[Effect]:
@@ -339,7 +337,7 @@ class Core:
         if self.restart.heard(beat):
             return  # a goodbye, and no sign that it goes on
         self.passive.end_doubt(event.path)
-        self._watch_terms(beat.term)
+        self.terms.watch(beat.term)
         if beat.role is Role.ACTIVE:
             self.peer_was_active = True
             self.peer_synchronous = beat.synchronous
@@ -475,11 +473,11 @@ class Core:
         :param motive: why the other gateway has handed the role over, if it has.
         :param released: the other gateway has passed the role on, after it had ended what belongs to it.
         """
-        seen = max(self.term.counter, self.peer.term.counter if self.peer else 0)
         if term is None:
-            self._next_term = max(self._next_term, seen + 1)
-            term = Term(self._next_term, self.plan.node)
-            self._next_term += 1
+            if self.terms.used_up():
+                self._refuse_claim()
+                return
+            term = self.terms.take()
         self.role, self.phase, self.term, self.why, self.since = Role.ACTIVE, Phase.LEADING, term, why, self.now
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, f"This gateway became active again: {why}")
@@ -494,16 +492,20 @@ class Core:
         self.active.claimed()
         self.send(Kind.BEAT)
         self.note("active", "info", f"Became active in term {term}: {why}", evidence)
-        if term.counter > self._reserved_to:
+        if not self.terms.on_disk(term):
             self.note("term_not_on_disk", "critical", f"Term {term} could not be written to disk beforehand")
-        self._watch_terms(term)
+        self.terms.watch(term)
 
-    def _watch_terms(self, term: Term) -> None:
-        """Keep a stock of counters on disk, above all that were seen."""
-        needed = max(self._next_term, term.counter + 1)
-        if needed + TERMS_LOW > self._reserving:
-            self._reserving = needed + TERM_BLOCK
-            self.do(ReserveTerms(self._reserving))
+    def _refuse_claim(self) -> None:
+        """No counter is left for another reign: one that is used twice could undo a later reign."""
+        if self.phase is not Phase.WAITING:
+            self.note(
+                "terms_used_up", "critical", "This gateway cannot become active: the numbers of reigns are used up",
+                ("take both gateways out of the cluster and form it anew: the numbers begin anew then",),
+            )  # fmt: skip
+        self.phase = Phase.WAITING
+        self.passive.burst = self.passive.hold = self.passive.granted = None
+        self.passive.wait_until = self.passive.yield_until = self.now + CLAIM_AGAIN_S
 
     def _watch_health(self) -> None:
         """Recompute what this node sees for itself."""
@@ -528,7 +530,7 @@ class Core:
     def _forget_peer(self) -> None:
         """Drop all that is known of a former peer but its term: terms only grow."""
         if self.peer is not None:
-            self._next_term = max(self._next_term, self.peer.term.counter + 1)
+            self.terms.above(self.peer.term.counter)
         self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
         self.peer_synchronous, self.behind = None, False
         self.data.forget_peer()

@@ -98,6 +98,8 @@ class Term:
 
 
 NO_TERM = Term(0, "")
+#: The highest counter: eight bytes on the wire and SQLite's and PostgreSQL's integers have room for it twice.
+MOST_TERM = 2**62
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,8 @@ class Passive:
         )
         if core.clone_near():
             reason = "another machine uses its identity"
+        elif core.terms.used_up():
+            reason = "the numbers of reigns are used up"
         if not reason:
             self.ready_until = core.now + HANDOVER_MOST_S
         core.do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))

@@ -221,6 +221,7 @@ def event_kind(kind: str) -> str:
         "renew_failed": _("Lease not renewed"), "clock_step": _("Clock set"), "term_not_on_disk": _("Disk"),
         "terms_not_reserved": _("Disk"), "certificate": _("New certificate"),
         "restart": _("Agent restart"), "peer_restarts": _("Agent restart"), "restart_refused": _("No agent restart"),
+        "terms_used_up": _("No numbers left"), "store_repaired": _("Memory begun anew"),
         "data_not_kept": _("Writes refused for a moment"),
         "renewal_begun": _("Renewal begun"), "renewal_ended": _("Renewal ended"),
     }.get(kind)

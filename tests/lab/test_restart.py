@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from flask_hsmx_cluster.errors import ClusterError
 from sample_app.lab import AddressWatch, Gateway, Lab, Pinger
 
 from .hotel import Writers, hotel, in_order, needs_postgres, vouchers, wait_until
@@ -93,3 +94,30 @@ def test_an_agent_that_does_not_come_back_is_relieved_after_the_time_that_it_sai
     active.start_agent()
     active.wait_until_ready()
     assert in_order(lab) is passive, "the late one follows"
+
+
+def told(gateway: Gateway) -> str:
+    """Return what the agent says instead of its status."""
+    try:
+        gateway.call("status")
+    except ClusterError as error:
+        return f"{error.message} {error.remedy}"
+    return ""
+
+
+def test_a_gateway_with_a_damaged_store_is_no_member_says_so_and_begins_anew_on_request(lab: Lab) -> None:
+    """The last test: the pair is none any more."""
+    active = in_order(lab)
+    passive = lab.other(active)
+    lab.faults.kill_agent(passive)
+    store = passive.state / "node.sqlite"
+    store.with_name("node.sqlite-wal").unlink(missing_ok=True)
+    store.write_bytes(store.read_bytes()[: store.stat().st_size // 2])
+    passive.start_agent()
+    wait_until(lambda: "is damaged" in told(passive), lambda: passive.log("agent")[-2000:])
+    assert "flask cluster agent repair" in told(passive)
+    assert not passive.holds(lab.virtual_ip) and active.role() == "active"
+    with service_manager(passive):
+        passive.cli("agent", "repair", "--yes")
+    assert passive.role() == "standalone" and active.role() == "active"
+    assert [one.name for one in passive.state.glob("node.sqlite.damaged-*")]

@@ -8,7 +8,7 @@ import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
-from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Phase, Plan
+from flask_hsmx_cluster.decision.model import MOST_TERM, Cause, CauseKind, Motive, Phase, Plan
 from flask_hsmx_cluster.decision.restart import RESTART_LEAST_S
 
 from .world import ALL_PATHS, Machine, World, active
@@ -256,6 +256,35 @@ def test_an_old_answer_does_not_stand_for_another_question() -> None:
     assert active(world) == ["b"] and world.both == 0 and world.none_longest < 0.02, world.log
 
 
+# Numbers of reigns that run out ---------------------------------------------------------------------------------
+
+
+def test_a_gateway_without_a_number_for_a_reign_stays_passive_and_says_so() -> None:
+    world = formed()
+    world.core("b").terms.above(MOST_TERM)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(1)
+    assert active(world) == ["a"] and "used up" in world.machines["a"].handovers[-1].text
+    world.power_off("a")
+    world.run(10)
+    assert active(world) == [] and world.kinds("b").count("terms_used_up") == 1, world.log
+    world.power_on("a")
+    world.run(8)
+    assert active(world) == ["a"] and world.both == 0, "the other one has numbers left"
+
+
+def test_the_last_number_is_used_and_nothing_wraps() -> None:
+    world = formed()
+    world.core("b").terms.above(MOST_TERM - 1)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(1)
+    assert active(world) == ["b"] and world.core("b").term.counter == MOST_TERM
+    world._tell(world.machines["b"], events.FailoverRequested(Motive.REQUEST))
+    world.run(1)
+    assert active(world) == ["b"], "A has seen the last one"
+    assert max(machine.reserved for machine in world.machines.values()) <= MOST_TERM
+
+
 # A hold that an operator ends -----------------------------------------------------------------------------------
 
 
@@ -273,7 +302,7 @@ def test_an_operator_ends_a_hold_and_it_is_recorded_who_did() -> None:
     world._tell(world.machines["b"], events.TakeOverRequested("Ada"))
     world.run(3)
     assert world.machines["b"].handovers[-1].ok and active(world) == ["a", "b"], "what the operator was told"
-    assert "double" in world.kinds("b"), "and is shown"
+    assert "double" in world.kinds("a"), "and is shown"
     note = next(note for note in world.machines["b"].notes if note.kind == "active")
     assert "Ada ended the wait" in note.text and "lan0: its address answers" in note.evidence
     world.cut = set()

@@ -19,8 +19,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ...decision import events
-from ...decision.core import TERM_BLOCK, Core
-from ...decision.model import Cause, Kind, Motive, Role, Start, Term
+from ...decision.core import Core
+from ...decision.model import MOST_TERM, Cause, Kind, Motive, Role, Start, Term
+from ...decision.terms import TERM_BLOCK
 from ...errors import ClusterError, NetworkError, RequestRefused
 from ...network.addresses import AddressLease
 from ...network.clock import boot_time_s, machine_boot_id
@@ -412,8 +413,9 @@ class HeartbeatLoop:
         """Reserve this run's first terms on disk, before any could be needed; a restart burns what was left."""
         before = self.clerk.ledger.reserved_term()
         try:
-            self.clerk.ledger.reserve_term(before + TERM_BLOCK)
-            self._terms = (before + 1, before + TERM_BLOCK)
+            upto = min(before + TERM_BLOCK, MOST_TERM)
+            self.clerk.ledger.reserve_term(upto)
+            self._terms = (before + 1, upto)
         except ClusterError as error:
             # A full disk must not keep a gateway out of its cluster (rule 7). Numbers that no other run of this
             # gateway is likely to have used keep the terms unique; the core tells that they are not on disk.

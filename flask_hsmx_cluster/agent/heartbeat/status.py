@@ -92,6 +92,13 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
             else "Another machine uses this gateway's identity.",
             "Was this disk copied? Leave the cluster on the copy and join it anew.",
         )
+    if core.terms.used_up():
+        yield Showing(
+            "terms",
+            "critical",
+            "The numbers of reigns are used up: no fail-over is possible any more.",
+            "Take both gateways out of the cluster and form it anew: the numbers begin anew then.",
+        )
     away = core.restart.peer_away() and core.phase is Phase.HOLDING
     if away:
         yield Showing(
