@@ -25,7 +25,7 @@ from .config import AgentConfig
 from .heartbeat.standing import DataStanding
 from .membership import Key
 from .reign_store import ReignStore
-from .revisions.model import Heads, Revision
+from .revisions.model import Heads, Revision, RevisionRefused
 from .revisions.rows import revision_from_row, revision_row
 from .store_file import StoreError, damaged
 
@@ -147,8 +147,11 @@ class NodeStore(ReignStore):
         _ = (self.node_id if known else "", self.keys(), self.heads(), self.peer(), self.pairing(), self.guide(),
              self.reserved_term(), self.last_reign(), self.reign_asked(), self.standing(), self.joining(),
              self.maintenance_until(), self.peer_macs())  # fmt: skip
-        if self.heads() is not None and not self.keys():
-            raise damaged(self.path, "the cluster's key is missing")
+        if (heads := self.heads()) is not None:
+            try:  # a key that has changed in one bit would make the other gateway a stranger
+                heads.applied.verify(self.keys())
+            except RevisionRefused:
+                raise damaged(self.path, "the cluster's key does not fit its settings") from None
 
     # -- identity ---------------------------------------------------------------------------------------------
 

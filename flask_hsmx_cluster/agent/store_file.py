@@ -56,7 +56,7 @@ class StoreFile:
             self._engine.dispose()
 
     def _create_file(self) -> None:
-        if self.path.exists() and self.path.stat().st_size == 0:
+        if self.path.is_file() and self.path.stat().st_size == 0:  # never so once it has been made
             raise damaged(self.path, "it is empty")
         try:
             self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
