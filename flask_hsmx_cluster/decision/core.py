@@ -274,7 +274,7 @@ class Core:
     def beat(self, kind: Kind, motive: Motive = Motive.REQUEST) -> Beat:
         """Return the content of the next message; MACs and Ethernet are the transport's to fill in."""
         holds = self.role is Role.ACTIVE and self.renewed_at is not None
-        left_s = self.restart.lease_left_s(kind, self.renewed_at) if holds and self.renewed_at is not None else 0.0
+        left_s = self.restart.told_left_s(kind, self.renewed_at if holds else None)
         return Beat(
             kind=kind,
             role=self.role,

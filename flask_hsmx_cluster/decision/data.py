@@ -53,8 +53,13 @@ class Data:
     def deadline(self) -> float:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
         if self.synchronous and self._asked is not False and self.core.peer_at is not None:
-            return min(self._due, self.core.peer_at + DEGRADE_AFTER_S, self._consent_until)
+            silent_at = NEVER if self._agent_restarts() else self.core.peer_at + DEGRADE_AFTER_S
+            return min(self._due, silent_at, self._consent_until)
         return self._due
+
+    def _agent_restarts(self) -> bool:
+        """Return whether only the other gateway's agent is away for a moment, and its database confirms as before."""
+        return self.core.restart.peer_away() and self.caught_up
 
     # A reign begins ---------------------------------------------------------------------------------------
 
@@ -96,7 +101,8 @@ class Data:
                 self._claim()
             elif self.yielding:
                 self.yielded(DataYielded(False, f"not within {YIELD_MOST_S * 1000:.0f} ms"))
-        if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= DEGRADE_AFTER_S:
+        silent = core.peer_at is not None and core.now - core.peer_at >= DEGRADE_AFTER_S
+        if self.synchronous and silent and not self._agent_restarts():
             self._degrade(core.silence_words())
         self.go_on_alone()
 

@@ -56,6 +56,7 @@ class Restart:
     def begin(self, event: RestartRequested) -> None:
         core = self.core
         if core.role is not Role.ACTIVE:
+            self.within_s = event.within_s
             self._say_goodbye()
             core.do(HandoverEnded(True, "", 0.0))
         elif core.active.handover is not None:
@@ -112,8 +113,12 @@ class Restart:
             self.core.do(Send(Kind.BYE, motive=Motive.RESTART))
         self.over = True
 
-    def lease_left_s(self, kind: Kind, renewed_at: float) -> float:
-        """Return how long the addresses are leased still, s, as this gateway tells the other one."""
+    def told_left_s(self, kind: Kind, renewed_at: float | None) -> float:
+        """Return how long the addresses are leased still, s, as this gateway tells the other one; a passive gateway's
+        goodbye tells how long it means to be away.
+        """
+        if renewed_at is None:
+            return self.within_s if self.over else 0.0
         lease_s = self.core.plan.timing.lease_s
         if self.within_s and kind is Kind.OFFER:
             lease_s = self.within_s + OFFER_MARGIN_S
@@ -131,7 +136,7 @@ class Restart:
     def heard(self, beat: Beat) -> bool:
         """Take what the other gateway says of its own restart; True if that was its goodbye."""
         core = self.core
-        restarts = beat.motive is Motive.RESTART and beat.role is Role.ACTIVE
+        restarts = beat.motive is Motive.RESTART
         if restarts and beat.kind in (Kind.OFFER, Kind.BYE):
             left_s = min(beat.lease_left_ms / 1000, RESTART_MOST_S + OFFER_MARGIN_S)
             self.peer_until, self._peer_said_at = core.now + left_s, core.now
@@ -141,7 +146,7 @@ class Restart:
             and core.now - self._peer_said_at > OFFER_MARGIN_S  # one may be older than our answer to the offer
         ):
             self.peer_until = -NEVER  # it goes on, or is back
-        if not (restarts and beat.kind is Kind.BYE and core.role is Role.PASSIVE):
+        if not (restarts and beat.kind is Kind.BYE and (beat.role, core.role) == (Role.ACTIVE, Role.PASSIVE)):
             return False
         if core.phase in (Phase.FOLLOWING, Phase.SUSPECTING):
             core.note(

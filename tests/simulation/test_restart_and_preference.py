@@ -244,6 +244,27 @@ def test_a_passive_agent_that_restarts_says_so() -> None:
     assert "peer_restarts" in world.kinds("a") and "peer_stopped" not in world.kinds("a")
 
 
+@pytest.mark.parametrize("follows", [True, False])
+def test_writes_go_on_waiting_for_a_database_whose_agent_alone_restarts(follows: bool) -> None:
+    """Its PostgreSQL confirms as before; if it does not, nobody waits for longer than usual."""
+    world = formed(data=True)
+    for _ in range(5):
+        world.follow("a", True)
+        world.run(0.2)
+    assert world.machines["a"].database.synchronous
+    assert world.ask_restart("b")
+    for _ in range(10):
+        world.follow("a", follows)
+        world.run(0.2)
+    assert world.machines["a"].database.synchronous == follows, world.log
+    assert ("degraded" in world.kinds("a")) != follows
+    world.start("b", machine_boot=False)
+    for _ in range(15):
+        world.follow("a", True)
+        world.run(0.2)
+    assert world.machines["a"].database.synchronous and active(world) == ["a"] and world.both == 0
+
+
 def test_an_old_answer_does_not_stand_for_another_question() -> None:
     """A gateway that was ready to wait for a restart was not asked whether it takes over."""
     world = formed()

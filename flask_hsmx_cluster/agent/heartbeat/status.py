@@ -99,13 +99,15 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
             "The numbers of reigns are used up: no fail-over is possible any more.",
             "Take both gateways out of the cluster and form it anew: the numbers begin anew then.",
         )
-    away = core.restart.peer_away() and core.phase is Phase.HOLDING
+    away = core.restart.peer_away() and core.phase in (Phase.HOLDING, Phase.LEADING) and not core.peer_fresh()
     if away:
         yield Showing(
             "restart",
             "warning",
             f"{core.plan.peer_name}'s agent is being restarted: it is waited for.",
-            "Nothing needs to be done: if it is not back in time, this gateway takes over.",
+            "Nothing needs to be done: if it is not back in time, this gateway takes over."
+            if core.role is Role.PASSIVE
+            else "Nothing needs to be done. Until it is back, a fail-over is not possible.",
         )
     elif core.plan.peer:
         yield from _path_alarms(session, now)
