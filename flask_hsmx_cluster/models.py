@@ -11,8 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
 #: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements, and notification targets.
-#: 5: renewals under way.
-SCHEMA_VERSION = 5
+#: 5: renewals under way. 6: the preferred gateway, and whether an operator asked for the present reign.
+SCHEMA_VERSION = 6
 #: By version: what brings a store to the next one, besides the making of new tables.
 UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
 
@@ -106,6 +106,7 @@ class SettingsRevision(Base):
     notify: Mapped[list[RevisionNotify]] = relationship(
         cascade="all, delete-orphan", order_by="RevisionNotify.position"
     )
+    preferred: Mapped[RevisionPreferred | None] = relationship(cascade="all, delete-orphan")
 
 
 def _of_revision() -> Mapped[str]:
@@ -121,6 +122,16 @@ class RevisionNode(Base):
     position: Mapped[int] = mapped_column(primary_key=True)
     node_id: Mapped[str] = mapped_column(String(128))
     name: Mapped[str] = mapped_column(String(128))
+
+
+class RevisionPreferred(Base):
+    """The preferred gateway of a revision."""
+
+    __tablename__ = "revision_preferred"
+
+    revision: Mapped[str] = _of_revision()
+    node_id: Mapped[str] = mapped_column(String(128))
+    delay_min: Mapped[int]
 
 
 class RevisionVirtualIP(Base):
@@ -353,6 +364,15 @@ class Reign(_One, Base):
     reserved_term: Mapped[int] = mapped_column(default=0)
     last_term: Mapped[int | None]
     last_boot_id: Mapped[str | None] = mapped_column(String(36))
+
+
+class AskedReign(_One, Base):
+    """The reign that an operator asked for last: the preferred gateway does not end it."""
+
+    __tablename__ = "asked_reign"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    term: Mapped[int]
 
 
 class DataStanding(_One, Base):

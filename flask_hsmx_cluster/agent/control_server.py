@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from ..control import MAX_LINE
+from ..decision.restart import RESTART_LEAST_S, RESTART_MOST_S
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
 from ..renewal.guide import KINDS
 from .config import AgentConfig
+from .damaged import DamagedService
 from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
 from .service import MAX_MAINTENANCE_S, AgentService
@@ -76,6 +78,10 @@ def _text(longest: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and len(value) <= longest
 
 
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 64 and value.isprintable()
+
+
 def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and lowest <= value <= highest
 
@@ -122,7 +128,10 @@ ARGUMENTS: dict[str, dict[str, Argument]] = {
     "join": {"address": Argument(_text(64)), "code": Argument(_text(64)), "ends": Argument(_object)},
     "leave": {"force": Argument(_flag, required=False)},
     "replace": {},
+    "repair": {},
     "failover": {},
+    "take_over": {"by": Argument(_name)},
+    "restart": {"within_s": Argument(_whole(RESTART_LEAST_S, RESTART_MOST_S), required=False)},
     "maintenance": {
         "on": Argument(_flag),
         "duration_s": Argument(_whole(60, MAX_MAINTENANCE_S), required=False),
@@ -185,7 +194,7 @@ class ControlServer:
     :param service: carries out the verbs.
     """
 
-    def __init__(self, config: AgentConfig, service: AgentService) -> None:
+    def __init__(self, config: AgentConfig, service: AgentService | DamagedService) -> None:
         self._path = Path(config.control_socket)
         self._allowed = {0, os.getuid(), *config.allowed_uids}
         self._service = service

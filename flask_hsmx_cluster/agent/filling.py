@@ -28,6 +28,9 @@ def filled(data: dict[str, Any], present: Settings | None, node_id: str, name: s
                 node["name"] = node.get("name") or name
         for link in found["links"]:
             link["ends"] = {own.get(one, one): end for one, end in link["ends"].items()}
+        advanced = found.get("advanced", {})
+        if (preferred := advanced.get("preferred")) == "self":
+            advanced["preferred"] = own[preferred]
         for one in found.get("interfaces", []):
             one["addresses"] = {own.get(node, node): each for node, each in one["addresses"].items()}
     except (KeyError, TypeError, AttributeError) as error:

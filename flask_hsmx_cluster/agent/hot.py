@@ -22,7 +22,8 @@ class HotSide(Protocol):
         """
 
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
-        """Carry out ``failover`` or ``maintenance`` (``on``, ``duration_s``) and return its verb's result.
+        """Carry out ``failover``, ``take_over`` (``by``), ``maintenance`` (``on``, ``duration_s``) or ``restart``
+        (``within_s``; nothing else may be asked afterwards) and return its verb's result.
 
         :raises RequestRefused: not possible now; the message says why.
         """
@@ -51,6 +52,9 @@ class HotSide(Protocol):
 
     def report_health(self, cause: Cause, bad: bool) -> None:
         """Take the result of a health check."""
+
+    def block_return(self, why: str) -> None:
+        """Say what keeps the preferred gateway from taking over again, in words; "": nothing."""
 
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted; called before the first :meth:`apply`."""

@@ -24,8 +24,8 @@ from ..network.clock import machine_boot_id
 from .config import AgentConfig
 from .heartbeat.standing import DataStanding
 from .membership import Key
-from .renewal.store import GuideStore
-from .revisions.model import Heads, Revision
+from .reign_store import ReignStore
+from .revisions.model import Heads, Revision, RevisionRefused
 from .revisions.rows import revision_from_row, revision_row
 from .store_file import StoreError, damaged
 
@@ -52,6 +52,7 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Pairing,
     m.Maintenance,
     m.DataStanding,
+    m.AskedReign,
     m.Guide,
 )
 
@@ -98,7 +99,7 @@ def machine_id(state_dir: Path) -> str:
     return ""
 
 
-class NodeStore(GuideStore):
+class NodeStore(ReignStore):
     """This gateway's own memory.
 
     :param path: the database file.
@@ -135,6 +136,22 @@ class NodeStore(GuideStore):
                     self._remembered[name] = read(session)
             found: T = self._remembered[name]
             return found
+
+    def demand_sound(self) -> None:
+        """Read everything on which a membership depends.
+
+        :raises StoreError: something of it cannot be read, or makes no sense.
+        """
+        with self._session() as session:
+            known = session.get(m.Identity, 1) is not None
+        _ = (self.node_id if known else "", self.keys(), self.heads(), self.peer(), self.pairing(), self.guide(),
+             self.reserved_term(), self.last_reign(), self.reign_asked(), self.standing(), self.joining(),
+             self.maintenance_until(), self.peer_macs())  # fmt: skip
+        if (heads := self.heads()) is not None:
+            try:  # a key that has changed in one bit would make the other gateway a stranger
+                heads.applied.verify(self.keys())
+            except RevisionRefused:
+                raise damaged(self.path, "the cluster's key does not fit its settings") from None
 
     # -- identity ---------------------------------------------------------------------------------------------
 
@@ -259,6 +276,7 @@ class NodeStore(GuideStore):
         with self._membership_session() as session:
             for table in _CLUSTER_TABLES:
                 session.execute(delete(table))
+            self.renew_terms(session)
             self._reign(session).last_term = None
 
     def joining(self) -> tuple[Revision, str, int] | None:
@@ -370,47 +388,6 @@ class NodeStore(GuideStore):
                         joiner=state.joiner,
                     )
                 )
-
-    # -- reign ------------------------------------------------------------------------------------------------
-
-    def reserve_term(self, counter: int) -> None:
-        """Put on disk that terms up to ``counter`` may have been used. It never goes back."""
-        with self._session() as session:
-            row = self._reign(session)
-            row.reserved_term = max(row.reserved_term, counter)
-
-    def reserved_term(self) -> int:
-        """Return the highest term ever reserved, 0 if none."""
-        with self._session() as session:
-            row = session.get(m.Reign, 1)
-            return row.reserved_term if row else 0
-
-    def remember_reign(self, term: int, boot_id: str) -> None:
-        """Remember that this gateway is active, so that a restarted agent can go on within its lease."""
-        with self._session() as session:
-            row = self._reign(session)
-            row.last_term, row.last_boot_id = term, boot_id
-
-    def forget_reign(self) -> None:
-        """Forget the reign: it has ended."""
-        with self._session() as session:
-            self._reign(session).last_term = None
-
-    def last_reign(self) -> tuple[int, str] | None:
-        """Return term and boot id of the reign that has not ended in order, or None."""
-        with self._session() as session:
-            row = session.get(m.Reign, 1)
-            if row is None or row.last_term is None or row.last_boot_id is None:
-                return None
-            return row.last_term, row.last_boot_id
-
-    @staticmethod
-    def _reign(session: Session) -> m.Reign:
-        row = session.get(m.Reign, 1)
-        if row is None:
-            row = m.Reign(id=1, reserved_term=0, last_term=None, last_boot_id=None)
-            session.add(row)
-        return row
 
     # -- the data's standing ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,23 +19,33 @@ from pathlib import Path
 from ..arbiter.declare import Arbiter
 from ..decision.model import Cause, CauseKind
 from ..errors import ClusterError
+from ..network.clock import boot_time_s
 from .arbiter.hand import ArbiterHand, ArbiterLink
 from .arbiter.side import ArbiterSide
 from .checks import database_is_silent, disk_is_low
 from .clerk import Clerk
 from .config import AgentConfig
 from .control_server import ControlServer
+from .damaged import DamagedService
 from .data.replicator import ReplicatorLink
 from .data.side import database_is_prepared
 from .files.link import FilesLink
 from .heartbeat.loop import HeartbeatLoop
 from .heartbeat.services_hand import ServicesLink
+from .heartbeat.watchdog import Watchdog
 from .jobs import Jobs, Periodic
 from .node_store import NodeStore
 from .service import AgentService
+from .store_file import StoreDamaged, StoreError
 
 log = logging.getLogger("flask_hsmx_cluster.agent")
 HEALTH_EVERY_S = 1.0
+#: An agent that restarts ends this long after it has said so, s: whoever asked gets the answer first.
+LEAVE_AFTER_S = 0.1
+#: systemd hears this often that an agent without a heartbeat lives, s.
+WATCHDOG_EVERY_S = 1.0
+#: A store that is not damaged, but cannot be used, may be usable a little later, s: a disk was full, or not there.
+LOOK_AGAIN_S = 10.0
 #: Exit status after an error in the heartbeat.
 EXIT_HEARTBEAT_FAILED = 70
 #: A thread that waits for the interpreter must not wait long: the heartbeat is one of them.
@@ -86,8 +97,13 @@ def report(loop: HeartbeatLoop, kind: CauseKind, check: Check) -> str:
 
 
 def run(config: AgentConfig) -> None:
-    """Run the agent until SIGTERM or SIGINT."""
-    store = NodeStore.open(config)
+    """Run the agent until SIGTERM or SIGINT, or until it is asked to restart, be it by SIGHUP."""
+    try:
+        store = NodeStore.open(config)
+        store.demand_sound()
+    except StoreError as error:
+        run_damaged(config, error)
+        return
     clerk = Clerk(store)
     jobs = Jobs()
     link = ReplicatorLink(config.log_level, shared=database_is_prepared(config.state_dir))
@@ -100,17 +116,28 @@ def run(config: AgentConfig) -> None:
     )  # fmt: skip
     arbiter = ArbiterSide(stated, hand, loop.listen_to_children) if stated else None
     files = FilesLink(config.log_level)
-    service = AgentService(
-        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon,
-        arbiter=arbiter,
-    )  # fmt: skip
-
-    ended, stopped = threading.Event(), threading.Event()
+    ended, stopped, leaving = threading.Event(), threading.Event(), threading.Event()
 
     def stop(*_: object) -> None:
         stopped.set()
         ended.set()
 
+    def leave() -> None:
+        leaving.set()
+        threading.Timer(LEAVE_AFTER_S, stop).start()
+
+    service = AgentService(
+        config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files,
+        soon=jobs.soon, leave=leave, arbiter=arbiter,
+    )  # fmt: skip
+
+    def restart() -> None:
+        try:
+            service.restart()
+        except ClusterError as error:
+            clerk.record("restart_refused", "warning", f"The agent was not restarted: {error.message}", (error.remedy,))
+
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=restart, name="restart").start())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     jobs.start_heartbeat(loop.run, ended.set)
@@ -132,7 +159,10 @@ def run(config: AgentConfig) -> None:
         # The service manager starts the agent anew, and within the lease it goes on with its reign.
         os._exit(EXIT_HEARTBEAT_FAILED)
     log.info("Agent is asked to stop")
-    loop.stop()
+    if leaving.is_set():
+        loop.end()
+    else:
+        loop.stop()
     server.stop()
     service.stop()
     jobs.stop()
@@ -142,6 +172,22 @@ def run(config: AgentConfig) -> None:
         arbiter.stop()
     link.stop()
     clerk.close()
+
+
+def run_damaged(config: AgentConfig, error: StoreError) -> None:
+    """Say what is wrong with the node store, to whoever asks, until SIGTERM, SIGINT or the repair."""
+    log.critical("%s %s", error.message, error.remedy)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
+    notify = Watchdog()
+    service = DamagedService(config.state_dir, error, lambda: threading.Timer(LEAVE_AFTER_S, ended.set).start())
+    server = ControlServer(config, service)
+    server.start()
+    until = math.inf if isinstance(error, StoreDamaged) else boot_time_s() + LOOK_AGAIN_S
+    while not ended.wait(WATCHDOG_EVERY_S) and boot_time_s() < until:
+        notify.ping()
+    server.stop()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..decision.restart import RESTART_S
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
 from ..settings import passwords, rules
@@ -63,6 +64,7 @@ DELIVER_EVERY_S = 5.0
 FINISH_EVERY_S = 10.0
 IN_FORCE_EVERY_S = 5.0
 OWN_ADDRESSES_EVERY_S = 5.0
+PREFERRED_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 
 
@@ -77,6 +79,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
     :param soon: has one of the jobs run now.
     :param hand: sets own addresses; replaced in tests.
     :param arbiter: a third party that is asked in doubt; None: there is none.
+    :param leave: ends this process, and nothing else.
     """
 
     def __init__(
@@ -92,10 +95,12 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         files: FilesLink | None = None,
         soon: Callable[[str], None] = lambda _name: None,
         arbiter: ArbiterSide | None = None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._store = store
         self._hot = hot
+        self._leave = leave
         self._job_report = job_report
         self._arbiter = arbiter
         self._cluster = Cluster(config, store, hot, hand)
@@ -178,6 +183,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             "put settings in force": (IN_FORCE_EVERY_S, self._come_into_force),
             "own addresses": (OWN_ADDRESSES_EVERY_S, self._cluster.restore_own_addresses),
             "network managers": (WATCH_EVERY_S, self._look_at_managers),
+            "preferred gateway": (PREFERRED_EVERY_S, self._look_at_preference),
             **self._firewall.periodic_jobs(),
             "housekeeping": (HOUSEKEEPING_EVERY_S, self._housekeep),
             **(self._data.first_job() if self._data else {}),
@@ -212,6 +218,15 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         heads = self._cluster.heads()
         return self._managers.look(heads.applied.settings if heads else None)
 
+    def _look_at_preference(self) -> str:
+        """While a renewal is under way the order of its steps says who is active."""
+        heads = self._cluster.heads()
+        if heads is None or not heads.applied.settings.advanced.preferred:
+            return "no gateway is preferred"
+        why = "a renewal or an upgrade is under way" if self._renewal.under_way() else ""
+        self._hot.block_return(why)
+        return why or "nothing speaks against a return"
+
     def _restore_maintenance(self) -> None:
         until = self._store.maintenance_until()
         left_s = min(_seconds_until(until), MAX_MAINTENANCE_S) if until else 0.0
@@ -229,6 +244,7 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
             "firmware": self._config.firmware_version,
             "version": __version__,
             "protocol": PROTOCOL,
+            "agent_up_s": round(boot_time_s() - self._started_at, 1),
             **snapshot["node"],
         }
         if snapshot["peer"] is not None:
@@ -461,6 +477,24 @@ class AgentService(DataVerbs, FilesVerbs, RenewalVerbs):
         self._renewal.demand_safe()
         self._rehearse()
         return self._hot.request("failover")
+
+    def repair(self) -> dict[str, Any]:
+        """An agent that has come up as a member has nothing to repair."""
+        raise RequestRefused("The node store of this gateway is sound: there is nothing to repair.")
+
+    def take_over(self, by: str) -> dict[str, Any]:
+        """End the wait for a gateway that is not heard but may still serve."""
+        by = by.strip()
+        if not by:
+            raise RequestRefused("Nobody is named who decides this.", "Say who you are: it is recorded.")
+        self._hot.request("take_over", by=by)
+        return {"by": by}
+
+    def restart(self, within_s: int = RESTART_S) -> dict[str, Any]:
+        """End this agent so that the service manager starts a new one; the addresses stay, and so does the role."""
+        result = self._hot.request("restart", within_s=within_s)
+        self._leave()
+        return result
 
     def maintenance(self, on: bool, duration_s: int = 3600) -> dict[str, Any]:
         self._cluster.require_heads()

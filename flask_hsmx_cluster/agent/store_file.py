@@ -28,6 +28,10 @@ class StoreError(ClusterError):
     code = "store"
 
 
+class StoreDamaged(StoreError):
+    """What is in the node store cannot be read, or makes no sense."""
+
+
 class StoreFile:
     """Opened, of the present schema, and sound.
 
@@ -52,6 +56,8 @@ class StoreFile:
             self._engine.dispose()
 
     def _create_file(self) -> None:
+        if self.path.is_file() and self.path.stat().st_size == 0:  # never so once it has been made
+            raise damaged(self.path, "it is empty")
         try:
             self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -131,9 +137,10 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def damaged(path: Path, why: str) -> StoreError:
+def damaged(path: Path, why: str) -> StoreDamaged:
     """Return the error that says what to do with a store that cannot be read."""
-    return StoreError(
+    return StoreDamaged(
         f"The node store {path} is damaged ({why}). This gateway stays out of the cluster.",
-        "Move the file away, start the agent again and join the cluster anew from the other gateway's code.",
+        "Run `flask cluster agent repair` here: the file is kept aside, and this gateway begins anew. Then choose "
+        "Replace on the other gateway, and join here with the pairing code that it shows.",
     )

@@ -1,13 +1,20 @@
-"""``flask cluster agent``: become this gateway's agent."""
+"""``flask cluster agent``: become this gateway's agent; ``flask cluster agent restart``: restart the one that runs."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import NoReturn
 
+import click
+from flask.cli import with_appcontext
+
+from ..errors import AgentUnavailable
 from ..extension import agent_config
-from .base import Command, cluster
+from ..translate import gettext as _
+from ..words import cluster as words
+from .base import call, cluster, command, print_json, say
 
 #: Environment variable that tells the agent on which inherited descriptor its configuration is.
 CONFIG_FD = "HSMX_CLUSTER_CONFIG_FD"
@@ -15,10 +22,47 @@ CONFIG_FD = "HSMX_CLUSTER_CONFIG_FD"
 MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TOP_PAD_": "0", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-@cluster.command("agent", cls=Command)
-def _agent() -> None:
+#: Whether the new agent answers is looked at this often, s; it takes a few seconds for its first word.
+LOOK_EVERY_S, FIRST_WORD_S = 0.1, 5.0
+
+
+@cluster.group("agent", invoke_without_command=True)
+@click.pass_context
+@with_appcontext
+def _agent(context: click.Context) -> None:
     """Run this gateway's agent in the place of this process."""
-    run_agent()
+    if context.invoked_subcommand is None:
+        run_agent()
+
+
+@click.option("--within-s", type=int,
+              help="How long the other gateway waits before it takes over: 5 to 60, 15 if not said otherwise.")
+def _restart(within_s: int | None, as_json: bool) -> None:
+    """Restart the agent, after an upgrade for example; the virtual IPs stay where they are meanwhile."""
+    asked = time.monotonic()
+    within_s = call("restart", **({} if within_s is None else {"within_s": within_s}))["within_s"]
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        took_s = time.monotonic() - asked
+        try:
+            node = call("status")["node"]
+        except AgentUnavailable:
+            node = None
+        if node is not None and node["agent_up_s"] < took_s:
+            break
+        if took_s > within_s + FIRST_WORD_S:
+            raise AgentUnavailable(
+                f"The agent has ended, and did not come back within {within_s:.0f} s.",
+                "It is the service manager's to start it again: see `systemctl status hsmx-cluster-agent`. "
+                "The other gateway has taken over if this one was active.",
+            )
+    if as_json:
+        return print_json({"took_s": round(took_s, 2), "role": node["role"]})
+    return say(_("The agent is back after %(time)s. This gateway is %(role)s.",
+                 time=words.milliseconds(took_s * 1000), role=words.role(node["role"])))
+
+
+command(_restart, _agent)
 
 
 def hook_runner() -> tuple[str, ...]:
@@ -40,3 +84,19 @@ def run_agent() -> NoReturn:
     os.lseek(descriptor, 0, os.SEEK_SET)
     command = [sys.executable, "-m", "flask_hsmx_cluster.agent"]
     os.execve(command[0], command, {**MEMORY, **os.environ, CONFIG_FD: str(descriptor)})
+
+
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _repair(yes: bool, as_json: bool) -> None:
+    """Put a damaged node store aside and begin anew: this gateway is in no cluster then, and joins again."""
+    if not yes and not as_json and sys.stdin.isatty():
+        say(_("This gateway forgets its cluster, its keys and its events. The file is kept, and so is the database."))
+        click.confirm(_("Begin anew?"), abort=True)
+    answer = call("repair")
+    if as_json:
+        return print_json(answer)
+    say(_("The damaged file is kept as %(path)s. The agent starts anew.", path=answer["kept"]))
+    return say(_("On the other gateway: flask cluster replace. Then join here with the code that it prints."))
+
+
+command(_repair, _agent)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 
 import click
 
 from ..editing import fields
-from ..errors import Finding
+from ..errors import Finding, RequestRefused
 from ..extension import state
 from ..settings import model as settings
 from ..translate import gettext as _
@@ -15,7 +17,9 @@ from ..words import arbiter as arbiter_words
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
+from ..words import preference
 from ..words import services as services_words
+from ..words import take_over as take_over_words
 from .base import Json, Typed, call, checked, command, ends, print_finding, print_json, say
 from .data import print_data
 from .files import print_files
@@ -159,7 +163,7 @@ def status(as_json: bool) -> None:
         return print_json(found)
     here = found["node"]
     say(f"{here['name']}: {words.role(here['role'])}. {words.because(found)}".rstrip())
-    for line in filter(None, (words.headline(found), words.other(found))):
+    for line in filter(None, (words.headline(found), words.other(found), preference.describe(found))):
         say(line)
     if found["cluster"] is not None:
         _print_cluster(found)
@@ -234,6 +238,25 @@ def failover(as_json: bool) -> None:
         return print_json(answer)
     say(_("%(name)s is active now. It took %(time)s.", name=answer["to"],
                  time=words.milliseconds(answer["took_ms"])))
+
+
+@command
+@click.option("--by", default=lambda: os.environ.get("SUDO_USER") or getpass.getuser(), help="Who decides: recorded.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def take_over(by: str, yes: bool, as_json: bool) -> None:
+    """Take over although the other gateway may still serve: only where this one waits for it."""
+    before = call("status")
+    if not yes and take_over_words.possible(before):
+        for line in take_over_words.plan(before):
+            say(f"- {line}", err=as_json)
+        name = before["peer"]["name"]
+        if click.prompt(_("Type the other gateway's name to take over all the same"), err=as_json) != name:
+            raise RequestRefused(_("That is not %(name)s: nothing was done.", name=name))
+    answer = call("take_over", by=by)
+    if as_json:
+        return print_json(answer)
+    say(_("This gateway takes the virtual IPs now. See `flask cluster status`."))
+    return None
 
 
 @command

@@ -34,6 +34,8 @@ GRANTED_WORDS = {
     Motive.HEALTH: "the passive gateway was healthier",
     Motive.STOP: "the active gateway's agent was stopped",
     Motive.MAINTENANCE: "the active gateway went into maintenance",
+    Motive.PREFERRED: "the preferred gateway has been well for long enough",
+    Motive.RESTART: "the active gateway's agent was restarted",
 }
 
 
@@ -71,6 +73,10 @@ class Active:
         handover = self.handover
         if beat.role is Role.ACTIVE:
             self._both_active(beat)
+        elif handover and beat.kind in (Kind.READY, Kind.NOT_READY) and beat.motive is not handover.motive:
+            pass  # it answers an earlier question
+        elif handover and handover.motive is Motive.RESTART and beat.kind is Kind.READY:
+            core.restart.confirmed()
         elif handover and not handover.granted and not core.data.yielding and beat.kind is Kind.READY:
             if not handover.retired:
                 handover.retired = core.services.begin_retiring(GRANTED_WORDS[handover.motive])
@@ -93,7 +99,10 @@ class Active:
         elif beat.kind is Kind.BYE:
             core.peer_lost = True
             core.served_since = core.now
-            core.note("peer_stopped", "warning", f"{core.plan.peer_name}'s agent was stopped")
+            if beat.motive is Motive.RESTART:
+                core.note("peer_restarts", "info", f"{core.plan.peer_name}'s agent is being restarted")
+            else:
+                core.note("peer_stopped", "warning", f"{core.plan.peer_name}'s agent was stopped")
         else:
             self.move_for_health()
 
@@ -162,8 +171,9 @@ class Active:
             return  # it has a bound of its own
         most_s = HANDOVER_MOST_S + (YIELD_MOST_S if core.plan.data else 0) + core.services.most_s()
         if core.now - handover.started > most_s:
-            self.end_handover(False, f"{core.plan.peer_name} did not take over in time")
-        else:
+            asked = "say that it waits" if handover.motive is Motive.RESTART else "take over"
+            self.end_handover(False, f"{core.plan.peer_name} did not {asked} in time")
+        elif not core.restart.agreed:
             core.do(Send(Kind.GRANT if handover.granted else Kind.OFFER, motive=handover.motive))
 
     def services_retired(self) -> None:
@@ -193,6 +203,8 @@ class Active:
         causes = frozenset(core.health.causes)
         if handover.motive is Motive.HEALTH:
             core.brake.moved(core.now, network_causes(causes))
+        elif handover.motive is Motive.PREFERRED:
+            core.preference.granted()
         else:
             core.brake.release()
         core.step_down(
@@ -216,6 +228,9 @@ class Active:
                 self._failure_noted = core.now
                 core.note("handover_failed", "warning", text)
             before, self.handover = self.handover, None
+            core.restart.end()
+            if before.motive is Motive.PREFERRED and not ok and not before.granted:
+                core.preference.refused()
             if core.role is Role.ACTIVE and not ok and before.retired and not before.granted:
                 core.services.keep()
             if core.role is Role.ACTIVE and not ok and core.plan.data and not core.data.writable:
@@ -300,6 +315,7 @@ class Active:
             core.passive.listen_until = core.now + core.plan.timing.lease_s / 2
         else:
             core.renewed_at = event.at
+            core.restart.extended()
 
     def claim_failed(self, event: ClaimFailed) -> None:
         core = self.core

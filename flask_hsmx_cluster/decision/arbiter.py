@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import judge
 from .events import ArbiterAnswered, AskArbiter, LeaveArbiter
-from .model import NEVER, ArbiterUse, Kind, Phase, Role, Word
+from .model import EXPIRY_LATE_S, NEVER, ArbiterUse, Kind, Phase, Role, Word
 
 if TYPE_CHECKING:
     from .core import Core
@@ -84,12 +84,14 @@ class Arbiter:
         """Return when a passive gateway may claim at the earliest where the arbiter is required, boot time in s.
 
         An active one that is cut off from everything has let go of its addresses by then. What it last heard echoed
-        it had sent before this gateway heard it; and before this agent's start it may have heard an earlier one.
+        it had sent before this gateway heard it; and before this agent's start it may have heard an earlier one. One
+        whose agent is restarted holds them for as long as it has said.
         """
         core = self.core
         if self.use is not ArbiterUse.REQUIRED:
             return -NEVER
-        return max(core.peer_at or core.began, core.began) + core.plan.timing.give_up_s
+        given_up = max(core.peer_at or core.began, core.began) + core.plan.timing.give_up_s
+        return max(given_up, core.restart.peer_until + EXPIRY_LATE_S)
 
     def alone(self) -> bool:
         """Return whether this gateway cannot be sure that the other one hears it, and it the other one."""

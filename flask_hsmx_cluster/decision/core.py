@@ -19,6 +19,7 @@ from .events import (
     Carrier,
     ClaimFailed,
     CloneHeard,
+    DataKept,
     DataPromoted,
     DataYielded,
     Effect,
@@ -33,12 +34,14 @@ from .events import (
     ProbeAddresses,
     Release,
     Renewed,
-    ReserveTerms,
+    RestartRequested,
+    ReturnBlocked,
     Send,
     ServicesReady,
     Severity,
     StrangerSeen,
     SynchronousSet,
+    TakeOverRequested,
     TermsReserved,
 )
 from .evidence import PathEvidence, PortEvidence
@@ -60,7 +63,10 @@ from .model import (
     Term,
 )
 from .passive import Passive
+from .preference import Preference
+from .restart import Restart
 from .services import Services
+from .terms import Terms
 
 #: A conflict is announced against at most this often per port, s (rule 12).
 CONFLICT_ANNOUNCE_S = 10.0
@@ -69,9 +75,8 @@ CONFLICT_ANNOUNCE_S = 10.0
 SPREAD_PATHS = 4
 #: A clone of this gateway keeps it from claiming this long after it was last proven to be alive, s (rule 16).
 CLONE_HEARD_S = 5.0
-#: Terms reserved on disk in one go, and how few may be left before more are.
-TERM_BLOCK = 10
-TERMS_LOW = 5
+#: A gateway without a counter for another reign says so, and asks again after this time, s.
+CLAIM_AGAIN_S = 60.0
 
 
 @dataclass
@@ -112,11 +117,12 @@ class Core:
         self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
         self.services = Services(self)
+        self.restart = Restart(self)
+        self.preference = Preference(self)
         self.arbiter = Arbiter(self)
         self.active = Active(self)
         self.passive = Passive(self, self.began + self.start.hold_s, self.start.adopt)
-        self._next_term = self.start.next_term
-        self._reserved_to = self._reserving = self.start.reserved_to
+        self.terms = Terms(self)
         self._next_beat = self.began
         self.contact_since = -NEVER  #: since when the peer has been heard without a long silence
         self._beats = 0
@@ -136,6 +142,8 @@ class Core:
     def replan(self, plan: Plan, now: float) -> None:
         """Take changed settings; evidence of paths and ports that stay is kept, that of a former peer is not."""
         former, self.plan, self.now = self.plan, plan, now
+        if (former.preferred, former.preferred_delay_s) != (plan.preferred, plan.preferred_delay_s):
+            self.preference.changed()
         if former.peer != plan.peer:
             self._forget_peer()
         self.paths = {path.name: self.paths.get(path.name) or PathEvidence(path) for path in plan.paths}
@@ -154,6 +162,8 @@ class Core:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event and return what to do about it."""
+        if self.restart.over:
+            return []
         self._advance(now)
         match event:
             case Heard():
@@ -178,6 +188,14 @@ class Core:
                 self.active.claim_failed(event)
             case FailoverRequested():
                 self.active.failover(event)
+            case TakeOverRequested():
+                self.passive.take_over(event)
+            case ReturnBlocked():
+                self.preference.blocked = event.why
+            case RestartRequested():
+                self.restart.begin(event)
+            case DataKept():
+                self.restart.data_kept(event)
             case MaintenanceSet():
                 self._maintenance_set(event)
             case DataPromoted():
@@ -193,22 +211,26 @@ class Core:
             case ArbiterAnswered():
                 self.arbiter.answered(event)
             case TermsReserved():
-                self._reserved_to = max(self._reserved_to, event.upto)
+                self.terms.reserved(event)
         return self._drain()
 
     def wake(self, now: float) -> list[Effect]:
         """Do what is due. Call it at :meth:`deadline`, and after each batch of events."""
+        if self.restart.over:
+            return []
         self._advance(now)
         self.beats_now = now >= self._next_beat
         self.arbiter.step()
         if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
+            self.preference.step()
             self.active.renew_before_beat()
             self._beats += 1
             self.do(Send(Kind.BEAT, self._beat_paths()))
         self.data.step()
         self.services.step()
+        self.restart.step()
         if self.active.handover:
             self.active.handover_step(self.active.handover)
         if self.role is Role.ACTIVE:
@@ -221,8 +243,10 @@ class Core:
         """Return the boot time at which :meth:`wake` must be called at the latest, s."""
         role: Active | Passive = self.active if self.role is Role.ACTIVE else self.passive
         handover = self.active.handover
+        if self.restart.over:
+            return NEVER
         handover_at = handover.next_at if handover else NEVER
-        others = (self.data.deadline(), self.services.deadline(), self.arbiter.deadline())
+        others = (self.data.deadline(), self.services.deadline(), self.restart.deadline(), self.arbiter.deadline())
         return min(self._next_beat, role.deadline(), handover_at, *others)
 
     def ran_late(self, gap_s: float, now: float) -> list[Effect]:
@@ -230,6 +254,8 @@ class Core:
 
         A lease that is still valid is kept (rule 17); one that has lapsed is never renewed (rule 11).
         """
+        if self.restart.over:
+            return []
         self._advance(now)
         timing = self.plan.timing
         self.passive.burst = self.passive.hold = self.passive.granted = None
@@ -254,20 +280,18 @@ class Core:
     def beat(self, kind: Kind, motive: Motive = Motive.REQUEST) -> Beat:
         """Return the content of the next message; MACs and Ethernet are the transport's to fill in."""
         holds = self.role is Role.ACTIVE and self.renewed_at is not None
-        left = 0.0
-        if holds and self.renewed_at is not None:
-            left = max(0.0, self.renewed_at + self.plan.timing.lease_s - self.now)
+        left_s = self.restart.told_left_s(kind, self.renewed_at if holds else None)
         return Beat(
             kind=kind,
             role=self.role,
             term=self.term,
-            motive=motive,
+            motive=Motive.RESTART if self.restart.agreed else motive,
             listening=self.phase is Phase.LISTENING,
             maintenance=self.maintenance,
             served=self.role is Role.ACTIVE and self.served(),
             synchronous=self.data.confirms(),
             spread=kind is Kind.BEAT and bool(self._beat_paths()),
-            lease_left_ms=int(left * 1000),
+            lease_left_ms=int(left_s * 1000),
             position=int(not self.behind),
             revision=self.plan.revision,
             arbiter=self.arbiter.use,
@@ -318,8 +342,10 @@ class Core:
             self.note("peer_back", "info", f"{self.plan.peer_name} is heard again on {event.path}")
             if self.role is Role.ACTIVE:
                 self.do(Announce())  # every regained contact is announced (keepalived #166)
+        if self.restart.heard(beat):
+            return  # a goodbye, and no sign that it goes on
         self.passive.end_doubt(event.path)
-        self._watch_terms(beat.term)
+        self.terms.watch(beat.term)
         if beat.role is Role.ACTIVE:
             self.peer_was_active = True
             self.peer_synchronous = beat.synchronous
@@ -349,6 +375,7 @@ class Core:
                 port.both_ways_at = self.now
 
     def _carrier(self, event: Carrier) -> None:
+        self.restart.carrier(event.port, event.up)
         port = self.ports.get(event.port)
         if port is not None:
             was = port.carrier
@@ -445,17 +472,18 @@ class Core:
 
     def claim(
         self, why: str, evidence: tuple[str, ...], term: Term | None = None, out_of_hold: bool = False,
-        released: bool = False,
+        released: bool = False, motive: Motive | None = None,
     ) -> None:
         """Become active.
 
+        :param motive: why the other gateway has handed the role over, if it has.
         :param released: the other gateway has passed the role on, after it had ended what belongs to it.
         """
-        seen = max(self.term.counter, self.peer.term.counter if self.peer else 0)
         if term is None:
-            self._next_term = max(self._next_term, seen + 1)
-            term = Term(self._next_term, self.plan.node)
-            self._next_term += 1
+            if self.terms.used_up():
+                self._refuse_claim()
+                return
+            term = self.terms.take()
         self.role, self.phase, self.term, self.why, self.since = Role.ACTIVE, Phase.LEADING, term, why, self.now
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.active.end_handover(False, f"This gateway became active again: {why}")
@@ -464,20 +492,26 @@ class Core:
         self.services.released = released or out_of_hold or not self.plan.peer
         self.served_since = self.now
         self.renewed_at = None
+        if term != self.start.adopt:
+            self.preference.begin(motive)
         self.data.begin(term)
         self.active.claimed()
         self.send(Kind.BEAT)
         self.note("active", "info", f"Became active in term {term}: {why}", evidence)
-        if term.counter > self._reserved_to:
+        if not self.terms.on_disk(term):
             self.note("term_not_on_disk", "critical", f"Term {term} could not be written to disk beforehand")
-        self._watch_terms(term)
+        self.terms.watch(term)
 
-    def _watch_terms(self, term: Term) -> None:
-        """Keep a stock of counters on disk, above all that were seen."""
-        needed = max(self._next_term, term.counter + 1)
-        if needed + TERMS_LOW > self._reserving:
-            self._reserving = needed + TERM_BLOCK
-            self.do(ReserveTerms(self._reserving))
+    def _refuse_claim(self) -> None:
+        """No counter is left for another reign: one that is used twice could undo a later reign."""
+        if self.phase is not Phase.WAITING:
+            self.note(
+                "terms_used_up", "critical", "This gateway cannot become active: the numbers of reigns are used up",
+                ("take both gateways out of the cluster and form it anew: the numbers begin anew then",),
+            )  # fmt: skip
+        self.phase = Phase.WAITING
+        self.passive.burst = self.passive.hold = self.passive.granted = None
+        self.passive.wait_until = self.passive.yield_until = self.now + CLAIM_AGAIN_S
 
     def _watch_health(self) -> None:
         """Recompute what this node sees for itself."""
@@ -503,10 +537,11 @@ class Core:
     def _forget_peer(self) -> None:
         """Drop all that is known of a former peer but its term: terms only grow."""
         if self.peer is not None:
-            self._next_term = max(self._next_term, self.peer.term.counter + 1)
+            self.terms.above(self.peer.term.counter)
         self.peer, self.peer_at, self.peer_lost, self.peer_was_active = None, None, False, False
         self.peer_synchronous, self.behind = None, False
         self.data.forget_peer()
+        self.restart.peer_until = -NEVER
         self.paths.clear()
         for port in self.ports.values():
             port.forget_peer()

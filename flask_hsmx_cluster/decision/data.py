@@ -43,6 +43,8 @@ class Data:
         #: since when they do not although there is a cluster of two, boot time in s; None if they do
         self.degraded_since = core.start.degraded_since
         self.writable = False
+        #: the other gateway had all that was written a moment ago
+        self.caught_up = False
         self._due = NEVER
         self._lost_since: float | None = None
         self._asked: bool | None = None
@@ -54,11 +56,16 @@ class Data:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
         waits = self.synchronous and self._asked is not False and self.core.arbiter.settled()
         if waits and self.core.peer_at is not None:
-            return min(self._due, self.core.peer_at + self._lost_after_s(), self._consent_until)
+            silent_at = NEVER if self._agent_restarts() else self.core.peer_at + self._lost_after_s()
+            return min(self._due, silent_at, self._consent_until)
         return self._due
 
     def _lost_after_s(self) -> float:
         return max(DEGRADE_AFTER_S, 2 * self.core.plan.timing.interval_s + LOST_AFTER_S)
+
+    def _agent_restarts(self) -> bool:
+        """Return whether only the other gateway's agent is away for a moment, and its database confirms as before."""
+        return self.core.restart.peer_away() and self.caught_up
 
     # A reign begins ---------------------------------------------------------------------------------------
 
@@ -100,7 +107,8 @@ class Data:
                 self._claim()
             elif self.yielding:
                 self.yielded(DataYielded(False, f"not within {YIELD_MOST_S * 1000:.0f} ms"))
-        if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= self._lost_after_s():
+        silent = core.peer_at is not None and core.now - core.peer_at >= self._lost_after_s()
+        if self.synchronous and silent and not self._agent_restarts():
             self._degrade(core.silence_words())
         self.go_on_alone()
 
@@ -109,6 +117,7 @@ class Data:
         core = self.core
         if not core.leading() or not core.plan.peer:
             return
+        self.caught_up = event.caught_up
         lost = self._asked is not None and core.now - self._asked_at > ANSWER_MOST_S
         if self._refused or lost:  # not asked again at once: a full disk refuses for a while
             self._asked, self._refused = None, False
@@ -199,8 +208,8 @@ class Data:
             self.core.active.data_yielded(event.ok, event.text)
 
     def renews(self) -> bool:
-        """Return whether the right to write is renewed with the addresses: not once it is being given up."""
-        return self.core.plan.data and not self.yielding
+        """Return whether the right to write is renewed with the addresses: not once it is given up, or kept longer."""
+        return self.core.plan.data and not self.yielding and not self.core.restart.agreed
 
     def regain(self) -> None:
         """The hand-over has failed after the data had been given up: it is this gateway's again."""
@@ -210,7 +219,7 @@ class Data:
     def end(self) -> None:
         """The reign is over, whatever the reason."""
         self.claiming, self._due, self.yielding = None, NEVER, False
-        self.writable = self.synchronous = False
+        self.writable = self.synchronous = self.caught_up = False
         self.degraded_since = self._lost_since = self._asked = None
         self._consent_until = NEVER
         self._refused = self._released = False

@@ -95,6 +95,30 @@ class FailoverRequested:
 
 
 @dataclass(frozen=True)
+class TakeOverRequested:
+    """An operator ends a hold or a wait of the passive gateway: it is to claim, whatever the other one does.
+
+    :param by: who that is, in words.
+    """
+
+    by: str
+
+
+@dataclass(frozen=True)
+class RestartRequested:
+    """This agent is to be restarted; the addresses stay leased, and the new one has ``within_s`` to come up."""
+
+    within_s: float
+
+
+@dataclass(frozen=True)
+class ReturnBlocked:
+    """What keeps the preferred gateway from taking over again, in words; "": nothing that the core does not know."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class MaintenanceSet:
     """An operator (or the end of its time) switched maintenance."""
 
@@ -115,6 +139,13 @@ class DataPromoted:
     term: Term
     ok: bool
     text: str = ""
+
+
+@dataclass(frozen=True)
+class DataKept:
+    """The database answers to :class:`KeepData`."""
+
+    ok: bool
 
 
 @dataclass(frozen=True)
@@ -176,9 +207,13 @@ Event = (
     | Renewed
     | ClaimFailed
     | FailoverRequested
+    | TakeOverRequested
+    | RestartRequested
+    | ReturnBlocked
     | MaintenanceSet
     | TermsReserved
     | DataPromoted
+    | DataKept
     | DataYielded
     | FollowerSeen
     | SynchronousSet
@@ -226,6 +261,13 @@ class Renew:
 
 
 @dataclass(frozen=True)
+class Extend:
+    """Lease all addresses for ``lease_s``: this agent is about to be restarted; answered by :class:`Renewed`."""
+
+    lease_s: float
+
+
+@dataclass(frozen=True)
 class Announce:
     """Send gratuitous ARP and unsolicited neighbour advertisements for all addresses.
 
@@ -248,6 +290,14 @@ class PromoteData:
     """Make the database writable; answered by :class:`DataPromoted`."""
 
     term: Term
+
+
+@dataclass(frozen=True)
+class KeepData:
+    """Let the database take writes for ``lease_s`` without a renewal; answered by :class:`DataKept`."""
+
+    term: Term
+    lease_s: float
 
 
 @dataclass(frozen=True)
@@ -326,9 +376,11 @@ Effect = (
     | Claim
     | Release
     | Renew
+    | Extend
     | Announce
     | ReserveTerms
     | PromoteData
+    | KeepData
     | YieldData
     | DemoteData
     | SetSynchronous

@@ -56,6 +56,8 @@ class Motive(IntEnum):
     HEALTH = 2  #: the passive is healthier
     STOP = 3  #: the active's agent is about to stop
     MAINTENANCE = 4  #: the active goes into maintenance
+    RESTART = 5  #: not handed over: the active's agent is restarted, and its addresses stay leased meanwhile
+    PREFERRED = 6  #: the passive is the preferred gateway, and has been well for long enough
 
 
 class ArbiterUse(IntEnum):
@@ -116,6 +118,8 @@ class Term:
 
 
 NO_TERM = Term(0, "")
+#: The highest counter: eight bytes on the wire and SQLite's and PostgreSQL's integers have room for it twice.
+MOST_TERM = 2**62
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ class Beat:
     :param served: demonstrably served clients since it lost sight of the other gateway.
     :param synchronous: what it writes is confirmed by both gateways.
     :param spread: this heartbeat goes over half of the paths, the next one over the others.
-    :param lease_left_ms: how long the kernel would keep the addresses from now, ms.
+    :param lease_left_ms: how long the kernel would keep the addresses from now, ms; in the offer and the goodbye of a
+        restart until when the agent means to be back.
     :param position: 0 if its data may be older than the other gateway's, else 1.
     :param revision: revision of the cluster settings in force.
     :param arbiter: how it uses an arbiter.
@@ -239,6 +244,7 @@ class Plan:
     :param data: the database is shared, too; ``synchronous``: its commits are to wait for the other gateway.
     :param services: services, hooks or the like follow the role; ``checks``: names of the host's that may move it.
     :param arbiter: how an arbiter is used.
+    :param preferred: the node that gets the role back, ``preferred_delay_s`` after it is well again; "": none.
     """
 
     node: str
@@ -255,6 +261,8 @@ class Plan:
     services: bool = False
     checks: tuple[str, ...] = ()
     arbiter: ArbiterUse = ArbiterUse.NONE
+    preferred: str = ""
+    preferred_delay_s: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -266,6 +274,7 @@ class Start:
     :param reserved_to: the last one.
     :param adopt: the term to go on with: same machine boot, addresses still leased.
     :param adopt_until: boot time at which that lease ends, s.
+    :param asked: that reign is what an operator wanted.
     :param claim: become active at once (this gateway has just created the cluster).
     :param maintenance: it was in maintenance.
     :param followed: the other gateway was the one that wrote last, as far as this one knows.
@@ -278,6 +287,7 @@ class Start:
     reserved_to: int = 100
     adopt: Term | None = None
     adopt_until: float = 0.0
+    asked: bool = False
     claim: bool = False
     maintenance: bool = False
     followed: bool = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import judge
 from .active import GRANTED_WORDS, HANDOVER_MOST_S
-from .events import Release, Send
+from .events import HandoverEnded, Release, Send, TakeOverRequested
 from .evidence import UNSEEN_PROBES, UNSEEN_PROBES_ALIVE, PortEvidence, Reading
 from .health import network_causes
 from .judge import Standing, Verdict
@@ -27,6 +27,8 @@ HOLD_PROBE_EVERY_S = 0.5
 WAIT_PROBES_PER_S = 5
 #: While the kernel may be late to end the lease it asks more often, s.
 EXPIRY_PROBE_EVERY_S = 0.045
+#: An address that answered this shortly before a hold counts as seen in it, s.
+SEEN_BEFORE_S = 1.0
 #: Until a machine that may only stand still counts as gone it asks this often, s.
 STALL_PROBE_EVERY_S = 0.2
 #: The dead time is longer than the longest stall seen by this factor.
@@ -153,7 +155,7 @@ class Passive:
         self.granted = None
         if grant.motive is Motive.HEALTH:
             core.brake.moved(core.now, network_causes(grant.causes))
-        else:
+        elif grant.motive is not Motive.PREFERRED:
             core.brake.release()
         core.claim(
             GRANTED_WORDS[grant.motive],
@@ -162,10 +164,14 @@ class Passive:
                 *((f"its health: {judge.in_words(grant.causes, core.plan)}",) if grant.causes else ()),
             ),
             released=True,
+            motive=grant.motive,
         )
 
     def _answer_offer(self, beat: Beat) -> None:
         core = self.core
+        if beat.motive is Motive.RESTART:  # it is not asked to take over, but to wait
+            core.do(Send(Kind.READY, motive=Motive.RESTART))
+            return
         reason = judge.why_not_ready(
             beat.motive,
             frozenset(core.health.causes),
@@ -177,6 +183,8 @@ class Passive:
         )
         if core.clone_near():
             reason = "another machine uses its identity"
+        elif core.terms.used_up():
+            reason = "the numbers of reigns are used up"
         if not reason:
             self.ready_until = core.now + HANDOVER_MOST_S
         core.do(Send(Kind.NOT_READY if reason else Kind.READY, motive=beat.motive))
@@ -323,7 +331,11 @@ class Passive:
         clone = core.clone_near()
         gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
         silent_for = core.now - max(core.peer_at or core.began, core.began)
-        no_sign = silent_for > GATE_LEASES * timing.lease_s and any(port.carrier for port in core.ports.values())
+        no_sign = (
+            silent_for > GATE_LEASES * timing.lease_s
+            and core.now > core.restart.peer_until + EXPIRY_LATE_S
+            and any(port.carrier for port in core.ports.values())
+        )
         verdict = judge.judge_silence(readings.values(), gated, clone, no_sign) if core.plan.peer else Verdict.CLAIM
         barred = False
         if verdict in (Verdict.CLAIM, Verdict.DARE):
@@ -402,15 +414,20 @@ class Passive:
     def begin_hold(self) -> None:
         core = self.core
         core.phase = Phase.HOLDING
-        self.hold = Hold(core.now, max(self.peer_lease_until, core.now), core.now)
+        self.hold = Hold(core.now, max(self.peer_lease_until, core.restart.peer_until, core.now), core.now)
 
     def _hold_step(self, hold: Hold) -> None:
         core = self.core
         timing = core.plan.timing
         if core.now < hold.next_probe:
             return
+        if core.restart.peer_gone():
+            self.hold = None
+            self.begin_burst("its cables are dead and its address is silent while its agent was being restarted")
+            return
         may_claim = not core.clone_near()
-        alone = core.now - hold.since > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
+        vouched = max(hold.since, core.restart.peer_until)  # until then its own goodbye speaks for it
+        alone = core.now - vouched > ARP_ALONE_LEASES * timing.lease_s and self._arp_alone_is_not_enough()
         if alone and may_claim and core.arbiter.consents():
             self.hold = None
             core.claim(
@@ -420,11 +437,16 @@ class Passive:
             return
         readable = [port for port in core.ports.values() if port.carrier]
         silent = bool(readable) and all(port.unanswered >= timing.burst_probes for port in readable)
-        if core.now >= hold.expiry and silent and may_claim and core.arbiter.consents():
+        # Where it was not seen to answer during the hold, its silence does not show when the kernel ends the lease.
+        seen = any((port.answered_at or -NEVER) > hold.since - SEEN_BEFORE_S for port in readable)
+        expired = core.now >= (hold.expiry if seen else hold.expiry + EXPIRY_LATE_S)
+        if expired and silent and may_claim and core.arbiter.consents():
             since = max((port.answered_at or 0.0) for port in readable)
             self.hold = None
+            restarted = core.restart.peer_until > hold.since
+            ended = "agent did not come back from its restart" if restarted else "lease ended"
             core.claim(
-                f"{core.plan.peer_name}'s lease ended and its address stopped answering",
+                f"{core.plan.peer_name}'s {ended}, and its address stopped answering",
                 (
                     f"heartbeats gone for {core.now - (core.peer_at or core.began):.1f} s",
                     f"{timing.burst_probes} probes unanswered since {(core.now - since) * 1000:.0f} ms ago",
@@ -445,6 +467,26 @@ class Passive:
         hold.next_probe = core.now + (timing.burst_spacing_s if doubt and not last else self._tail_s())
         if core.now < hold.expiry:
             hold.next_probe = min(core.now + HOLD_PROBE_EVERY_S, max(hold.expiry, hold.next_probe))
+
+    def take_over(self, event: TakeOverRequested) -> None:
+        """An operator has looked, and knows what no wire tells: claim, though the other gateway may serve."""
+        core = self.core
+        if core.role is Role.PASSIVE and core.phase in (Phase.HOLDING, Phase.WAITING) and not core.clone_near():
+            silent_s = core.now - max(core.peer_at or core.began, core.began)
+            core.claim(
+                f"{event.by} ended the wait for {core.plan.peer_name}",
+                (
+                    f"{core.plan.peer_name} has not been heard for {silent_s:.1f} s",
+                    *(f"{name}: its address {'answers' if port.unanswered == 0 else 'does not answer'}"
+                      for name, port in core.ports.items()),
+                    "an operator's word: nothing shows that the other gateway has released the addresses",
+                ),
+            )  # fmt: skip
+            core.do(HandoverEnded(True, "", 0.0))
+        elif core.clone_near():
+            core.do(HandoverEnded(False, f"This gateway waits because {CLONE_WORDS}", 0.0))
+        else:
+            core.do(HandoverEnded(False, "This gateway does not wait for the other one", 0.0))
 
     def _hold_pace_s(self, hold: Hold) -> float:
         late_s = self.core.now - hold.expiry

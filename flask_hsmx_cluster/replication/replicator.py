@@ -278,6 +278,10 @@ class Replicator:
             return {"renewed": True}
         return {"renewed": False, **self.promote(term, until_s)}
 
+    def keep(self, term: int, until_s: float) -> dict[str, Any]:
+        """Extend the right to write, if this gateway has it: the agent, and this process with it, restart."""
+        return {"kept": guard.renew(self.connection(), term, until_s)}
+
     def yield_data(self, patience_s: float, within_s: float) -> dict[str, Any]:
         """Refuse writes, and wait until the other gateway has the last one.
 
@@ -457,6 +461,7 @@ def verbs(replicator: Replicator) -> dict[str, Callable[..., dict[str, Any]]]:
         "check": replicator.check,
         "promote": replicator.promote,
         "renew": replicator.renew,
+        "keep": replicator.keep,
         "yield": replicator.yield_data,
         "confirm": replicator.confirm,
         "demote": replicator.demote,

@@ -29,6 +29,7 @@ LEASE_S = (2, 2, 30)
 BOOT_HOLD_S = (1, 3, 120)
 ANNOUNCE_REFRESH_S = (10, 100, 100)
 STALE_WAIT_S = (0, 60, 86400)
+PREFERRED_DELAY_MIN = (1, 10, 1440)
 MAX_VIRTUAL_IPS = 2
 MAX_REFERENCES = 4
 #: Longest dict form as JSON, bytes: an offer to the other gateway holds two of them.
@@ -92,6 +93,8 @@ class Advanced:
     :param stale_wait_s: how much longer a gateway that starts alone listens if its data may be older than the other
         one's, s; None: it never serves by itself then.
     :param references: addresses that a healthy gateway can reach.
+    :param preferred: node id of the gateway that takes over again once it is well; "": none.
+    :param preferred_delay_min: how long it must be well before, minutes.
     """
 
     heartbeat_ms: int = HEARTBEAT_MS[1]
@@ -101,6 +104,8 @@ class Advanced:
     announce_refresh_s: int = ANNOUNCE_REFRESH_S[1]
     stale_wait_s: int | None = STALE_WAIT_S[1]
     references: tuple[Address, ...] = ()
+    preferred: str = ""
+    preferred_delay_min: int = PREFERRED_DELAY_MIN[1]
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class Settings:
     @property
     def protocol(self) -> int:
         """The oldest protocol in which these settings can be told (see :mod:`flask_hsmx_cluster.version`)."""
+        if self.advanced.preferred:
+            return 5
         if self.notify or any(one.advertise or one.dns for one in self.networks):
             return 4
         if self.pppoe or self.interfaces:
@@ -163,6 +170,8 @@ def to_dict(settings: Settings) -> dict[str, Any]:
             # Left out where protocol 1, which does not know it, needs nothing of it: digests stay what they were.
             **({} if settings.advanced.stale_wait_s == STALE_WAIT_S[1]
                else {"stale_wait_s": settings.advanced.stale_wait_s}),
+            **({"preferred": settings.advanced.preferred,
+                "preferred_delay_min": settings.advanced.preferred_delay_min} if settings.advanced.preferred else {}),
         },
         **shared_networks.to_dict(settings.networks, settings.aliases, settings.routes),
         **pppoe.to_dict(settings.pppoe),
@@ -208,12 +217,15 @@ def from_dict(data: Mapping[str, Any]) -> Settings:
 
 def _advanced(data: Mapping[str, Any]) -> Advanced:
     plain = Advanced()
-    wait = data.get("stale_wait_s", plain.stale_wait_s)
+    wait, delay = data.get("stale_wait_s", plain.stale_wait_s), plain.preferred_delay_min
     return Advanced(
         **{name: whole(data.get(name, getattr(plain, name)))
            for name in ("heartbeat_ms", "ping_pongs", "lease_s", "boot_hold_s", "announce_refresh_s")},
         stale_wait_s=None if wait is None else whole(wait),
         references=tuple(ip_address(text(item)) for item in few(data.get("references", []), MAX_REFERENCES)),
+        preferred=(preferred := text(data.get("preferred") or "")),
+        # Without a preferred gateway there is no delay: digests do not depend on what was typed beside it.
+        preferred_delay_min=whole(data.get("preferred_delay_min", delay)) if preferred else delay,
     )
 
 

@@ -19,6 +19,7 @@ from .model import (
     MAX_REFERENCES,
     MAX_VIRTUAL_IPS,
     PING_PONGS,
+    PREFERRED_DELAY_MIN,
     STALE_WAIT_S,
     Address,
     Link,
@@ -35,6 +36,7 @@ _BOUNDS = {
     "boot_hold_s": (BOOT_HOLD_S, "The boot hold", "s"),
     "announce_refresh_s": (ANNOUNCE_REFRESH_S, "The announcement refresh", "s"),
     "stale_wait_s": (STALE_WAIT_S, "The wait of a gateway with older data", "s"),
+    "preferred_delay_min": (PREFERRED_DELAY_MIN, "The delay of the preferred gateway", "min"),
 }
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _LINK_NAMES = {"sync": "synchronisation", "backup": "backup", "service": "service"}
@@ -320,6 +322,11 @@ def _check_timing(settings: Settings) -> Iterator[Finding]:
                 "Enter a number in these bounds.",
                 f"advanced.{key}",
             )
+    if advanced.preferred and advanced.preferred not in {node.node_id for node in settings.nodes}:
+        yield Finding(
+            "preferred_unknown", "The preferred gateway is none of the cluster's.", "Choose one of the two, or none.",
+            "advanced.preferred",
+        )  # fmt: skip
     lease_ms = advanced.lease_s * 1000
     if lease_ms <= detection_ms(settings) or lease_ms < 4 * advanced.heartbeat_ms:
         yield Finding(

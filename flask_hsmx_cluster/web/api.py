@@ -50,6 +50,8 @@ _WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "files/sync": ("files_sync", {}),
     "files/allow-deletions": ("files_allow", {"tree": str}),
     "failover": ("failover", {}),
+    "take-over": ("take_over", {"by": str}),
+    "agent/restart": ("restart", {"within_s": int}),
     "renewal/look": ("renewal_look", {}),
     "renewal/begin": ("renewal_begin", {"kind": str}),
     "renewal/end": ("renewal_end", {}),

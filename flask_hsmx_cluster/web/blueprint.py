@@ -26,6 +26,7 @@ from . import (
     promise_views,
     renewal_views,
     sweep_views,
+    take_over_views,
     views,
 )
 
@@ -41,7 +42,7 @@ def create_blueprint() -> Blueprint:
     blueprint.context_processor(_template_names)
     for module in (
         views, data_views, sweep_views, aside_views, files_views, network_views, interface_views, firewall_views,
-        pppoe_views, notify_views, renewal_views, promise_views, api, data_api, monitor, peer,
+        pppoe_views, notify_views, renewal_views, promise_views, take_over_views, api, data_api, monitor, peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint

@@ -18,7 +18,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
-from wtforms.validators import AnyOf, InputRequired, Optional, StopValidation
+from wtforms.validators import AnyOf, InputRequired, Length, Optional, StopValidation
 
 from ..editing import fields
 from ..errors import Finding
@@ -151,6 +151,8 @@ class SettingsForm(ClusterForm):
         ("0", _("none: serve at once")), ("60", "1 min"), ("300", "5 min"), ("900", "15 min"), ("3600", "1 h"),
         ("never", _("for ever: until somebody says so")),
     ])
+    preferred = ChoiceField(choices=[("", _("none"))])
+    preferred_delay_min = number(settings.PREFERRED_DELAY_MIN)
     references = TextAreaField(validators=[ReferenceList()])
 
     #: This gateway's node id, and the other one's; empty where there is none.
@@ -163,6 +165,8 @@ class SettingsForm(ClusterForm):
         :param peer_ports: the other gateway's, or None if they are not known now.
         """
         self.own_id, self.peer_id = own_id, peer_id
+        if peer_id:
+            self.preferred.choices = [("", _("none")), (own_id, _("This gateway")), (peer_id, _("The other gateway"))]
         for vip in (self.vip0, self.vip1):
             vip.form.port.offer(ports)
         for link in self._links():
@@ -233,8 +237,14 @@ class SettingsForm(ClusterForm):
                 **{name: self[name].data for name in NUMBERS},
                 "stale_wait_s": fields.stale_wait(self.stale_wait.data),
                 "references": [str(fields.reference(item)) for item in reference_list(self.references.data)],
+                **self._preference(),
             },
         }
+
+    def _preference(self) -> dict[str, Any]:
+        if not self.preferred.data:
+            return {}
+        return {"preferred": self.preferred.data, "preferred_delay_min": self.preferred_delay_min.data}
 
     def _links(self) -> tuple[FormField, ...]:
         return self.sync, self.backup, self.service
@@ -262,7 +272,7 @@ class SettingsForm(ClusterForm):
                 return interface_forms.field_of(self.interfaces, path[1:], self.own_id)
             case ["advanced", "stale_wait_s"]:
                 return self.stale_wait
-            case ["advanced", name, *_rest] if name in NUMBERS or name == "references":
+            case ["advanced", name, *_rest] if name in (*NUMBERS, "references", "preferred", "preferred_delay_min"):
                 return self[name]
         return None
 
@@ -323,6 +333,14 @@ class ReplaceForm(_Form):
     """Forget the other gateway."""
 
     sure = BooleanField(validators=[InputRequired(_("Tick this if it is gone for good."))])
+
+
+class TakeOverForm(_Form):
+    """Take over although the other gateway may still serve."""
+
+    by = StringField(filters=[clean], validators=[
+        InputRequired(_("Enter your name: it is recorded.")), Length(max=64)])
+    sure = BooleanField(validators=[InputRequired(_("Tick this if you have made sure, or accept what may happen."))])
 
 
 class AsideForm(_Form):

@@ -14,8 +14,10 @@ from ..words import arbiter as arbiter_words
 from ..words import cluster as words
 from ..words import data as data_words
 from ..words import files as files_words
+from ..words import preference as preference_words
 from ..words import renewal as renewal_words
 from ..words import services as services_words
+from ..words import take_over as take_over_words
 from . import forms
 from .diagram import describe, diagram
 
@@ -47,9 +49,12 @@ def status_context(status: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status, "drawing": diagram(status), "drawing_text": describe(status),
         "data": data_words.describe(status), "services": services_words.describe(status),
-        "files": files_words.describe(status), "renewal": renewal_words.summary(status["renewal"]),
+        "preference": preference_words.describe(status), "files": files_words.describe(status),
+        "renewal": renewal_words.summary(status["renewal"]),
         "arbiter": arbiter_words.describe(status),
         "may": state().allows("administer"),
+        "may_take_over": (possible := take_over_words.possible(status)),
+        "take_over_plan": take_over_words.plan(status) if possible else [],
     }
 
 

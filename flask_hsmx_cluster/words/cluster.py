@@ -220,6 +220,9 @@ def event_kind(kind: str) -> str:
         "mend_failed": _("Address not mended"), "release_failed": _("Address not released"),
         "renew_failed": _("Lease not renewed"), "clock_step": _("Clock set"), "term_not_on_disk": _("Disk"),
         "terms_not_reserved": _("Disk"), "certificate": _("New certificate"),
+        "restart": _("Agent restart"), "peer_restarts": _("Agent restart"), "restart_refused": _("No agent restart"),
+        "terms_used_up": _("No numbers left"), "store_repaired": _("Memory begun anew"),
+        "data_not_kept": _("Writes refused for a moment"),
         "renewal_begun": _("Renewal begun"), "renewal_ended": _("Renewal ended"),
     }.get(kind)
     if known is not None:
@@ -247,6 +250,7 @@ def _alarm_subject(key: str) -> str:
     return {
         "peer": _("other gateway"), "clone": _("copied identity"), "reference": _("reference addresses"),
         "disk": _("disk"), "database": _("database"), "hold": _("no heartbeats"),
+        "restart": _("the other gateway's agent restarts"),
         "stale": _("data may be older"), "stale_wait": _("waits: data may be older"),
         "degraded": _("writes confirmed by one gateway only"), "wal_kept": _("WAL kept for the other gateway"),
         "apply_stopped": _("changes that cannot be stored"), "not_following": _("the other gateway is not followed"),

@@ -148,6 +148,8 @@ class FakeHot:
 
     def report_health(self, cause: Cause, bad: bool) -> None: ...
 
+    def block_return(self, why: str) -> None: ...
+
     def restore_maintenance(self, left_s: float) -> None:
         self.maintenance_left_s = left_s
 

@@ -55,3 +55,25 @@ def test_an_answer_that_comes_in_a_later_reign_says_nothing_of_it() -> None:
     assert database.receive() == []
     link.answer("promote", SECOND, None)
     assert database.receive() == [events.DataPromoted(SECOND, False, "no")]
+
+
+def test_a_right_that_was_kept_over_a_restart_is_told_once() -> None:
+    """The promotion of the new agent may fail, or come too late: the next renewal finds that it may write."""
+    database, link = hand()
+    database.promote(FIRST, 2.0)
+    link.answer("promote", FIRST, None)
+    database.renew(FIRST, 2.0)
+    for _ in range(2):
+        link.answer("renew", FIRST, {"renewed": True})
+    assert database.receive() == [events.DataPromoted(FIRST, False, "no"), events.DataPromoted(FIRST, True)]
+    link.answer("renew", FIRST, {"renewed": True})
+    assert database.receive() == [], "it is known"
+
+
+def test_a_right_is_kept_or_it_is_not() -> None:
+    database, link = hand()
+    database.keep(FIRST, 15.0)
+    link.answer("keep", FIRST, {"kept": True})
+    link.answer("keep", FIRST, {"kept": False})
+    link.answer("keep", FIRST, None)
+    assert database.receive() == [events.DataKept(True), events.DataKept(False), events.DataKept(False)]

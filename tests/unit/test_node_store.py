@@ -73,8 +73,8 @@ def test_the_file_is_its_owners_only(store: NodeStore, path: Path) -> None:
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
-    path.parent.mkdir()
-    path.touch(0o644)
+    NodeStore(path).close()
+    path.chmod(0o644)
     NodeStore(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

@@ -45,6 +45,7 @@ class FakeAgent:
         self.revision = 0
         self.conflict: Json | None = None
         self.role = "standalone"
+        self.phase, self.taken_over_by = "leading", ""
         self.peer: Json | None = None
         self.maintenance_s: int | None = None
         self.alarms: list[Json] = []
@@ -93,7 +94,7 @@ class FakeAgent:
         return {
             "node": {"id": OWN_ID, "name": "gateway-a", "role": self.role, "since_s": 93784.2,
                      "why": "took over: 5 of 5 probes unanswered on sync and on backup" if held else "", "term": 3,
-                     "phase": "leading", "phase_text": "holds the virtual IPs and serves",
+                     "phase": self.phase, "phase_text": "holds the virtual IPs and serves",
                      "maintenance_left_s": self.maintenance_s, "health": [],
                      "firmware": "5.2.03", "version": "0.1.0", "protocol": 1},
             "peer": self.peer,
@@ -205,6 +206,12 @@ class FakeAgent:
         self.role = "passive"
         self.peer = {**peer_status(), "role": "active"}
         return {"settings": self.settings, "peer": "gateway-b"}
+
+    def verb_take_over(self, by: str) -> Json:
+        if self.phase != "holding":
+            raise RequestRefused("This gateway does not wait for the other one.", "Nothing was changed.")
+        self.taken_over_by, self.role, self.phase = by, "active", "leading"
+        return {"by": by}
 
     def verb_replace(self) -> Json:
         if self.peer is None or self.peer["role"] != "unknown":

@@ -29,6 +29,7 @@ class DatabaseHand:
         self._link = link
         self.synchronous = synchronous
         self._term = Term(0, "")  #: of the reign for which the right to write was asked last
+        self._granted = Term(0, "")  #: of the reign of which the core was told that it may write
         #: how the other gateway's database follows, as it was told last
         self.follower: dict[str, Any] = {}
 
@@ -49,13 +50,18 @@ class DatabaseHand:
         self._term = term
         return self._send("renew", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
 
+    def keep(self, term: Term, lease_s: float) -> bool:
+        """Extend the right to write over a restart of this agent; it is not asked for where there is none."""
+        return self._send("keep", term=term.counter, until_s=boot_time_s() + lease_s - ENDS_EARLIER_S)
+
     def give_up(self) -> bool:
         """Ask to refuse writes and to wait until the other gateway has the last one."""
+        self._granted = Term(0, "")
         return self._send("yield", patience_s=PATIENCE_S, within_s=YIELD_MOST_S)
 
     def demote(self) -> bool:
         """Ask to make the database read-only."""
-        self.follower = {}
+        self.follower, self._granted = {}, Term(0, "")
         return self._send("demote")
 
     def set_synchronous(self, on: bool) -> bool:
@@ -84,9 +90,13 @@ class DatabaseHand:
             case "promote" | "renew" if message["term"] != self._term.counter:
                 return []  # of an earlier reign: it says nothing of this one
             case "promote":
+                self._granted = self._term if ok else self._granted
                 return [events.DataPromoted(self._term, ok, text), *_synchronous(result)]
-            case "renew" if ok and not result["renewed"]:
+            case "renew" if ok and (not result["renewed"] or self._granted != self._term):
+                self._granted = self._term  # a right that an agent kept over its restart is one, too
                 return [events.DataPromoted(self._term, True), *_synchronous(result)]
+            case "keep":
+                return [events.DataKept(ok and bool(result["kept"]))]
             case "yield":
                 confirmed = ok and bool(result["confirmed"])
                 return [events.DataYielded(confirmed, text or ("" if confirmed else "not within its time"))]

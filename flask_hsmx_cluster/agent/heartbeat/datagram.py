@@ -19,7 +19,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
-from ...decision.model import ArbiterUse, Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
+from ...decision.model import (
+    MOST_TERM,
+    ArbiterUse,
+    Beat,
+    Cause,
+    CauseKind,
+    Kind,
+    Motive,
+    PortReport,
+    Role,
+    Term,
+)
 
 VERSION = 1
 _HEADER = struct.Struct("!2sBB8s16s8sQB8s8sQI")
@@ -293,7 +304,9 @@ def _pack_body(beat: Beat) -> bytes:
 def _parse_body(body: bytes) -> Beat | None:
     (kind, role, motive, flags, term, reign, lease_left_ms, position, revision, causes, ports) = _BODY.unpack_from(body)
     start = _BODY.size
-    if causes > MOST_CAUSES or ports > MOST_PORTS or (len(body) != start + causes * _CAUSE.size + ports * _PORT.size):
+    if term > MOST_TERM or causes > MOST_CAUSES or ports > MOST_PORTS:
+        return None
+    if len(body) != start + causes * _CAUSE.size + ports * _PORT.size:
         return None
     try:
         return Beat(

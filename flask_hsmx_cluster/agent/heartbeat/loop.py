@@ -189,6 +189,11 @@ class HeartbeatLoop:
     def request(self, action: str, **arguments: Any) -> dict[str, Any]:
         if action == "failover":
             return self._hand_over(Motive.REQUEST)
+        if action == "restart":
+            return self._leave_for_restart(float(arguments["within_s"]))
+        if action == "take_over":
+            self._ask_core(events.TakeOverRequested(str(arguments["by"])))
+            return {}
         if action == "maintenance":
             return self._maintain(bool(arguments["on"]), int(arguments.get("duration_s", 3600)))
         raise RequestRefused(f"There is no action {action!r}.")
@@ -196,6 +201,10 @@ class HeartbeatLoop:
     def report_health(self, cause: Cause, bad: bool) -> None:
         """Take the result of a health check."""
         self.call(lambda: self._session.tell(events.HealthReport(cause, bad)) if self._session else None)
+
+    def block_return(self, why: str) -> None:
+        """Say what keeps the preferred gateway from taking over again; "": nothing."""
+        self.call(lambda: self._session.tell(events.ReturnBlocked(why)) if self._session else None)
 
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted."""
@@ -215,8 +224,12 @@ class HeartbeatLoop:
         try:
             self.call(self._goodbye)
         finally:
-            self._stopping.set()
-            os.eventfd_write(self._wakeup, 1)
+            self.end()
+
+    def end(self) -> None:
+        """End the loop and touch nothing: the addresses stay as they are leased."""
+        self._stopping.set()
+        os.eventfd_write(self._wakeup, 1)
 
     # The loop -------------------------------------------------------------------------------------------
 
@@ -414,6 +427,7 @@ class HeartbeatLoop:
             boot_time_s(),
             membership.claim,
             self._maintenance_until is not None,
+            self.clerk.ledger.reign_asked(),
         )
         self._start_adopts = start.adopt
         return start
@@ -484,15 +498,31 @@ class HeartbeatLoop:
 
     # Helpers of the verbs -------------------------------------------------------------------------------
 
+    def _leave_for_restart(self, within_s: float) -> dict[str, Any]:
+        """Lease the addresses for that long, and fall silent: this process must end now."""
+        if self.call(lambda: self._session is None):
+            return {"within_s": within_s}
+        self._ask_core(events.RestartRequested(within_s))
+        return {"within_s": within_s}
+
     def _hand_over(self, motive: Motive) -> dict[str, Any]:
+        result = self._ask_core(events.FailoverRequested(motive))
+        return {"took_ms": round(result.took_s * 1000, 2), "to": self._peer_name()}
+
+    def _ask_core(self, event: events.Event) -> events.HandoverEnded:
+        """Tell the core what is wanted of the role, and wait for the end of it.
+
+        :raises RequestRefused: it was not possible.
+        """
+
         def begin() -> Future[events.HandoverEnded] | None:
             if self._session is None:
                 return None
             if self._session.core.active.handover is not None:
                 raise RequestRefused("A hand-over is under way already", "Wait a second and look at the status.")
-            self._handover = Future()
-            self._session.tell(events.FailoverRequested(motive))
-            return self._handover
+            future = self._handover = Future()
+            self._session.tell(event)
+            return future
 
         future = self.call(begin)
         if future is None:
@@ -500,7 +530,7 @@ class HeartbeatLoop:
         result = future.result(5.0)
         if not result.ok:
             raise RequestRefused(result.text, "Nothing was changed. Look at the other gateway's state, then repeat.")
-        return {"took_ms": round(result.took_s * 1000, 2), "to": self._peer_name()}
+        return result
 
     def _peer_name(self) -> str:
         return self.call(lambda: self._session.core.plan.peer_name if self._session else "")

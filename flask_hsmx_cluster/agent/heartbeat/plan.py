@@ -180,6 +180,8 @@ def core_plan(
         services=services,
         checks=checks,
         arbiter=arbiter,
+        preferred=settings.advanced.preferred,
+        preferred_delay_s=60.0 * settings.advanced.preferred_delay_min,
         peer_macs=tuple(bytes.fromhex(peer_macs.get(port, "").replace(":", "")) for port in ports),
     )
 

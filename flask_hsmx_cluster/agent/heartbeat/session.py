@@ -259,6 +259,8 @@ class Session:
 
     def reconcile(self) -> None:
         """Compare the shared addresses in the kernel with what the role demands, and mend the difference."""
+        if self.core.restart.over:
+            return  # this agent ends, and the addresses have their long lease
         try:
             self._reconcile()
         except NetworkError as error:  # the port has just gone: look at everything again
@@ -333,6 +335,8 @@ class Session:
                     self._release()
                 case events.Renew():
                     self._renew()
+                case events.Extend():
+                    self._extend(effect.lease_s)
                 case events.Announce():
                     self._announce(effect.again)
                 case events.ReserveTerms():
@@ -340,6 +344,9 @@ class Session:
                 case events.PromoteData():
                     if not self.database.promote(effect.term, self.core.plan.timing.lease_s):
                         self.tell(events.DataPromoted(effect.term, False, "its replicator does not run"))
+                case events.KeepData():
+                    if not self.database.keep(effect.term, effect.lease_s):
+                        self.tell(events.DataKept(False))
                 case events.YieldData():
                     if not self.database.give_up():
                         self.tell(events.DataYielded(False, "the replicator does not run"))
@@ -399,8 +406,8 @@ class Session:
         self.advertiser.start(boot_time_s())
         self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
-        term = effect.term.counter
-        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id()))
+        term, asked = effect.term.counter, self.core.preference.asked
+        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id(), asked))
 
     def _release(self) -> None:
         self.announcer.stop()
@@ -431,6 +438,15 @@ class Session:
         self.services.pet(before)
         self.renewal_slowest_s = max(self.renewal_slowest_s, after - before)
         self.tell(events.Renewed(after))
+
+    def _extend(self, lease_s: float) -> None:
+        """Lease all addresses for longer: this agent ends, and the next one goes on with them."""
+        try:
+            AddressLease(self.requests, self.lease.addresses, int(lease_s), self.lease.routes).hold()
+        except NetworkError as error:
+            self.clerk.record("renew_failed", "critical", f"The lease could not be extended: {error.message}")
+            return
+        self.tell(events.Renewed(boot_time_s()))
 
     def _ask(self) -> None:
         for port in self.watched.values():

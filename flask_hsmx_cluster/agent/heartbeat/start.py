@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from ...decision.core import TERM_BLOCK
-from ...decision.model import Start, Term
+from ...decision.model import MOST_TERM, Start, Term
+from ...decision.terms import TERM_BLOCK
 from ...errors import ClusterError
 from ..clerk import Clerk
 from .standing import DataStanding, seconds_ago
@@ -25,8 +25,9 @@ def stock_terms(clerk: Clerk, draw: Callable[[int], int] = secrets.randbelow) ->
     """
     before = clerk.ledger.reserved_term()
     try:
-        clerk.ledger.reserve_term(before + TERM_BLOCK)
-        return before + 1, before + TERM_BLOCK
+        upto = min(before + TERM_BLOCK, MOST_TERM)
+        clerk.ledger.reserve_term(upto)
+        return before + 1, upto
     except ClusterError as error:
         # A full disk must not keep a gateway out of its cluster (rule 7). Numbers that no other run of this
         # gateway is likely to have used keep the terms unique; the core tells that they are not on disk.
@@ -37,22 +38,25 @@ def stock_terms(clerk: Clerk, draw: Callable[[int], int] = secrets.randbelow) ->
 
 def start_of(
     node: str, terms: tuple[int, int], reign: tuple[int, str] | None, boot_id: str, valid_s: float, hold_s: float,
-    standing: DataStanding, now: float, claim: bool = False, maintenance: bool = False,
+    standing: DataStanding, now: float, claim: bool = False, maintenance: bool = False, asked: bool = False,
 ) -> Start:  # fmt: skip
     """Tell the core how this agent comes up: a machine boot, an agent restart, or the birth of a cluster.
 
     :param terms: as :func:`stock_terms` returned them.
     :param reign: the term in which this gateway was active when its agent ended, and the machine's boot then.
     :param valid_s: how long the kernel keeps the addresses still, s.
+    :param asked: an operator had asked for that reign.
     :param hold_s: how long to listen after a boot of the machine, s.
     """
     restarted = reign is not None and reign[1] == boot_id
+    adopt = Term(reign[0], node) if restarted and reign and valid_s > 0 else None
     return Start(
         hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
         next_term=terms[0],
         reserved_to=terms[1],
-        adopt=Term(reign[0], node) if restarted and reign and valid_s > 0 else None,
+        adopt=adopt,
         adopt_until=now + valid_s,
+        asked=adopt is not None and asked,
         claim=claim,
         maintenance=maintenance,
         followed=standing.followed,

@@ -99,7 +99,24 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
             else "Another machine uses this gateway's identity.",
             "Was this disk copied? Leave the cluster on the copy and join it anew.",
         )
-    if core.plan.peer:
+    if core.terms.used_up():
+        yield Showing(
+            "terms",
+            "critical",
+            "The numbers of reigns are used up: no fail-over is possible any more.",
+            "Take both gateways out of the cluster and form it anew: the numbers begin anew then.",
+        )
+    away = core.restart.peer_away() and core.phase in (Phase.HOLDING, Phase.LEADING) and not core.peer_fresh()
+    if away:
+        yield Showing(
+            "restart",
+            "warning",
+            f"{core.plan.peer_name}'s agent is being restarted: it is waited for.",
+            "Nothing needs to be done: if it is not back in time, this gateway takes over."
+            if core.role is Role.PASSIVE
+            else "Nothing needs to be done. Until it is back, a fail-over is not possible.",
+        )
+    elif core.plan.peer:
         yield from _path_alarms(session, now)
         yield from _arbiter_alarms(core, now)
     for index, (name, port) in enumerate(core.ports.items()):
@@ -144,7 +161,7 @@ def _present(session: Session, now: float, known: DataStanding) -> Iterator[Show
         yield Showing("database", "critical", "The database does not answer.", "Check PostgreSQL on this gateway.")
     yield from _data_alarms(session, now)
     yield from _stale_alarms(core, known)
-    if core.phase in (Phase.HOLDING, Phase.WAITING):
+    if core.phase in (Phase.HOLDING, Phase.WAITING) and not away:
         yield Showing(
             "hold",
             "critical",
@@ -276,6 +293,7 @@ def snapshot(
             "router_advertisements": [],
             "alarms": [],
             "readiness": {"ready": False, "reasons": ["This gateway is not in a cluster."]},
+            "preference": None,
             "data": {"synchronous": False, "wants_synchronous": True, "degraded_since_s": None, "follower": None,
                      "stale": None},
             "arbiter": None,
@@ -301,6 +319,7 @@ def snapshot(
         "router_advertisements": session.advertiser.as_dicts(now),
         "alarms": [one.as_dict(now) for one in showing.values()],
         "readiness": _readiness(core, now),
+        "preference": _preference(core),
         "data": _data(session, now, known),
         "arbiter": core.arbiter.word.name.lower() if core.arbiter.word is not None else None,
         "counters": {
@@ -417,7 +436,26 @@ def _phase_text(core: Core) -> str:
         return f"hears nothing, and does not serve because the arbiter lets {core.plan.peer_name} serve"
     if core.phase is Phase.WAITING and core.arbiter.use is ArbiterUse.REQUIRED and core.arbiter.word is Word.SILENT:
         return "hears nothing, and does not serve because the arbiter, which is required, does not answer"
+    if core.phase is Phase.HOLDING and core.restart.peer_away():
+        left_s = core.restart.peer_until - core.now
+        return f"waits up to {left_s:.0f} s for {core.plan.peer_name}, whose agent is being restarted"
     return PHASE_WORDS[core.phase]
+
+
+def _preference(core: Core) -> dict[str, Any] | None:
+    """Return which gateway is preferred, and when it takes over again; None: none is."""
+    one, plan = core.preference, core.plan
+    if not plan.preferred or not plan.peer:
+        return None
+    left_s = one.left_s()
+    return {
+        "node": plan.preferred,
+        "name": plan.peer_name if plan.preferred == plan.peer else "",
+        "delay_s": round(one.delay_s() if one.counts() else plan.preferred_delay_s),
+        "failed": one.failed,
+        "left_s": None if left_s is None else round(left_s),
+        "why": one.why_not() if one.counts() else "",
+    }
 
 
 def _readiness(core: Core, now: float) -> dict[str, Any]:

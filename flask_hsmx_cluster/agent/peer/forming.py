@@ -30,7 +30,7 @@ from typing import Any
 from ...errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import interfaces
-from ...settings.model import Link, LinkEnd, LinkKind, Node, Settings, to_dict
+from ...settings.model import PREFERRED_DELAY_MIN, Link, LinkEnd, LinkKind, Node, Settings, to_dict
 from ..cluster import Cluster
 from ..data.side import DataSide
 from ..node_store import PairingState, PeerFacts, wall_time
@@ -108,6 +108,7 @@ def without(settings: Settings, node_id: str) -> Settings:
             Link(link.kind, {key: end for key, end in link.ends.items() if key != node_id}) for link in settings.links
         ),
         interfaces=interfaces.without(settings.interfaces, node_id),
+        advanced=replace(settings.advanced, preferred="", preferred_delay_min=PREFERRED_DELAY_MIN[1]),
     )
 
 

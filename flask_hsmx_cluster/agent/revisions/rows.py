@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from ... import models as m
 from ...settings import notify, pppoe
 from ...settings.interfaces import Interface, NetworkInterface
-from ...settings.model import Advanced, Link, LinkEnd, Node, Settings, VirtualIP
+from ...settings.model import PREFERRED_DELAY_MIN, Advanced, Link, LinkEnd, Node, Settings, VirtualIP
 from ...settings.networks import Alias, Network, Route
 from .model import Revision
 
@@ -32,6 +32,9 @@ def revision_row(revision: Revision) -> m.SettingsRevision:
         boot_hold_s=advanced.boot_hold_s,
         announce_refresh_s=advanced.announce_refresh_s,
         stale_wait_s=advanced.stale_wait_s,
+        preferred=m.RevisionPreferred(node_id=advanced.preferred, delay_min=advanced.preferred_delay_min)
+        if advanced.preferred
+        else None,
         nodes=[
             m.RevisionNode(position=at, node_id=node.node_id, name=node.name) for at, node in enumerate(settings.nodes)
         ],
@@ -116,6 +119,8 @@ def revision_from_row(row: m.SettingsRevision) -> Revision:
             boot_hold_s=row.boot_hold_s,
             announce_refresh_s=row.announce_refresh_s,
             stale_wait_s=row.stale_wait_s,
+            preferred=row.preferred.node_id if row.preferred else "",
+            preferred_delay_min=row.preferred.delay_min if row.preferred else PREFERRED_DELAY_MIN[1],
             references=tuple(ip_address(item.address) for item in row.references),
         ),
         networks=_networks(row),
