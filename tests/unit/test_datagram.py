@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_hsmx_cluster.agent.heartbeat.datagram import LONGEST, Challenges, Clone, Codec, Received, Refusal, path_tag
-from flask_hsmx_cluster.decision.model import ArbiterUse, Beat, Cause, CauseKind, Kind, Motive, PortReport, Role, Term
+from flask_hsmx_cluster.decision.model import (
+    MOST_TERM,
+    ArbiterUse,
+    Beat,
+    Cause,
+    CauseKind,
+    Kind,
+    Motive,
+    PortReport,
+    Role,
+    Term,
+)
 
 A, B = b"\xaa" * 16, b"\xbb" * 16
 SYNC, BACKUP, LAN = path_tag("sync"), path_tag("backup"), path_tag("ethernet")
@@ -45,7 +56,7 @@ beats = st.builds(
     role=st.sampled_from(Role),
     term=st.builds(
         Term,
-        st.integers(0, 2**64 - 1),
+        st.integers(0, MOST_TERM),
         st.binary(min_size=16, max_size=16).map(bytes.hex).filter(lambda text: set(text) != {"0"}),
     ),
     motive=st.sampled_from(Motive),
