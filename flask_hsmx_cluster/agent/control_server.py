@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..control import MAX_LINE
+from ..control import MAX_LINE, read_json
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
 from ..renewal.guide import KINDS
@@ -334,9 +334,9 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     :raises RequestRefused: it is malformed, or not what the verb takes.
     """
     try:
-        data = json.loads(line)
+        data = read_json(line)
         verb, arguments = data["verb"], data.get("arguments", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise RequestRefused("The request is not a line of JSON with a verb.") from None
     if not isinstance(verb, str) or verb not in ARGUMENTS or not isinstance(arguments, dict):
         raise RequestRefused(f"There is no verb {verb!r:.40}.")

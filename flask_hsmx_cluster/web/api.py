@@ -6,7 +6,6 @@ token in ``X-CSRFToken``: another site's page can send neither without being ask
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask_wtf.csrf import validate_csrf
 from wtforms import ValidationError
 
-from ..control import VERBS
+from ..control import VERBS, read_json
 from ..errors import ClusterError, RequestRefused
 from ..extension import Action, state
 from ..settings import model as settings
@@ -118,8 +117,8 @@ def _arguments(types: dict[str, type]) -> dict[str, Any]:
     if (request.content_length or 0) > MAX_BODY:
         raise _Malformed(f"The body is longer than {MAX_BODY} bytes.")
     try:
-        body = json.loads(request.stream.read(MAX_BODY + 1) or b"{}")
-    except (ValueError, RecursionError):
+        body = read_json(request.stream.read(MAX_BODY + 1) or b"{}")
+    except ValueError:
         raise _Malformed("The body is not JSON.") from None
     if not isinstance(body, dict):
         raise _Malformed("The body is not a JSON object.")

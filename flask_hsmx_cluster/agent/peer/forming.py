@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import Any
 
+from ...control import read_json
 from ...errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import interfaces
@@ -224,7 +225,7 @@ class Creator:
             "abort": self._abort,
         }
         try:
-            data = json.loads(payload)
+            data = read_json(payload)
             result = handlers[data["verb"]](joiner, data["arguments"])
             answer: dict[str, Any] = {"ok": True, "result": result}
         except ClusterError as error:
