@@ -399,8 +399,13 @@ def _uid_of(connection: socket.socket) -> int:
 
 
 def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
+    line = json.dumps(answer).encode() + b"\n"
+    if len(line) > MAX_LINE:  # its caller would read no further
+        error = RequestRefused("The answer is too long.", "Ask for less; see the agent's log.")
+        log.error("An answer of %d bytes was not sent", len(line))
+        line = json.dumps({"ok": False, "error": error.as_dict()}).encode() + b"\n"
     connection.settimeout(WRITE_TIMEOUT_S)
-    connection.sendall(json.dumps(answer).encode() + b"\n")
+    connection.sendall(line)
 
 
 def _drain(connection: socket.socket) -> None:

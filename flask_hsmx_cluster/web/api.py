@@ -31,7 +31,7 @@ _READ = {
 }
 
 #: Path under ``/api``: the verb called with POST, and the types of its arguments.
-_WRITE: dict[str, tuple[str, dict[str, type]]] = {
+WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "settings": ("propose", {"settings": dict, "base_revision": int}),
     "preflight": ("preflight", {"settings": dict}),
     "create": ("create", {"settings": dict}),
@@ -63,7 +63,7 @@ def register(blueprint: Blueprint) -> None:
     """Add one view for each path."""
     for path, verb in _READ.items():
         blueprint.add_url_rule(f"/api/{path}", f"api_get_{verb}", _reader(verb), methods=["GET"])
-    for path, (verb, types) in _WRITE.items():
+    for path, (verb, types) in WRITE.items():
         blueprint.add_url_rule(f"/api/{path}", f"api_post_{verb}", _writer(verb, types), methods=["POST"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 _INTERESTING: tuple[Any, ...] = (
@@ -76,7 +77,7 @@ def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random) -> b
             case 6 if words:
                 holder[key] = draw.choice(words).decode(errors="replace")
             case _:
-                holder[key] = draw.choice(_INTERESTING)
+                holder[key] = deepcopy(draw.choice(_INTERESTING))
     try:
         text = json.dumps(tree[0]).encode()
     except (ValueError, RecursionError):  # it was put into itself

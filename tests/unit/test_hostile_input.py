@@ -20,10 +20,11 @@ from flask_hsmx_cluster.agent.peer.joining import Joining, _Conversation
 from flask_hsmx_cluster.agent.peer.sealed import open_answer, seal_request
 from flask_hsmx_cluster.control import read_json
 from flask_hsmx_cluster.errors import PairingFailed
+from flask_hsmx_cluster.files import plan
 from flask_hsmx_cluster.files.declare import Tree
 from flask_hsmx_cluster.files.manifest import Manifest
 
-from .gateways import World, in_memory, settings_of_one
+from .gateways import ENDS_OF_B, HeardWindow, World, in_memory, settings_of_one, without_real_links
 
 DEEP = b"[" * 100_000
 
@@ -77,6 +78,41 @@ def test_nesting_without_end_of_a_joiner_is_not_understood(caplog: pytest.LogCap
         world.close()
     assert "does not understand" in answer["error"]["message"]
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+def test_a_joiner_that_asks_for_echoes_again_and_again_gets_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[str] = []
+    most = 0
+
+    class Window(HeardWindow):
+        def start(self, duration_s: float = 0) -> None:
+            nonlocal most
+            running.append("window")
+            most = max(most, len(running))
+
+        def result(self) -> list[str]:
+            running.clear()
+            return super().result()
+
+    with in_memory() as root:
+        without_real_links(monkeypatch)
+        monkeypatch.setattr("flask_hsmx_cluster.agent.peer.forming.EchoWindow", Window)
+        world = World(root)
+        code = world.a.service.create(settings_of_one())["code"]
+
+        def post(data: bytes) -> bytes:
+            return base64.b64decode(world.a.service.pair(base64.b64encode(data).decode())["message"])
+
+        cluster = world.b.service._cluster
+        joiner = pairing.Joiner(cluster.node_id, pairing.code_hash(code))
+        joiner.on_offer(post(joiner.hello()))
+        facts = cluster.facts(cluster.hot.ports()).to_dict()
+        for _ in range(5):
+            for verb, arguments in (("introduce", {"facts": facts, "ends": ENDS_OF_B}), ("echo", {"token": "5" * 64})):
+                asked = json.dumps({"verb": verb, "arguments": arguments}).encode()
+                assert json.loads(joiner.on_answer(post(joiner.request(asked))))["ok"]
+        world.close()
+    assert most == 1
 
 
 class _Talk:
@@ -149,3 +185,11 @@ def test_names_of_files_that_are_no_text_can_be_shown(tmp_path: Path) -> None:
     manifest._unreadable = {b"caf\xe9"}
     (name,) = manifest.summary().unreadable
     assert name.encode() == b"caf\\xe9"
+
+
+MANY = "9" * 5000
+
+
+@pytest.mark.parametrize("line", [f"recv {MANY} x", f"{MANY} 50% 1MB/s 0:00:01 (xfr#{MANY}, to-chk=0/1)"])
+def test_a_number_without_end_in_what_rsync_says_is_none(line: str) -> None:
+    assert plan.planned([line]) == plan.Plan() and plan.progress(line) is None

@@ -137,6 +137,7 @@ class Creator:
         self._lock = threading.Lock()
         self._offerer: pairing.Offerer | None = None
         self._guest: _Guest | None = None
+        self._window: EchoWindow | None = None
         exchange.handle("joined", self._on_joined, strangers=True)
 
     def new_code(self) -> dict[str, Any]:
@@ -276,7 +277,9 @@ class Creator:
             raise ValueError("token")
         own_id = self._cluster.node_id
         routes = routes_between(self._settings_with(guest), own_id, joiner)
-        guest.window = EchoWindow(routes, self._cluster.config.heartbeat_port, token)
+        if self._window is not None:
+            self._window.result()  # one at a time: each has threads and sockets
+        guest.window = self._window = EchoWindow(routes, self._cluster.config.heartbeat_port, token)
         guest.window.open()
         guest.window.start(2 * preflight.ECHO_WINDOW_S)
         return {}
