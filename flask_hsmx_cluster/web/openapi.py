@@ -78,6 +78,7 @@ def _operation(path: str, method: str) -> dict[str, Any]:
             "200": {"description": "Done.", "content": content},
             **{code: {"description": text, "content": {"application/json": {"schema": schemas.ref("Error")}}}
                for code, text in sorted(errors.items())},
+            **({"404": {"description": "That is no id."}} if "{" in path else {}),
         },
     }  # fmt: skip
     if method == "POST":
