@@ -66,7 +66,7 @@ def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random) -> b
             case 1 if isinstance(holder, dict):
                 holder[draw.choice(words).decode(errors="replace") if words else "x"] = value
             case 2 if isinstance(value, list) and value:
-                holder[key] = value * draw.choice((2, 100, 1000))
+                holder[key] = (value * draw.choice((2, 100, 1000)))[:3000]
             case 3:
                 other, there = draw.choice(places)
                 holder[key] = other[there] if other is not holder else value

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +18,7 @@ from .corpus import corpus
 from .mutate import mutated
 from .target import Broken, Runner, Target
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 #: Inputs of each target beside its seeds and the kept ones.
 INPUTS = {"pairing_answer": 3, "peer_answer": 20, "peer_request": 30, "control_line": 40, "settings": 20}
 USUALLY = 150
@@ -49,8 +56,6 @@ class _Faulty(Target):
             case b"raise":
                 raise KeyError("x")
             case b"apologise":
-                import logging
-
                 try:
                     raise KeyError("x")
                 except KeyError:
@@ -77,6 +82,18 @@ def test_a_promise_that_is_not_kept_is_found(faulty: Runner, data: bytes) -> Non
     with pytest.raises((Broken, KeyError)):
         faulty.run(data)
     faulty.run(b"harmless")
+
+
+def test_the_engine_runs(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="has wheels for x86_64 only")
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "router_message", "--seconds", "1", "--seed", "1", "--report", report],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(report.read_text())
+    assert told["executions"] > 10 and told["crashes"] == {}
 
 
 def test_the_same_seed_makes_the_same_input() -> None:

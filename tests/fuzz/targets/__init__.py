@@ -11,7 +11,7 @@ NAMES = (
     "datagram", "frame", "router_message", "signed_datagram",
     "peer_message", "peer_request", "peer_answer",
     "pairing_message", "pairing_request", "pairing_answer",
-    "settings", "control_line", "child_line", "relay",
+    "settings", "control_line", "child_line", "relay", "change_stream",
 )  # fmt: skip
 
 
