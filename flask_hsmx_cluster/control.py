@@ -11,6 +11,7 @@ The agent validates everything again: this module is a courtesy to callers, not 
 from __future__ import annotations
 
 import json
+import math
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,28 @@ def _result(answer: bytes) -> dict[str, Any]:
         return result_from_dict(json.loads(answer))
     except ValueError:
         raise AgentUnavailable("The agent's answer was cut off.", "See the agent's log.") from None
+
+
+def read_json(data: bytes) -> Any:
+    """Return what JSON from outside says, if it can be written, stored and shown again as well.
+
+    :raises ValueError: it is none, is nested too deeply, or holds half a character or a number that is none.
+    """
+    text = data.decode()
+    try:
+        found = json.loads(text, parse_constant=_number, parse_float=_number)
+        if "\\u" in text:  # how halves of characters get in
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"not a number: {text:.20}")
+    return number
 
 
 def result_from_dict(data: Any) -> dict[str, Any]:

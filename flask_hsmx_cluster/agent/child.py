@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ..control import result_from_dict
 from ..errors import ClusterError, RequestRefused
 from ..network.clock import boot_time_s
 
+log = logging.getLogger(__name__)
 #: What is asked on the patient socket may take this long, s.
 ASK_TIMEOUT_S = 20.0
 
@@ -136,7 +138,18 @@ class Child:
             prompt.close()
             return None
         *lines, self._lines = (self._lines + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            return [_message(line) for line in lines]
+        except ValueError:
+            self.distrust()
+            return None
+
+    def distrust(self) -> None:
+        """Hear no more of it, for it has said what cannot be read: as if it had gone. It is started again."""
+        log.error("%s says what cannot be read. It is started again.", self.NAME)
+        prompt, self._prompt = self._prompt, None
+        if prompt is not None:
+            prompt.close()
 
     # -- for other threads ------------------------------------------------------------------------------------
 
@@ -162,6 +175,10 @@ class Child:
                 patient.settimeout(timeout_s)
                 patient.sendall(line)
                 return result_from_dict(self._answer(patient, number))
+            except ValueError:
+                self._patient = None
+                patient.close()
+                raise self.Down(f"{self.NAME} says what cannot be read.", "It is started again by itself.") from None
             except TimeoutError:
                 raise self.Down(f"{self.WHAT} did not answer within {timeout_s:.0f} s.", self.LOOK) from None
             except OSError:
@@ -180,6 +197,16 @@ class Child:
                     raise OSError("closed")
                 self._answers += data
             line, _, self._answers = self._answers.partition(b"\n")
-            found: dict[str, Any] = json.loads(line)
+            found = _message(line)
             if found.get("id") == number:
                 return found
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("no message")
+    return found

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..control import MAX_LINE
+from ..control import MAX_LINE, read_json
 from ..decision.restart import RESTART_LEAST_S, RESTART_MOST_S
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
@@ -343,9 +343,9 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     :raises RequestRefused: it is malformed, or not what the verb takes.
     """
     try:
-        data = json.loads(line)
+        data = read_json(line)
         verb, arguments = data["verb"], data.get("arguments", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise RequestRefused("The request is not a line of JSON with a verb.") from None
     if not isinstance(verb, str) or verb not in ARGUMENTS or not isinstance(arguments, dict):
         raise RequestRefused(f"There is no verb {verb!r:.40}.")
@@ -408,8 +408,13 @@ def _uid_of(connection: socket.socket) -> int:
 
 
 def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
+    line = json.dumps(answer).encode() + b"\n"
+    if len(line) > MAX_LINE:  # its caller would read no further
+        error = RequestRefused("The answer is too long.", "Ask for less; see the agent's log.")
+        log.error("An answer of %d bytes was not sent", len(line))
+        line = json.dumps({"ok": False, "error": error.as_dict()}).encode() + b"\n"
     connection.settimeout(WRITE_TIMEOUT_S)
-    connection.sendall(json.dumps(answer).encode() + b"\n")
+    connection.sendall(line)
 
 
 def _drain(connection: socket.socket) -> None:

@@ -98,7 +98,7 @@ class Manifest:
             whole.update(len(path).to_bytes(4, "big") + path + entry.content)
             files += entry.content != _DIRECTORY
             size += entry.size
-        unreadable = tuple(os.fsdecode(path)[:200] for path in sorted(self._unreadable)[:5])
+        unreadable = tuple(path[:200].decode(errors="backslashreplace") for path in sorted(self._unreadable)[:5])
         return Summary(whole.hexdigest(), files, size, len(self._left_out), unreadable, len(self._unreadable))
 
     def _full(self, path: bytes) -> bytes:

@@ -13,8 +13,8 @@ DELETIONS_PART = 0.2
 #: Room that is left on the disk, bytes.
 ROOM_LEFT = 64 * 1024 * 1024
 _EXAMPLES = 5
-_DONE = re.compile(r"(recv|del\.) +([0-9]+) (.*)", re.DOTALL)
-_PROGRESS = re.compile(r"^ *([0-9]+) +[0-9]+% .*\(xfr#([0-9]+), ")
+_DONE = re.compile(r"(recv|del\.) +([0-9]{1,19}) (.*)", re.DOTALL)
+_PROGRESS = re.compile(r"^ *([0-9]{1,19}) +[0-9]+% .*\(xfr#([0-9]{1,19}), ")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import abort, current_app, request
+from flask import Response, abort, current_app, request
 
+from ..errors import NotAllowed
 from ..extension import Action, state
+from .answers import json_error
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+#: Longest form of a page, bytes: a pasted list of networks, encoded, and what stands beside it.
+MAX_FORM = 1024 * 1024
 
 
 def needs(action: Action) -> Callable[[View], View]:
@@ -46,18 +51,29 @@ def monitored(may: Callable[[], bool]) -> Callable[[View], View]:
     return declare
 
 
-def guard() -> None:
-    """Refuse the request unless the host's permission callable says yes."""
+def guard() -> Response | None:
+    """Refuse the request unless the host's permission callable says yes, and what it brings is short enough."""
     endpoint = request.endpoint or ""
     view = current_app.view_functions.get(endpoint)
     if getattr(view, "hsmx_relay", None) is not None:
-        return
+        return None
     may = getattr(view, "hsmx_may", None)
     if may is not None and may():
-        return
+        return None
     action: Action = "view" if endpoint.endswith(".static") else getattr(view, "hsmx_needs", "administer")
     if not state().allows(action):
+        if endpoint.rpartition(".")[2].startswith("api_"):  # its caller is a program
+            return json_error(NotAllowed("You may not do this.", f"It needs the permission {action}."))
         abort(403)
+    if request.method == "POST" and not _is_short():
+        abort(413)
+    return None
+
+
+def _is_short() -> bool:
+    """Tell whether a form may be read at all: whoever gives no length may send without end."""
+    length = request.content_length
+    return length <= MAX_FORM if length is not None else "Transfer-Encoding" not in request.headers
 
 
 def excuse_from_host_csrf(endpoint: str | None, values: dict[str, Any] | None) -> None:

@@ -6,7 +6,6 @@ token in ``X-CSRFToken``: another site's page can send neither without being ask
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask_wtf.csrf import validate_csrf
 from wtforms import ValidationError
 
-from ..control import VERBS
+from ..control import VERBS, read_json
 from ..errors import ClusterError, RequestRefused
 from ..extension import Action, state
 from ..settings import model as settings
@@ -32,7 +31,7 @@ _READ = {
 }
 
 #: Path under ``/api``: the verb called with POST, and the types of its arguments.
-_WRITE: dict[str, tuple[str, dict[str, type]]] = {
+WRITE: dict[str, tuple[str, dict[str, type]]] = {
     "settings": ("propose", {"settings": dict, "base_revision": int}),
     "preflight": ("preflight", {"settings": dict}),
     "create": ("create", {"settings": dict}),
@@ -66,7 +65,7 @@ def register(blueprint: Blueprint) -> None:
     """Add one view for each path."""
     for path, verb in _READ.items():
         blueprint.add_url_rule(f"/api/{path}", f"api_get_{verb}", _reader(verb), methods=["GET"])
-    for path, (verb, types) in _WRITE.items():
+    for path, (verb, types) in WRITE.items():
         blueprint.add_url_rule(f"/api/{path}", f"api_post_{verb}", _writer(verb, types), methods=["POST"])
 
 
@@ -120,8 +119,8 @@ def _arguments(types: dict[str, type]) -> dict[str, Any]:
     if (request.content_length or 0) > MAX_BODY:
         raise _Malformed(f"The body is longer than {MAX_BODY} bytes.")
     try:
-        body = json.loads(request.stream.read(MAX_BODY + 1) or b"{}")
-    except (ValueError, RecursionError):
+        body = read_json(request.stream.read(MAX_BODY + 1) or b"{}")
+    except ValueError:
         raise _Malformed("The body is not JSON.") from None
     if not isinstance(body, dict):
         raise _Malformed("The body is not a JSON object.")

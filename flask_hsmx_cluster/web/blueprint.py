@@ -21,6 +21,7 @@ from . import (
     monitor,
     network_views,
     notify_views,
+    openapi,
     peer,
     pppoe_views,
     promise_views,
@@ -42,7 +43,8 @@ def create_blueprint() -> Blueprint:
     blueprint.context_processor(_template_names)
     for module in (
         views, data_views, sweep_views, aside_views, files_views, network_views, interface_views, firewall_views,
-        pppoe_views, notify_views, renewal_views, promise_views, take_over_views, api, data_api, monitor, peer,
+        pppoe_views, notify_views, renewal_views, promise_views, take_over_views, api, data_api, openapi, monitor,
+        peer,
     ):  # fmt: skip
         module.register(blueprint)
     return blueprint

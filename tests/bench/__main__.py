@@ -7,10 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from . import data, failover, files, network, simulation
+from . import data, failover, files, fuzz, network, simulation
 from .results import Results
 
-BENCHES = {"failover": failover, "data": data, "network": network, "files": files, "simulation": simulation}
+BENCHES = {
+    "failover": failover, "data": data, "network": network, "files": files, "simulation": simulation, "fuzz": fuzz,
+}  # fmt: skip
 
 
 def main() -> int:
@@ -24,7 +26,9 @@ def main() -> int:
         "--again", action="store_true",
         help="measure anew; else the runs that this commit has had already, before it was interrupted, count",
     )
+    parser.add_argument("--seconds", type=float, default=fuzz.SECONDS, help="fuzz: time of each run (default: 300)")
     options = parser.parse_args()
+    fuzz.SECONDS = options.seconds
     bench = BENCHES[options.name]
     cases = [case for case in options.cases.split(",") if case]
     if unknown := set(cases) - set(bench.UNITS):

@@ -343,3 +343,11 @@ def test_a_flood_from_the_network_leaves_the_operator_his_rate(server: ControlSe
     assert any(refused), "the flood itself is limited"
     for _ in range(20):
         client(server).call("status")
+
+
+def test_an_answer_that_no_caller_would_read_to_its_end_is_refused(server: ControlServer, service: FakeService) -> None:
+    service.status = lambda: {"text": "x" * MAX_LINE}  # type: ignore[attr-defined]
+    with pytest.raises(RequestRefused, match="too long"):
+        client(server).call("status")
+    service.status = lambda: {"text": "x" * (MAX_LINE // 2)}  # type: ignore[attr-defined]
+    assert len(client(server).call("status")["text"]) == MAX_LINE // 2

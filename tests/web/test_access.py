@@ -9,6 +9,8 @@ import pytest
 from flask import Flask, abort, redirect
 from flask_wtf import CSRFProtect
 
+from flask_hsmx_cluster.web.access import MAX_FORM
+
 from .conftest import PREFIX
 from .fake_agent import FakeAgent
 
@@ -126,3 +128,22 @@ def test_no_inline_script_or_style(client: Any, formed: FakeAgent) -> None:
         page = client.get(PREFIX + path).text
         assert " style=" not in page and "<style" not in page and " onclick=" not in page
         assert page.count("<script") == 1 and '<script src="/' in page
+
+
+def test_a_form_has_an_end(make_app: Any, formed: FakeAgent) -> None:
+    client = make_app(WTF_CSRF_ENABLED=False).test_client()
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    for path in ("/networks/add/list", "/failover", "/"):
+        assert client.post(PREFIX + path, data=b"x=" + bytes(MAX_FORM), **form).status_code == 413
+        endless = {"Transfer-Encoding": "chunked"}
+        environ = {"wsgi.input": _Endless(), "wsgi.input_terminated": True}
+        answer = client.post(PREFIX + path, headers=endless, environ_overrides=environ, **form)
+        assert answer.status_code == 413
+    assert formed.calls == []
+
+
+class _Endless:
+    def read(self, *_size: int) -> bytes:
+        raise AssertionError("it must not be read")
+
+    readline = read

@@ -191,7 +191,7 @@ class FilesSide:
             if self._hearing is not hearing:
                 return
             for message in self._link.receive() or ():
-                if message["event"] == "changed":
+                if message.get("event") == "changed":
                     self._seen.changed(message["trees"])
                     self._news.append(message)
                     self._soon(CHANGES)

@@ -71,9 +71,13 @@ class DatabaseHand:
     def receive(self) -> list[events.Event] | None:
         """Return what the answers mean for the core; None when the replicator has gone."""
         messages = self._link.receive() if self._link else None
-        if messages is None:
+        if messages is None or self._link is None:
             return None
-        return [event for message in messages for event in self._events(message)]
+        try:
+            return [event for message in messages for event in self._events(message)]
+        except (KeyError, TypeError, AttributeError):  # the loop, which keeps the addresses, must not end with it
+            self._link.distrust()
+            return None
 
     def _send(self, verb: str, **arguments: Any) -> bool:
         return self._link is not None and self._link.send(verb, **arguments)

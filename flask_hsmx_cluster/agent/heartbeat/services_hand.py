@@ -69,9 +69,13 @@ class ServicesHand:
     def receive(self) -> list[events.Event] | None:
         """Return what the answers mean for the core; None when the process has gone."""
         messages = self._link.receive() if self._link else None
-        if messages is None:
+        if messages is None or self._link is None:
             return None
-        return [event for message in messages for event in self._events(message)]
+        try:
+            return [event for message in messages for event in self._events(message)]
+        except (KeyError, TypeError):  # the loop, which keeps the addresses, must not end with it
+            self._link.distrust()
+            return None
 
     def _tell(self, at: float) -> bool:
         return self._link is not None and self._link.send(
@@ -81,8 +85,8 @@ class ServicesHand:
 
     def _events(self, message: dict[str, Any]) -> list[events.Event]:
         if message["event"] == "failed":
-            error = message["error"]
-            self._record("service_failed", "warning", error["message"], (error["remedy"],) if error["remedy"] else ())
+            text, remedy = (str(message["error"][key]) for key in ("message", "remedy"))
+            self._record("service_failed", "warning", text, (remedy,) if remedy else ())
         elif message["turn"] == self._turn and message["stage"] in (BEFORE_ACTIVE, BEFORE_PASSIVE):
             return [events.ServicesReady(self._term, message["stage"] == BEFORE_PASSIVE)]
         return []

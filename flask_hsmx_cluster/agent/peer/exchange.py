@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...control import result_from_dict
+from ...control import read_json, result_from_dict
 from ...errors import ClusterError, PeerUnavailable, RequestRefused
 from ...settings.model import Settings
 from ..cluster import Cluster
@@ -106,11 +106,10 @@ class Exchange:
         payload = json.dumps(self._envelope({"verb": verb, "arguments": arguments})).encode()
         answer = self._ask_sealed(target, payload, timeout_s, repeatable)
         try:
-            data = json.loads(answer)
-            json.dumps(data, ensure_ascii=False).encode()  # JSON may hold halves of characters, which no page can show
+            data = read_json(answer)
             self._note(target.node_id, data)
             return result_from_dict(data)
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError):
             raise PeerUnavailable("The other gateway's answer cannot be read.", "Are both up to date?") from None
 
     def _ask_sealed(self, target: Target, payload: bytes, timeout_s: float, repeatable: bool) -> bytes:
@@ -152,12 +151,12 @@ class Exchange:
 
     def _carry_out(self, request: Request, address: str) -> dict[str, Any]:
         try:
-            data = json.loads(request.payload)
+            data = read_json(request.payload)
             verb, arguments = data["verb"], data["arguments"]
             handler, strangers = self._handlers[verb]
             if not isinstance(arguments, dict):
                 raise TypeError("arguments")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return _refused(RequestRefused("The other gateway does not understand the request.", "Update it."))
         try:
             if not self._is_member(request.sender):

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import Any
 
+from ...control import read_json
 from ...errors import ChecksFailed, ClusterError, Finding, RequestRefused
 from ...network.clock import boot_time_s
 from ...settings import interfaces
@@ -137,6 +138,7 @@ class Creator:
         self._lock = threading.Lock()
         self._offerer: pairing.Offerer | None = None
         self._guest: _Guest | None = None
+        self._window: EchoWindow | None = None
         exchange.handle("joined", self._on_joined, strangers=True)
 
     def new_code(self) -> dict[str, Any]:
@@ -225,7 +227,7 @@ class Creator:
             "abort": self._abort,
         }
         try:
-            data = json.loads(payload)
+            data = read_json(payload)
             result = handlers[data["verb"]](joiner, data["arguments"])
             answer: dict[str, Any] = {"ok": True, "result": result}
         except ClusterError as error:
@@ -276,7 +278,9 @@ class Creator:
             raise ValueError("token")
         own_id = self._cluster.node_id
         routes = routes_between(self._settings_with(guest), own_id, joiner)
-        guest.window = EchoWindow(routes, self._cluster.config.heartbeat_port, token)
+        if self._window is not None:
+            self._window.result()  # one at a time: each has threads and sockets
+        guest.window = self._window = EchoWindow(routes, self._cluster.config.heartbeat_port, token)
         guest.window.open()
         guest.window.start(2 * preflight.ECHO_WINDOW_S)
         return {}

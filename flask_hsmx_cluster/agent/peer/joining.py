@@ -10,7 +10,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from ...control import result_from_dict
+from ...control import read_json, result_from_dict
 from ...errors import ChecksFailed, ClusterError, Finding, PairingFailed, PeerUnavailable, RequestRefused
 from ...settings import passwords, rules
 from ...settings.model import Node, Settings, from_dict, to_dict
@@ -56,7 +56,7 @@ class _Conversation:
         sealed = self._joiner.request(json.dumps({"verb": verb, "arguments": arguments}).encode())
         answer = self._joiner.on_answer(self._send(sealed, tries))
         try:
-            return result_from_dict(json.loads(answer))
+            return result_from_dict(read_json(answer))
         except ValueError:
             raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?") from None
 
@@ -202,7 +202,10 @@ class Joining:
             window.start()
         finally:
             heard = window.result()
-        return heard, [str(kind) for kind in talk.ask("echo_result").get("heard", [])]
+        told = talk.ask("echo_result").get("heard", [])
+        if not isinstance(told, list):
+            raise PairingFailed("The other gateway's answer cannot be read.", "Are both up to date?")
+        return heard, [str(kind) for kind in told]
 
     def _agree(self, talk: _Conversation, settings: Settings, host: str, port: int) -> None:
         granted = talk.ask("propose")

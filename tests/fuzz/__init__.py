@@ -1,0 +1,1 @@
+"""Hostile input: each way in, fuzzed behind its locks too."""

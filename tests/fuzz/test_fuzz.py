@@ -1,0 +1,103 @@
+"""Every target for a moment, with the same inputs each time; and that a target can fail at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import targets
+from .corpus import corpus
+from .mutate import mutated
+from .target import Broken, Runner, Target
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+#: Inputs of each target beside its seeds and the kept ones.
+INPUTS = {"pairing_answer": 3, "peer_answer": 20, "peer_request": 30, "control_line": 40, "settings": 20}
+USUALLY = 150
+
+
+@pytest.mark.parametrize("name", targets.NAMES)
+def test_hostile_input_is_refused_with_typed_errors_and_changes_nothing(name: str) -> None:
+    runner = Runner(targets.load(name))
+    try:
+        seeds = [*corpus(name), *runner.target.seeds()]
+        for data in seeds:
+            runner.run(data)
+        for number in range(INPUTS.get(name, USUALLY)):
+            seed = random.Random(f"{name} {number}").choice(seeds)
+            runner.run(mutated(seed, runner.target.words, runner.target.is_json, runner.target.longest, number))
+        assert runner.executions > len(seeds)
+    finally:
+        runner.close()
+
+
+class _Faulty(Target):
+    """Keeps no promise, each with another input."""
+
+    name = "faulty"
+    most_s = 0.05
+
+    def __init__(self) -> None:
+        self._changed = 0
+
+    def seeds(self) -> list[bytes]:
+        return [b""]
+
+    def take(self, data: bytes) -> bool:
+        match data:
+            case b"raise":
+                raise KeyError("x")
+            case b"apologise":
+                try:
+                    raise KeyError("x")
+                except KeyError:
+                    logging.getLogger("flask_hsmx_cluster.x").exception("The verb failed")
+            case b"change":
+                self._changed += 1
+            case b"slow":
+                sum(number * number for number in range(3_000_000))
+        return False
+
+    def state(self) -> int:
+        return self._changed
+
+
+@pytest.fixture
+def faulty() -> Iterator[Runner]:
+    runner = Runner(_Faulty())
+    yield runner
+    runner.close()
+
+
+@pytest.mark.parametrize("data", [b"raise", b"apologise", b"change", b"slow"])
+def test_a_promise_that_is_not_kept_is_found(faulty: Runner, data: bytes) -> None:
+    with pytest.raises((Broken, KeyError)):
+        faulty.run(data)
+    faulty.run(b"harmless")
+
+
+def test_the_engine_runs(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="has wheels for x86_64 only")
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "router_message", "--seconds", "1", "--seed", "1", "--report", report],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(report.read_text())
+    assert told["executions"] > 10 and told["crashes"] == {}
+
+
+def test_the_same_seed_makes_the_same_input() -> None:
+    message = b'{"verb": "hello", "arguments": {"a": [1, "x"]}}'
+    found = [mutated(message, (b"word",), True, 4096, seed) for seed in range(200)]
+    assert found == [mutated(message, (b"word",), True, 4096, seed) for seed in range(200)]
+    assert len(set(found)) > 100
