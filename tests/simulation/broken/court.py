@@ -1,0 +1,79 @@
+"""Judges many broken cores at a time, and keeps each verdict as it comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from .cores import COPIED, DECISION, REPOSITORY, BrokenCore
+from .judge import Judge, Verdict
+
+#: Runs that a broken core has to get through at most, and the simulated time of each, min.
+SEEDS = 100
+MINUTES = 10.0
+
+
+class Court:
+    """Verdicts of the code and the checks as they are now.
+
+    :param seeds: so many runs of each broken core at most.
+    :param minutes: simulated time of each run.
+    :param again: forget the verdicts that there are.
+    """
+
+    def __init__(self, seeds: int = SEEDS, minutes: float = MINUTES, again: bool = False) -> None:
+        self._judge = Judge(seeds, minutes)
+        self._path = REPOSITORY / ".work" / "broken_cores" / f"{self._checks()}.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if again:
+            self._path.unlink(missing_ok=True)
+        self._known: dict[str, Verdict] = {}
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                one = json.loads(line)
+                self._known[one.pop("key")] = Verdict(**one)
+
+    def judge(self, cores: Sequence[BrokenCore], jobs: int = 0) -> Iterator[Verdict]:
+        """Yield the verdict of each broken core as it comes.
+
+        :param jobs: so many at a time; 0 for one on each processor.
+        """
+        waiting: dict[Future[Verdict], str] = {}
+        with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+            try:
+                for core in cores:
+                    key = _digest(core.name.encode(), core.text.encode())
+                    if key in self._known:
+                        yield self._known[key]
+                    else:
+                        waiting[pool.submit(self._judge.judge, core)] = key
+                for done in as_completed(waiting):
+                    self._keep(waiting[done], done.result())
+                    yield done.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _keep(self, key: str, verdict: Verdict) -> None:
+        self._known[key] = verdict
+        with self._path.open("a") as file:
+            file.write(json.dumps({"key": key, **asdict(verdict)}) + "\n")
+
+    def _checks(self) -> str:
+        """Return what changes with the shipped decision code, and with all that judges it."""
+        places = [REPOSITORY / DECISION, *(REPOSITORY / name for name in COPIED if name.startswith("tests"))]
+        files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*"))})
+        texts = [file.read_bytes() for file in files if file.is_file() and Path(__file__).parent not in file.parents
+                 and "__pycache__" not in file.parts]  # fmt: skip
+        return _digest(f"{self._judge.seeds} {self._judge.minutes}".encode(), *texts)
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]

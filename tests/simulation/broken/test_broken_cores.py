@@ -1,0 +1,40 @@
+"""The broken cores are what they say, and a few are caught here; all are by ``./tests/bench/run simulation``."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .cores import DECISION, REPOSITORY, BrokenCore, all_cores
+from .judge import Judge
+
+CORES = all_cores()
+#: Some that few runs catch.
+QUICK = ("no_burst", "both_active_for_ever", "no_hold")
+
+
+def test_half_of_them_are_made_by_a_tool() -> None:
+    makers = Counter(core.maker for core in CORES)
+    assert makers["hand"] >= 12 and makers["cosmic-ray"] >= 12
+    assert len({core.name for core in CORES}) == len(CORES) and all(core.idea for core in CORES)
+
+
+@pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
+def test_it_breaks_the_shipped_source_and_is_still_python(core: BrokenCore, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / DECISION, tmp_path / DECISION)
+    core.apply(tmp_path)
+    changed = 0
+    for path in (tmp_path / DECISION).glob("*.py"):
+        compile(path.read_text(), path, "exec")
+        changed += path.read_text() != (REPOSITORY / DECISION / path.name).read_text()
+    assert changed
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_it_is_caught(name: str) -> None:
+    core = next(core for core in CORES if core.name == name)
+    verdict = Judge(seeds=5, minutes=2, scenarios=False).judge(core)
+    assert verdict.caught, core.idea
