@@ -10,6 +10,7 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Kind, Motive, Path, Role, Timing
 
+from .machine import Machine
 from .world import ALL_PATHS, World, active
 
 
@@ -163,11 +164,16 @@ def test_a_hand_over_that_is_cut_short_is_told(world: World, how: str) -> None:
 
 def test_a_grant_that_was_taken_back_while_the_other_stood_still_is_not_used(world: World) -> None:
     """B says that it is ready and stands still; A, hearing nothing, takes the role back; then B reads its mail."""
+
+    def freeze(sender: Machine, effect: events.Effect) -> None:
+        if isinstance(effect, events.Send) and effect.kind is Kind.GRANT:
+            world.freeze("b")
+
+    world.observers.append(freeze)
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
-    while not any(isinstance(event, events.Heard) and event.beat.kind is Kind.GRANT
-                  for _at, event, _number in world.machines["b"].inbox):  # fmt: skip
-        world.run(0.001)
-    world.freeze("b")
+    world.run(0.05)
+    world.observers.clear()
+    assert world.machines["b"].frozen and not world.holders()
     before = len(world.reigns)
     world.run(0.4)
     assert active(world) == ["a"], world.log

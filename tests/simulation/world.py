@@ -1,23 +1,29 @@
-"""A small world for two decision cores: paths, wires, kernel leases, carriers, and a clock that it turns itself.
+"""A small world for two gateways: a heap of events, and a clock that jumps from one to the next.
 
-Time goes in steps of one millisecond; everything random comes from one seeded generator, so that a seed
-reproduces a failure exactly.
+Two shipped sessions and decision cores, with the shipped codec and order of effects, on simulated wires, kernels,
+disks and databases. Everything random comes from seeded generators, so that a seed reproduces a run to the byte.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Set
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Set
+from hashlib import blake2b
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
 
-from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding, standing
+from flask_hsmx_cluster.agent.heartbeat.datagram import path_tag
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.core import Core
-from flask_hsmx_cluster.decision.model import Beat, Path, Plan, Role, Start, Term, Timing
+from flask_hsmx_cluster.decision.model import Motive, Path, Plan, Role, Term, Timing
+from flask_hsmx_cluster.network.wire import AddressClaim
 
-STEP_S = 0.001
+from .database import Replication
+from .lan import Lan
+from .machine import MACS, Machine
+from .wires import SimulatedPath, Wire
+
 ADDRESS = "10.0.0.100"
 PATHS = (
     Path("sync", "sync", "sync0", True),
@@ -26,98 +32,89 @@ PATHS = (
     Path("lan0 (Ethernet)", "ethernet", "lan0"),
 )
 ALL_PATHS = frozenset(path.name for path in PATHS)
-MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
+DIRECT_PORTS = ("sync0", "backup0")
 TIMING = Timing()
-WALL = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Database:
-    """One gateway's PostgreSQL, as slow or broken as a test wants it."""
-
-    delay_s: float = 0.015
-    broken: bool = False  #: it answers with an error
-    silent: bool = False  #: it does not answer
-    deaf: bool = False  #: nothing reaches it
-    confirms: bool = True  #: the other one has everything in time
-    term: Term | None = None  #: the reign for which it takes writes
-    synchronous: bool = False
-    log: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Followers:
-    """What follows the role on one gateway: services and hooks, as slow as a test wants them."""
-
-    delay_s: float = 0.03
-    hang: bool = False  #: they never answer
-    on: bool = False  #: what runs on the active gateway only runs, or is about to
-    heard_at: float = float("-inf")
-    log: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Machine:
-    """One gateway: a core, and the kernel that holds its address."""
-
-    name: str
-    core: Core | None = None
-    powered: bool = True
-    frozen: bool = False
-    paused: bool = False  #: the hypervisor holds the whole machine, kernel and all
-    refuses: bool = False  #: its kernel takes no address
-    carrier: dict[str, bool] = field(default_factory=lambda: {"lan0": True, "sync0": True, "backup0": True})
-    lease_until: float = float("-inf")
-    database: Database = field(default_factory=Database)
-    followers: Followers = field(default_factory=Followers)
-    reserved: int = 0
-    reign: tuple[int, int] | None = None
-    boots: int = 1
-    standing: DataStanding = field(default_factory=DataStanding)  #: what its disk says of its data
-    inbox: deque[tuple[float, events.Event, int]] = field(default_factory=deque)
-    sent: int = 0
-    newest: int = 0
-    notes: list[events.Note] = field(default_factory=list)
-    handovers: list[events.HandoverEnded] = field(default_factory=list)
-    asked: list[float] = field(default_factory=list)  #: when it asked for the addresses
-    terms: list[Term] = field(default_factory=list)
+#: The kernel tells of a carrier this late, s.
+CARRIER_TOLD_S = 0.004
+#: Effects and faults kept for the words about a violation.
+RECENT = 60
 
 
 class World:
-    """Two gateways, their cables, a LAN with clients."""
+    """Two gateways, their cables, a LAN with guests.
+
+    :param data: the database is shared; ``replicates``: its streams and clients that write are simulated, too, else
+        a test says itself how it follows.
+    :param services: something follows the role.
+    :param strangers: guests are heard on the LAN.
+    """
 
     def __init__(self, seed: int = 0, timing: Timing = TIMING, strangers: bool = True, data: bool = False,
-                 synchronous: bool = True, services: bool = False) -> None:
+                 synchronous: bool = True, services: bool = False, replicates: bool = False) -> None:
         self.dice = random.Random(seed)
         self.timing = timing
-        self.settings = {"a": (0, ADDRESS), "b": (0, ADDRESS)}  #: revision and virtual IP in force on each
         self.now = 1000.0
-        self.machines = {"a": Machine("a"), "b": Machine("b")}
+        self.digest = blake2b(digest_size=16)
+        self.key = self.draw() * 4
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = count()
+        self.settings = {"a": (0, ADDRESS), "b": (0, ADDRESS)}  #: revision and virtual IP in force on each
         self.cut: Set[str] = set()
         self.lan_up = {"a": True, "b": True}
         self.isolated = False
         self.loss = 0.0
         self.strangers = strangers
         self.data, self.synchronous, self.services = data, synchronous, services
-        self.services_twice = 0.0  #: longest time for which what runs on one gateway only ran on both, s
-        self._services_twice_now = 0.0
+        self.wires = {(path.name, name): Wire() for path in PATHS for name in MACS}
+        self.no_wire = Wire(cut=True)
+        self.wall_factor = 1.0  #: by this every step of a wall clock is another one
+        self.log: list[str] = []
+        self.recent: deque[str] = deque(maxlen=RECENT)
+        self.effects = 0
+        self.observers: list[Callable[[Machine, events.Effect], None]] = []
+        self.watchers: list[Callable[[], None]] = []
         self.released: list[bool] = []  #: of each claim whether it knew that the other gateway had released
         self.reigns: list[Term] = []
-        self.both: float = 0.0
-        self.both_now: float = 0.0
-        self.none_longest: float = 0.0
-        self._none_since: float | None = None
-        self.log: list[str] = []
+        self.forget_figures()
+        self.machines = {name: Machine(name, self) for name in MACS}
+        a, b = self.machines.values()
+        a.peer, b.peer = b, a
+        for machine in self.machines.values():
+            machine.clocks.boot(f"{machine.name}0", self.now)
+        self.lan = Lan(self)
+        self.replication = Replication(self) if replicates else None
+
+    # Time -----------------------------------------------------------------------------------------------
+
+    def at(self, delay: float, act: Callable[..., None], *arguments: Any) -> None:
+        """Let something happen later."""
+        heappush(self._heap, (self.now + delay, next(self._numbers), act, arguments))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        until = self.now + seconds
+        self.watch()
+        for machine in self.machines.values():
+            machine.arm()
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            at, _number, act, arguments = heappop(heap)
+            if at > self.now:  # an agent that stood still in the midst of a turn has let time pass
+                self.now = at
+            act(*arguments)
+        self.now = max(self.now, until)
 
     # Set-up ---------------------------------------------------------------------------------------------
 
     def plan(self, name: str) -> Plan:
+        peer = "b" if name == "a" else "a"
+        member = self.machines[peer].member
         return Plan(
             node=name * 32,
-            peer=("b" if name == "a" else "a") * 32,
-            peer_name="gw-b" if name == "a" else "gw-a",
-            paths=PATHS,
-            peer_macs=(MACS["b" if name == "a" else "a"],),
+            peer=peer * 32 if member else "",
+            peer_name=f"gw-{peer}" if member else "",
+            paths=PATHS if member else (),
+            peer_macs=(MACS[peer] if member else b"",),
             ports=("lan0",),
             addresses=(self.settings[name][1],),
             timing=self.timing,
@@ -128,307 +125,228 @@ class World:
             checks=("card",),
         )
 
+    def path(self, machine: Machine, path: Path) -> SimulatedPath:
+        return SimulatedPath(
+            machine, path.name, path_tag(path.kind), path.port, self.wires[path.name, machine.name]
+        )
+
+    def draw(self) -> bytes:
+        return self.dice.randbytes(8)
+
     def start(self, name: str, claim: bool = False, machine_boot: bool = True) -> None:
         """Start an agent (after a boot of its machine, or alone)."""
         machine = self.machines[name]
         if machine_boot:
-            machine.boots += 1
-            machine.lease_until = float("-inf")
-        adopt = None
-        if machine.reign and machine.reign[1] == machine.boots and machine.lease_until > self.now:
-            adopt = Term(machine.reign[0], name * 32)
-        reserved, machine.reserved = machine.reserved, machine.reserved + 10
-        machine.core = Core(
-            self.plan(name),
-            Start(
-                hold_s=self.timing.boot_hold_s if machine_boot else min(1.0, self.timing.boot_hold_s),
-                next_term=reserved + 1,
-                reserved_to=machine.reserved,
-                adopt=adopt,
-                adopt_until=machine.lease_until,
-                claim=claim,
-                followed=machine.standing.followed,
-                behind=machine.standing.followed or machine.standing.behind,
-            ),
-            self.now,
-        )
-        machine.powered, machine.frozen = True, False
-        machine.inbox.clear()
-        machine.newest = 0
-        machine.sent += 1_000_000  # a new incarnation: what the former one sent is older
-        for port, up in machine.carrier.items():
-            self._tell(machine, events.Carrier(port, up))
+            self.boot(machine)
+        machine.start_agent(claim)
+
+    def boot(self, machine: Machine) -> None:
+        """The kernel comes up."""
+        machine.boots += 1
+        machine.lease_until = float("-inf")
+        machine.powered, machine.paused = True, False
+        machine.clocks.boot(f"{machine.name}{machine.boots}", machine.clocks.boot_s())
+        machine.database.crash()
+        for port in DIRECT_PORTS:
+            for one in self.machines.values():
+                one.carrier[port] = machine.peer.powered
 
     def form(self) -> None:
         """Bring both up, A active."""
         self.start("a", claim=True)
         self.run(0.2)
         self.start("b")
+        for port in DIRECT_PORTS:
+            self.set_carrier("a", port, True)
         self.run(self.timing.boot_hold_s + 2.0)
 
     # Faults ---------------------------------------------------------------------------------------------
 
-    def power_off(self, name: str) -> None:
+    def power_off(self, name: str, switched: bool = False) -> None:
+        """Cut the power.
+
+        :param switched: the cables between the two go through a switch: the other one's carriers stay.
+        """
         machine = self.machines[name]
-        machine.powered, machine.core = False, None
-        machine.lease_until = float("-inf")
-        machine.inbox.clear()
-        other = self.other(name)
-        for port in ("sync0", "backup0"):
-            self.set_carrier(other.name, port, False)
+        machine.end_agent()
+        machine.powered = machine.frozen = machine.paused = False
+        machine.database.crash()
+        machine.drops()
+        for port in DIRECT_PORTS:
+            machine.carrier[port] = False
+            if not switched:
+                self.set_carrier(machine.peer.name, port, False)
 
     def power_on(self, name: str) -> None:
-        for port in ("sync0", "backup0"):
-            self.set_carrier(self.other(name).name, port, True)
         self.start(name)
+        for port in DIRECT_PORTS:
+            self.set_carrier(self.other(name).name, port, True)
 
     def change(self, name: str, revision: int, address: str) -> None:
         """Put a settings revision with another virtual IP in force on one gateway."""
         self.settings[name] = (revision, address)
+        self.replan(name)
+
+    def replan(self, name: str, new_key: bool = False) -> None:
+        """Have a running agent take what is in force now, as it does: addresses that stay have no gap."""
         machine = self.machines[name]
-        assert machine.core is not None
-        machine.core.replan(self.plan(name), self.now)
-        if machine.core.role is Role.ACTIVE:
-            self._do(machine, [events.Renew(), events.Announce()])
+        session = machine.session
+        assert session is not None
+        with machine.clocks:
+            session.core.replan(self.plan(name), machine.clocks.boot_s())
+            active = session.core.role is Role.ACTIVE and session.core.renewed_at is not None
+            if machine.held != self.settings[name][1] and machine.holds():
+                machine.drops()
+            machine.install(session.core, machine.new_codec() if new_key else session.codec)
+        if active:
+            machine.perform([events.Renew(), events.Announce()])
+        machine.arm()
 
     def kill(self, name: str) -> None:
-        self.machines[name].core = None
+        self.machines[name].end_agent()
 
     def freeze(self, name: str) -> None:
         self.machines[name].frozen = True
 
-    def pause(self, name: str, seconds: float) -> None:
-        """Let the whole machine stand still; its kernel answers nothing, its clock goes on."""
-        self.machines[name].paused = True
-        self.run(seconds)
-        self.machines[name].paused = False
-
     def thaw(self, name: str) -> None:
-        machine = self.machines[name]
-        machine.frozen = False
+        self.machines[name].frozen = False
+        self.machines[name].turn()
+
+    def pause(self, name: str, seconds: float, clock_too: bool = False) -> None:
+        """Let the whole machine stand still; its kernel answers nothing, its clock goes on (or stands, too)."""
+        self.machines[name].pause()
+        self.run(seconds)
+        self.machines[name].resume(seconds if clock_too else 0.0)
 
     def set_carrier(self, name: str, port: str, up: bool) -> None:
         machine = self.machines[name]
         machine.carrier[port] = up
-        machine.inbox.append((self.now + 0.004, events.Carrier(port, up), 0))
+        self.at(CARRIER_TOLD_S, machine.hears_carrier, port, up)
+        self.watch()
 
-    def other(self, name: str) -> Machine:
-        return self.machines["b" if name == "a" else "a"]
+    def stranger_claims(self, name: str, mac: bytes = b"\xee" * 6) -> None:
+        """Let a gateway see somebody else use the virtual IP."""
+        self.at(0.0, self.machines[name].sees, AddressClaim(mac, ADDRESS))
 
-    # The clock ------------------------------------------------------------------------------------------
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        for _ in range(round(seconds / STEP_S)):
-            self.now += STEP_S
-            for machine in self.machines.values():
-                self._step(machine)
-                if self.data and machine.core is not None and round(self.now / STEP_S) % 100 == 0:
-                    machine.standing = standing(machine.standing, machine.core, None, self.now, WALL)
-            self._clients()
-            self._watch()
-            self._watch_followers()
-
-    def holders(self) -> list[str]:
-        """Return who holds the address in its kernel and can be reached."""
-        return [m.name for m in self.machines.values() if m.powered and m.lease_until > self.now]
-
-    def serving(self) -> list[str]:
-        """Return who holds the address and answers the clients."""
-        return [
-            name
-            for name in self.holders()
-            if self.lan_up[name] and self.machines[name].carrier["lan0"] and not self.machines[name].paused
-        ]
-
-    def roles(self) -> dict[str, str]:
-        return {m.name: m.core.role.name if m.core else "-" for m in self.machines.values()}
-
-    def _step(self, machine: Machine) -> None:
-        core = machine.core
-        if core is None or machine.frozen or machine.paused or not machine.powered:
-            return
-        due = core.deadline()
-        if self.now - due > self.timing.late_s:
-            self._do(machine, core.ran_late(self.now - due, self.now))
-        ready = [(event, number) for at, event, number in machine.inbox if at <= self.now]
-        machine.inbox = deque(one for one in machine.inbox if one[0] > self.now)
-        for event, number in ready[-200:]:
-            if isinstance(event, events.Heard):
-                event = replace(event, stale=number < machine.newest)
-                machine.newest = max(machine.newest, number)
-            if machine.core is core:
-                self._tell(machine, event)
-        if machine.core is core and self.now >= core.deadline():
-            self._do(machine, core.wake(self.now))
-
-    def _tell(self, machine: Machine, event: events.Event) -> None:
-        if machine.core:
-            self._do(machine, machine.core.handle(event, self.now))
-
-    def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
-        core = machine.core
-        assert core is not None
-        for effect in effects:
-            match effect:
-                case events.Send():
-                    self._deliver(machine, effect)
-                case events.ProbeAddresses():
-                    machine.asked.append(self.now)
-                    self._probe(machine)
-                case events.Claim() if machine.refuses:
-                    self._tell(machine, events.ClaimFailed("Permission denied"))
-                case events.Claim():
-                    self.released.append(effect.released)
-                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
-                    machine.reign = (effect.term.counter, machine.boots)
-                    if effect.term not in machine.terms[-1:]:  # else an agent that goes on after a restart
-                        machine.terms.append(effect.term)
-                        self.reigns.append(effect.term)
-                    self._announce(machine)
-                    self._tell(machine, events.Renewed(self.now))
-                case events.Renew():
-                    machine.lease_until = self.now + self.timing.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
-                    self._tell(machine, events.Renewed(self.now))
-                    if core.data.renews() and machine.database.term is None:  # what was lost is granted anew
-                        self._database(machine, events.PromoteData(core.term))
-                case events.Release():
-                    machine.lease_until = float("-inf")
-                    machine.reign = None
-                    machine.followers.on = False
-                case events.PrepareServices() | events.RetireServices() | events.KeepServices():
-                    self._followers(machine, effect)
-                case events.Announce():
-                    self._announce(machine)
-                case events.ReserveTerms():
-                    machine.reserved = effect.upto
-                    machine.inbox.append((self.now + 0.1, events.TermsReserved(effect.upto), 0))
-                case events.PromoteData() | events.YieldData() | events.DemoteData() | events.SetSynchronous():
-                    self._database(machine, effect)
-                case events.Note():
-                    machine.notes.append(effect)
-                    self.log.append(f"{self.now:.3f} {machine.name}: {effect.text} {list(effect.evidence)}")
-                case events.HandoverEnded():
-                    machine.handovers.append(effect)
-
-    def _database(self, machine: Machine, effect: events.Effect) -> None:
-        one = machine.database
-        if one.deaf:
-            return
-        one.log.append(type(effect).__name__)
-        answer: events.Event | None = None
-        match effect:
-            case events.PromoteData():
-                one.term = None if one.broken or one.silent else effect.term
-                answer = events.DataPromoted(effect.term, not one.broken, "it is down" if one.broken else "")
-            case events.YieldData():
-                one.term = None
-                answer = events.DataYielded(one.confirms, "" if one.confirms else "the last writes are not confirmed")
-            case events.DemoteData():
-                one.term, one.synchronous = None, False
-            case events.SetSynchronous():
-                if not one.broken:
-                    one.synchronous = effect.on
-                answer = events.SynchronousSet(None if one.broken else effect.on)
-        if answer is not None and not one.silent:
-            machine.inbox.append((self.now + one.delay_s, answer, 0))
-
-    def _followers(
-        self, machine: Machine, effect: events.PrepareServices | events.RetireServices | events.KeepServices
-    ) -> None:
-        one, core = machine.followers, machine.core
-        assert core is not None
-        one.log.append(type(effect).__name__)
-        one.on, one.heard_at = not isinstance(effect, events.RetireServices), self.now
-        if not one.hang and not isinstance(effect, events.KeepServices):
-            machine.inbox.append((self.now + one.delay_s, events.ServicesReady(core.term, not one.on), 0))
+    def fail_over(self, name: str, motive: Motive = Motive.REQUEST) -> None:
+        self._tell(self.machines[name], events.FailoverRequested(motive))
 
     def follow(self, name: str, follows: bool) -> None:
         """Tell a gateway how the other one's database follows, as its agent does several times a second."""
         self._tell(self.machines[name], events.FollowerSeen(follows, follows))
 
-    # The wires ------------------------------------------------------------------------------------------
+    def other(self, name: str) -> Machine:
+        return self.machines[name].peer
 
-    def _deliver(self, sender: Machine, effect: events.Send) -> None:
-        assert sender.core is not None
-        beat = sender.core.beat(effect.kind, effect.motive)
-        beat = replace(beat, ports=tuple(replace(port, mac=MACS[sender.name]) for port in beat.ports))
-        for path in effect.paths or sender.core.paths:
-            sender.sent += 1
-            if self._path_works(path, sender.name):
-                self._arrive(self.other(sender.name), path, beat, sender.sent)
+    def _tell(self, machine: Machine, event: events.Event) -> None:
+        machine.tell(event)
 
-    def _path_works(self, path: str, sender: str) -> bool:
-        if path in self.cut or f"{path}:{sender}" in self.cut or self.dice.random() < self.loss:
+    def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
+        machine.perform(effects)
+
+    # What passes ----------------------------------------------------------------------------------------
+
+    def passes(self, path: str, port: str, sender: str) -> bool:
+        """Return whether a datagram could pass: cables, switch, power. Loss is the wire's."""
+        if self.cut and (path in self.cut or f"{path}:{sender}" in self.cut):
             return False
-        if path in ("service", "lan0 (Ethernet)"):
-            return self._lan_between()
-        return True
+        a, b = self.machines["a"], self.machines["b"]
+        if port == "lan0":
+            return self.lan.between()
+        return a.carrier[port] and b.carrier[port] and a.powered and b.powered
 
-    def _lan_between(self) -> bool:
-        return (
-            not self.isolated and all(self.lan_up.values()) and all(m.carrier["lan0"] for m in self.machines.values())
-        )
+    # What is watched ------------------------------------------------------------------------------------
 
-    def _arrive(self, receiver: Machine, path: str, beat: Beat, number: int) -> None:
-        if receiver.powered and receiver.core is not None:
-            delay = 0.0003 + self.dice.random() * 0.004
-            receiver.inbox.append((self.now + delay, events.Heard(path, beat, 2 * delay), number))
+    def performed(self, machine: Machine, effects: list[events.Effect]) -> None:
+        """Take note of what a brain wants, before it is done."""
+        for effect in effects:
+            self.effects += 1
+            line = f"{self.now:.6f} {machine.name} {_short(effect)}"
+            self.digest.update(line.encode())
+            if not isinstance(effect, events.Send | events.ProbeAddresses | events.Renew):
+                self.recent.append(line)
+            if isinstance(effect, events.Note):
+                continue
+            for observer in self.observers:
+                observer(machine, effect)
 
-    def _probe(self, asker: Machine) -> None:
-        holder = self.other(asker.name)
-        if (
-            holder.powered
-            and not holder.paused
-            and holder.lease_until > self.now
-            and self._lan_between()
-            and self.settings["a"][1] == self.settings["b"][1]
-            and self.dice.random() >= self.loss
-            and self.dice.random() >= self.loss
-        ):
-            asker.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[holder.name], ADDRESS), 0))
+    def noted(self, machine: Machine, kind: str, text: str, evidence: tuple[str, ...]) -> None:
+        self.log.append(f"{self.now:.3f} {machine.name}: {text} {list(evidence)}")
 
-    def _announce(self, sender: Machine) -> None:
-        other = self.other(sender.name)
-        if other.powered and self._lan_between():
-            other.inbox.append((self.now + 0.0005, events.AddressSeen("lan0", MACS[sender.name], ADDRESS), 0))
+    def holders(self) -> list[str]:
+        """Return who holds the address in its kernel and can be reached."""
+        return [m.name for m in self.machines.values() if m.holds()]
 
-    def _clients(self) -> None:
-        if not self.strangers or round(self.now / STEP_S) % 500:
-            return
-        for machine in self.machines.values():
-            if machine.powered and self.lan_up[machine.name] and machine.carrier["lan0"]:
-                machine.inbox.append((self.now, events.StrangerSeen("lan0"), 0))
+    def serving(self) -> list[str]:
+        """Return who holds the address and answers the clients."""
+        return [m.name for m in self.machines.values() if m.answers()]
 
-    def _watch(self) -> None:
-        """Keep the two figures that count: time on two gateways, longest time on none."""
-        serving = self.serving()
-        self.both_now = self.both_now + STEP_S if len(serving) == 2 else 0.0
-        self.both = max(self.both, self.both_now)
-        if serving:
-            self._none_since = None
-        elif self._none_since is None:
-            self._none_since = self.now
-        else:
-            self.none_longest = max(self.none_longest, self.now - self._none_since)
+    def roles(self) -> dict[str, str]:
+        return {m.name: m.core.role.name if m.core else "-" for m in self.machines.values()}
 
-    def _watch_followers(self) -> None:
-        """What runs on one gateway only ends with its agent, and when that is silent for most of a lease."""
-        for machine in self.machines.values():
-            one, core = machine.followers, machine.core
-            if core is not None and core.renewed_at is not None:
-                one.heard_at = max(one.heard_at, core.renewed_at)
-                if not core.active.handover and core.role is Role.ACTIVE and not machine.frozen and not machine.paused:
-                    one.on = self.services
-            if not machine.powered or core is None or self.now - one.heard_at > 0.75 * self.timing.lease_s:
-                one.on = False
+    def watch(self) -> None:
+        """Keep the figures that count: called whenever somebody's address, power or cable may have changed."""
+        now, serving = self.now, len(self.serving())
+        if serving != self._serving:
+            self.both, self.none_longest = self.both, self.none_longest
+            self._serving, self._since = serving, now
         twice = all(machine.followers.on for machine in self.machines.values())
-        self._services_twice_now = self._services_twice_now + STEP_S if twice else 0.0
-        self.services_twice = max(self.services_twice, self._services_twice_now)
+        if twice != (self._twice_since is not None):
+            self.services_twice = self.services_twice
+            self._twice_since = now if twice else None
+        for watcher in self.watchers:
+            watcher()
+
+    @property
+    def both(self) -> float:
+        """Longest time on two gateways, s."""
+        return max(self._both, self.now - self._since if self._serving == 2 else 0.0)
+
+    @both.setter
+    def both(self, longest: float) -> None:
+        self._both = longest
+
+    @property
+    def none_longest(self) -> float:
+        """Longest time on none, s."""
+        return max(self._none, self.now - self._since if self._serving == 0 else 0.0)
+
+    @none_longest.setter
+    def none_longest(self, longest: float) -> None:
+        self._none = longest
+
+    @property
+    def services_twice(self) -> float:
+        """Longest time for which what runs on one gateway only ran on both, s."""
+        return max(self._twice, self.now - self._twice_since if self._twice_since is not None else 0.0)
+
+    @services_twice.setter
+    def services_twice(self, longest: float) -> None:
+        self._twice = longest
 
     def forget_figures(self) -> None:
-        self.both = self.none_longest = self.both_now = 0.0
-        self._none_since = None
+        self._both = self._none = self._twice = 0.0
+        self._serving, self._since = 0, self.now
+        self._twice_since: float | None = None
+
+
+def _short(effect: events.Effect) -> str:
+    """Return an effect in a few words, without what is for people only."""
+    match effect:
+        case events.Send():
+            return f"Send {effect.kind.name} {len(effect.paths)}"
+        case events.Note():
+            return f"Note {effect.kind}"
+        case events.HandoverEnded():
+            return f"HandoverEnded {effect.ok}"
+        case events.Claim() | events.PromoteData() | events.PrepareServices():
+            return f"{type(effect).__name__} {effect.term.counter}"
+        case events.ReserveTerms():
+            return f"ReserveTerms {effect.upto}"
+        case events.SetSynchronous():
+            return f"SetSynchronous {effect.on}"
+        case _:
+            return type(effect).__name__
 
 
 def active(world: World) -> list[str]:

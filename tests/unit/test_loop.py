@@ -12,6 +12,7 @@ import pytest
 
 from flask_hsmx_cluster.agent.clerk import Clerk
 from flask_hsmx_cluster.agent.heartbeat.loop import HeartbeatLoop
+from flask_hsmx_cluster.agent.heartbeat.start import stock_terms
 from flask_hsmx_cluster.agent.store_file import StoreError
 from flask_hsmx_cluster.decision.events import Announce, HandoverEnded, Renew
 from flask_hsmx_cluster.decision.model import Motive, Role
@@ -38,7 +39,7 @@ def test_a_call_that_was_given_up_is_not_carried_out_later(loop: HeartbeatLoop) 
     done: list[int] = []
     with pytest.raises(TimeoutError):
         loop.call(lambda: done.append(1), timeout_s=0.01)
-    loop._turn([])
+    loop._turn(0.0, 0.0, [])
     assert not done
 
 
@@ -139,9 +140,7 @@ def test_a_full_disk_keeps_no_gateway_out_of_its_cluster() -> None:
 
     ledger = FullDisk()
     clerk = Clerk(ledger)  # type: ignore[arg-type]
-    loop = HeartbeatLoop(clerk, 5555)
-    loop._stock_terms()
-    first, last = loop._terms
+    first, last = stock_terms(clerk)
     assert first > 40 and last == first - 1, "none of them counts as reserved"
     clerk.close()
     assert ledger.events == ["terms_not_reserved"]

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ...decision import events
-from ...decision.core import TERM_BLOCK, Core
+from ...decision.core import Core
 from ...decision.model import Cause, Kind, Motive, Role, Start, Term
 from ...errors import ClusterError, NetworkError, RequestRefused
 from ...network.addresses import AddressLease
@@ -39,9 +39,11 @@ from .devices import lease_of, look_for, look_for_one, mac_of, ports_now, remove
 from .frames import FrameBook, PortFrames
 from .services_hand import ServicesHand, ServicesLink
 from .session import Session, WatchedPort, udp_paths
-from .standing import StandingKeeper, seconds_ago
+from .standing import StandingKeeper
+from .start import start_of, stock_terms
 from .status import Showing, alarms, degraded_since, snapshot
 from .transport import EthernetPath
+from .turn import take_turn
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -51,10 +53,6 @@ LONGEST_SLEEP_S = 0.5
 SLOW_TICK_S = 1.0
 #: It may come this much earlier if the loop is awake anyway, s: each waking up costs more than what it is for.
 SLOW_EARLY_S = 0.2
-#: Range from which a gateway whose disk is full draws its first term.
-UNWRITTEN_TERMS = 1_000_000
-#: After an agent restart without a machine boot the boot hold is this long, s: the peer is soon heard.
-RESTART_HOLD_S = 1.0
 #: A wall-clock step larger than this is reported to whoever arms jobs by it, s.
 CLOCK_STEP_S = 0.5
 #: Calls from other threads carried out in one turn.
@@ -171,7 +169,7 @@ class HeartbeatLoop:
             ignore_routers(name)
         first = self.call(lambda: self._session is None)
         if first:
-            self._stock_terms()
+            self._terms = stock_terms(self.clerk)
         self._peer_macs = self.clerk.ledger.peer_macs()
         devices = virtual_devices(membership, found)
         lease = lease_of(membership, self._requests, found, devices)
@@ -233,9 +231,7 @@ class HeartbeatLoop:
             before = boot_time_s()
             ready = self._wait(max(0.0, min(due - before, LONGEST_SLEEP_S)))
             now = boot_time_s()
-            if session is not None and now - due > session.core.plan.timing.late_s:
-                session.perform(session.core.ran_late(now - due, now))
-            self._turn(ready)
+            self._turn(due, now, ready)
             if now >= slow_at - (SLOW_EARLY_S if ready else 0):
                 slow_at = now + SLOW_TICK_S
                 notify.ping()
@@ -256,14 +252,8 @@ class HeartbeatLoop:
         """Wait for input. A poll that a stop signal outlasted finds nothing: then it is asked again (rule 11)."""
         return self._epoll.poll(timeout_s) or self._epoll.poll(0)
 
-    def _turn(self, ready: list[tuple[int, int]]) -> None:
-        for descriptor, _mask in ready:
-            if descriptor == self._wakeup:
-                os.eventfd_read(self._wakeup)
-            elif reader := self._readers.get(descriptor):
-                reader()
-        if self._session:
-            self._session.turn()
+    def _turn(self, due: float, now: float, ready: list[tuple[int, int]]) -> None:
+        take_turn(self._session, due, now, (lambda one=one: self._read(one) for one, _mask in ready))  # type: ignore[misc]
         for _ in range(min(len(self._calls), CALLS_PER_TURN)):
             work, future = self._calls.popleft()
             if future.set_running_or_notify_cancel():
@@ -273,6 +263,12 @@ class HeartbeatLoop:
                     future.set_exception(error)
         if self._calls:
             os.eventfd_write(self._wakeup, 1)
+
+    def _read(self, descriptor: int) -> None:
+        if descriptor == self._wakeup:
+            os.eventfd_read(self._wakeup)
+        elif reader := self._readers.get(descriptor):
+            reader()
 
     def _slow_tick(self, now: float) -> None:
         session = self._session
@@ -395,40 +391,21 @@ class HeartbeatLoop:
         if new.core.role is Role.ACTIVE and new.core.renewed_at is not None:  # else they still wait for data, services
             new.perform([events.Renew(), events.Announce()])
 
-    def _stock_terms(self) -> None:
-        """Reserve this run's first terms on disk, before any could be needed; a restart burns what was left."""
-        before = self.clerk.ledger.reserved_term()
-        try:
-            self.clerk.ledger.reserve_term(before + TERM_BLOCK)
-            self._terms = (before + 1, before + TERM_BLOCK)
-        except ClusterError as error:
-            # A full disk must not keep a gateway out of its cluster (rule 7). Numbers that no other run of this
-            # gateway is likely to have used keep the terms unique; the core tells that they are not on disk.
-            first = before + 1 + secrets.randbelow(UNWRITTEN_TERMS)
-            self._terms = (first, first - 1)
-            self.clerk.record("terms_not_reserved", "critical", f"No terms could be reserved: {error.message}")
-
     def _start(self, membership: Membership, lease: AddressLease) -> Start:
-        """Tell the core how this agent comes up; a machine boot, an agent restart, or the birth of a cluster."""
-        ledger = self.clerk.ledger
-        reign, boot_id, standing = ledger.last_reign(), machine_boot_id(), self._standing.load()
-        valid_s = self._leased_for(lease)
-        restarted = reign is not None and reign[1] == boot_id
-        adopt = Term(reign[0], membership.node_id) if restarted and reign and valid_s > 0 else None
-        self._start_adopts = adopt
-        hold_s = float(membership.settings.advanced.boot_hold_s)
-        return Start(
-            hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
-            next_term=self._terms[0],
-            reserved_to=self._terms[1],
-            adopt=adopt,
-            adopt_until=boot_time_s() + valid_s,
-            claim=membership.claim,
-            maintenance=self._maintenance_until is not None,
-            followed=standing.followed,
-            behind=standing.followed or standing.behind,
-            degraded_since=seconds_ago(standing.degraded_at, boot_time_s()),
+        start = start_of(
+            membership.node_id,
+            self._terms,
+            self.clerk.ledger.last_reign(),
+            machine_boot_id(),
+            self._leased_for(lease),
+            float(membership.settings.advanced.boot_hold_s),
+            self._standing.load(),
+            boot_time_s(),
+            membership.claim,
+            self._maintenance_until is not None,
         )
+        self._start_adopts = start.adopt
+        return start
 
     def _leased_for(self, lease: AddressLease) -> float:
         """Return how long the kernel keeps virtual IPs and networks still, s; 0 if one is missing or not leased."""

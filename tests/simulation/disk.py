@@ -1,0 +1,106 @@
+"""A gateway's disk: the agent's node store on it, and the clerk who writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
+from flask_hsmx_cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+@dataclass
+class NodeStore:
+    """What survives. Each method is one write that is on disk when it returns; see ``agent/node_store.py``."""
+
+    reserved: int = 0
+    reign: tuple[int, str] | None = None
+    known: DataStanding = field(default_factory=DataStanding)
+    macs: dict[str, str] = field(default_factory=dict)
+    full: bool = False  #: nothing can be written
+
+    def _write(self) -> None:
+        if self.full:
+            raise ClusterError("The node store cannot be written: disk full")
+
+    def reserve_term(self, counter: int) -> None:
+        self._write()
+        self.reserved = max(self.reserved, counter)
+
+    def reserved_term(self) -> int:
+        return self.reserved
+
+    def remember_reign(self, term: int, boot_id: str) -> None:
+        self._write()
+        self.reign = (term, boot_id)
+
+    def forget_reign(self) -> None:
+        self._write()
+        self.reign = None
+
+    def last_reign(self) -> tuple[int, str] | None:
+        return self.reign
+
+    def standing(self) -> DataStanding:
+        return self.known
+
+    def remember_standing(self, standing: DataStanding) -> None:
+        self._write()
+        self.known = copy.copy(standing)
+
+    def peer_macs(self) -> dict[str, str]:
+        return dict(self.macs)
+
+    def remember_peer_macs(self, macs: Mapping[str, str]) -> None:
+        self._write()
+        self.macs = dict(macs)
+
+    def record(self, kind: str, severity: str, text: str, evidence: list[str]) -> None:
+        self._write()
+
+
+class SimulatedClerk:
+    """Writes later, one job after the other. What waits when the agent ends is lost.
+
+    :param delay_s: what a write takes.
+    """
+
+    def __init__(self, machine: Machine, delay_s: float = 0.01) -> None:
+        self.machine, self.delay_s = machine, delay_s
+        self.ledger = NodeStore()
+        self.dropped = 0
+        self._jobs: deque[Callable[[], Any]] = deque()
+
+    def do(self, job: Callable[[], Any]) -> None:
+        if self.machine.trap is not None:
+            self.machine.trap()
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self.machine.world.at(self.delay_s, self._write, self._jobs)
+
+    def record(self, kind: str, severity: str, text: str, evidence: tuple[str, ...] = ()) -> None:
+        """Events for people are written, too, but nothing depends on them."""
+        self.machine.noted(kind, severity, text, evidence)
+
+    def lose(self) -> None:
+        """The agent has ended: what waits is not written."""
+        self._jobs = deque()
+
+    def _write(self, jobs: deque[Callable[[], Any]]) -> None:
+        if jobs is not self._jobs:
+            return
+        if self.machine.frozen or self.machine.paused:
+            self.machine.world.at(self.delay_s, self._write, jobs)
+            return
+        with self.machine.clocks, contextlib.suppress(ClusterError):  # as the clerk: the gateway goes on without
+            jobs[0]()
+        jobs.popleft()
+        if jobs:
+            self.machine.world.at(self.delay_s, self._write, jobs)

@@ -1,0 +1,296 @@
+"""What must hold whatever happens: named checks with their bounds, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.model import Role, Term, Timing
+
+from .faults import Fault, settle_s
+from .machine import Machine
+from .services import SILENT_LEASES
+from .world import World
+
+#: A fault short of a parting of the two may cause two gateways on the address for this long, s.
+TWO_MOST_S = 0.05
+#: Guests look anew after 5 s without an answer, once a second.
+GUEST_WAITS_S = 8.0
+
+
+def confirm_s(timing: Timing) -> float:
+    """Return how long it takes from silence to a claim, s: a suspicion, a burst, the wait for its last answer."""
+    return timing.suspect_s + timing.burst_probes * timing.burst_spacing_s + 0.1 + 0.02
+
+
+def waits_s(data: bool, services: bool) -> float:
+    """Return how long the addresses wait for the database, and for services that answer, s."""
+    return 0.1 * data + 0.06 * services
+
+
+def two_after_parting_s(timing: Timing) -> float:
+    """Return how long two may hold an address once they hear each other again, s: one heartbeat, one more if lost."""
+    return 2 * timing.interval_s + TWO_MOST_S
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One check.
+
+    :param name: as violations name it.
+    :param promise: what holds, for people.
+    :param bound: of it, for people; ``bound_s``: in s for a timing, data shared or not, or None.
+    """
+
+    name: str
+    promise: str
+    bound: str
+    bound_s: Callable[[Timing, bool], float] | None = None
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    Invariant("two_holders", "No address is answered by two gateways that can hear each other.", "50 ms",
+              lambda _timing, _data: TWO_MOST_S),
+    Invariant("two_after_parting",
+              "Two that were parted (no datagram passed in one direction, or one machine stood still) and both served "
+              "are one again once they hear each other.", "two heartbeats and 50 ms",
+              lambda timing, _data: two_after_parting_s(timing)),
+    Invariant("single_fault", "After a single fault the address is answered again within the bound of its kind.",
+              "see SINGLE_FAULT_NONE_S"),
+    Invariant("one_holder", "Some healthy gateway, and one only, holds the address after the last fault has ended.",
+              "boot hold + 14 s + 12 heartbeats, and the wait for older data", settle_s),
+    Invariant("guests_served", "Every guest has been served since.", "8 s later",
+              lambda timing, data: settle_s(timing, data) + GUEST_WAITS_S),
+    Invariant("no_flapping", "A pair in equal health, whole again, never moves the role.", "0 moves",
+              lambda _timing, _data: 0.0),
+    Invariant("term_twice", "No term is used twice, whatever crashes between whichever effects.", "never"),
+    Invariant("term_back", "A gateway's terms only grow, over every crash and restart.", "never"),
+    Invariant("acknowledged_lost",
+              "A write that was acknowledged is on the gateway that goes on, or in quarantine.", "0 writes"),
+    Invariant("confirmed_missing",
+              "A gateway that takes over has every write that both gateways had confirmed.", "0 writes"),
+    Invariant("not_converged",
+              "A healed pair is whole without a person: both agents run, one follows, writes are confirmed by both.",
+              "as one_holder", settle_s),
+    Invariant("services_twice", "What runs on one gateway only never runs on both that can hear each other.",
+              "three quarters of a lease: their watchdog's time", lambda timing, _data: SILENT_LEASES * timing.lease_s),
+    Invariant("wall_clock", "No effect depends on the wall clock.", "the same bytes with other steps of it"),
+    Invariant("reproducible", "One seed reproduces a run to the byte.", "the same bytes"),
+)  # fmt: skip
+NAMES = tuple(one.name for one in INVARIANTS)
+
+#: Longest time on none after a single fault of a kind, with everything else whole, s.
+SINGLE_FAULT_NONE_S: dict[str, Callable[[Timing], float]] = {
+    "power_off": confirm_s,
+    "kill": lambda _timing: 0.35,  # the kernel ends the lease, then one burst
+    "crash_between": lambda _timing: 0.65,  # between a renewal and the heartbeat that tells of it: asked for seldom
+    # Thawed just when its lease has lapsed, it listens for half a lease, and the other one gives it that time.
+    "freeze": lambda timing: 0.35 + timing.lease_s / 2 + 3 * timing.interval_s,
+    "cut": lambda _timing: 0.0,
+    "jitter": lambda _timing: 0.0,
+    "late": lambda _timing: 0.0,
+    "duplicates": lambda _timing: 0.0,
+    "reordering": lambda _timing: 0.0,
+    "corruption": lambda _timing: 0.0,
+    "guest_has_address": lambda _timing: 0.0,
+    "wall_step": lambda _timing: 0.0,
+    "disk_slow": lambda _timing: 0.0,
+    "disk_full": lambda _timing: 0.0,
+    "fail_over": lambda _timing: 0.06,
+    "maintenance": lambda _timing: 0.06,
+    "agent_stop": lambda _timing: 0.06,
+    "check_fails": lambda _timing: 0.06,
+    "lan_cable": lambda _timing: 0.1,
+    "lan_dead": lambda timing: 2.6 + 2 * timing.interval_s,  # four probes unanswered, and told in a heartbeat
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What did not hold.
+
+    :param at: s after the pair was formed.
+    :param recent: the last effects and faults before it.
+    """
+
+    at: float
+    name: str
+    text: str
+    recent: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"at": round(self.at, 3), "name": self.name, "text": self.text, "recent": list(self.recent)}
+
+
+@dataclass
+class Checks:
+    """Watches a world.
+
+    :param began: when the pair was formed, s.
+    """
+
+    world: World
+    began: float
+    violations: list[Violation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        world = self.world
+        self._terms: dict[Term, str] = {}
+        self._last: dict[str, int] = {}
+        self._known: dict[str, Term] = {}
+        for machine in world.machines.values():
+            for term in machine.terms:
+                self._took(machine, term)
+        self._two_since: float | None = None
+        self._free_at = 0.0  #: from when on two are two, not the end of a parting
+        self._twice_since: float | None = None
+        self.longest: dict[str, float] = {"two": 0.0, "two_parted": 0.0, "none": 0.0}
+        self._missed = 0
+        world.observers.append(self._effect)
+        world.watchers.append(self._watch)
+
+    def violate(self, name: str, text: str) -> None:
+        assert name in NAMES
+        self.violations.append(
+            Violation(self.world.now - self.began, name, text, tuple(self.world.recent))
+        )
+
+    # While it runs ------------------------------------------------------------------------------------------
+
+    def parted(self) -> bool:
+        """Return whether the two cannot hear each other: in one direction nothing passes, or one stands still."""
+        world = self.world
+        if any(one.paused for one in world.machines.values()):
+            return True
+        return any(
+            all(
+                world.wires[path.name, name].cut or not world.passes(path.name, path.port, name)
+                for path in machine.paths.values()
+            )
+            for name, machine in world.machines.items()
+        )
+
+    def faults_changed(self) -> None:
+        """A fault has begun or ended: is this a parting, or the end of one?"""
+        now, timing = self.world.now, self.world.timing
+        if self.parted():
+            self._free_at = float("inf")
+        elif self._free_at == float("inf"):
+            self._free_at = now + two_after_parting_s(timing)
+        self._watch()
+
+    def _watch(self) -> None:
+        world, now = self.world, self.world.now
+        two = len({one.held for one in world.machines.values() if one.answers()}) == 1 and all(
+            one.answers() for one in world.machines.values()
+        )
+        if two and self._two_since is None:
+            self._two_since = now
+            world.at(TWO_MOST_S + 0.001, self._look_at_two, now)
+        elif not two and self._two_since is not None:
+            self._look_at_two(self._two_since)
+            key = "two" if self._two_since >= self._free_at else "two_parted"
+            self.longest[key] = max(self.longest[key], now - self._two_since)
+            self._two_since = None
+        twice = all(machine.followers.on for machine in world.machines.values())
+        if twice and self._twice_since is None:
+            self._twice_since = now
+        elif not twice and self._twice_since is not None:
+            if self._twice_since >= self._free_at and now - self._twice_since > SILENT_LEASES * world.timing.lease_s:
+                self.violate("services_twice", f"for {now - self._twice_since:.3f} s")
+            self._twice_since = None
+
+    def _look_at_two(self, since: float) -> None:
+        """Two answer: is that longer than it may be?"""
+        if self._two_since != since:
+            return
+        now = self.world.now
+        if self._free_at == float("inf"):
+            self.world.at(0.05, self._look_at_two, since)
+        elif now < self._free_at:
+            self.world.at(self._free_at - now + 1e-6, self._look_at_two, since)
+        elif now - max(since, self._free_at) > TWO_MOST_S:
+            self.violate("two_holders", f"both have answered for {now - since:.3f} s")
+        elif since < self._free_at:
+            self.violate("two_after_parting", f"both still answer {two_after_parting_s(self.world.timing):.3f} s after")
+        else:
+            self.world.at(TWO_MOST_S, self._look_at_two, since)
+
+    def _effect(self, machine: Machine, effect: events.Effect) -> None:
+        if isinstance(effect, events.Claim) and effect.term != self._known.get(machine.name):
+            self._took(machine, effect.term)
+        replication = self.world.replication
+        if replication is not None and len(replication.missed) > self._missed:
+            self._missed = len(replication.missed)
+            _at, who, numbers = replication.missed[-1]
+            self.violate("confirmed_missing", f"{who} took over without {len(numbers)} writes")
+
+    def _took(self, machine: Machine, term: Term) -> None:
+        """A gateway reigns in a term; a restarted agent may go on with its last one."""
+        name = machine.name
+        self._known[name] = term
+        if term in self._terms:
+            self.violate("term_twice", f"{name} took term {term} once more")
+        if term.node != name * 32:
+            self.violate("term_twice", f"{name} took a term of the other one, {term}")
+        if term.counter <= self._last.get(name, 0):
+            self.violate("term_back", f"{name} took term {term} after {self._last[name]}")
+        self._terms[term] = name
+        self._last[name] = max(self._last.get(name, 0), term.counter)
+
+    # When all is quiet --------------------------------------------------------------------------------------
+
+    def whole(self) -> None:
+        """The last fault ended long enough ago: all must be well."""
+        world = self.world
+        reigning = [m.name for m in world.machines.values() if m.core is not None and m.core.role is Role.ACTIVE]
+        if len(reigning) != 1 or world.serving() != reigning:
+            self.violate("one_holder", f"active: {reigning}, serving: {world.serving()}")
+            return
+        for machine in world.machines.values():
+            core = machine.core
+            if core is None or (core.peer is None or not core.peer_fresh()) or core.maintenance:
+                self.violate("not_converged", f"{machine.name}: no agent, or it does not hear the other one")
+                return
+            if core.health.causes and core.role is Role.ACTIVE:
+                self.violate("not_converged", f"{machine.name} is active in ill health: {core.health.causes}")
+        if world.replication is not None:
+            self._data_is_whole(world.machines[reigning[0]])
+
+    def _data_is_whole(self, machine: Machine) -> None:
+        replication = self.world.replication
+        assert replication is not None and machine.core is not None
+        if lost := replication.forgotten(machine):
+            self.violate("acknowledged_lost", f"{len(lost)} writes are neither there nor in quarantine: {lost[:5]}")
+        if not machine.database.takes_writes():
+            self.violate("not_converged", f"the database of {machine.name} takes no writes")
+        elif self.world.synchronous and not machine.core.data.confirms():
+            self.violate("not_converged", f"writes on {machine.name} are not confirmed by both")
+
+    def guests_are_served(self, since: float) -> None:
+        for guest in self.world.lan.guests:
+            if guest.served_at < since:
+                served = guest.served_at - self.began
+                self.violate("guests_served", f"guest {guest.index} was last served at {served:.1f} s")
+
+    def nothing_moved(self, reigns: int) -> None:
+        if len(self.world.reigns) != reigns:
+            self.violate("no_flapping", f"{len(self.world.reigns) - reigns} moves while nothing happened")
+
+    def single(self, fault: Fault, none_s: float) -> None:
+        """An episode of one fault has ended."""
+        bound = SINGLE_FAULT_NONE_S.get(fault.kind)
+        if bound is None or self._parts(fault):
+            return
+        most_s = bound(self.world.timing)
+        if most_s:
+            most_s += waits_s(self.world.data, self.world.services)
+        if none_s > most_s + 1e-6:
+            text = f"{fault.kind}: nobody answered for {none_s:.3f} s; the bound is {most_s:.3f} s"
+            self.violate("single_fault", text)
+
+    @staticmethod
+    def _parts(fault: Fault) -> bool:
+        return fault.kind == "cut" and fault.which == "all"
