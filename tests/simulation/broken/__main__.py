@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"runs of each at most (default: {SEEDS})")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"simulated, of each run (default: {MINUTES:g})")
+    parser.add_argument("--no-scenarios", action="store_true", help="judge by runs alone")
     parser.add_argument("--jobs", type=int, default=0, help="broken cores at a time (default: one for each processor)")
     parser.add_argument("--again", action="store_true", help="judge anew what was judged already")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts here, too")
@@ -31,7 +32,7 @@ def main() -> int:
     if unknown := set(options.names) - {core.name for core in cores}:
         parser.error(f"no such broken core: {', '.join(sorted(unknown))}")
     chosen = [core for core in cores if not options.names or core.name in options.names]
-    court = Court(options.seeds, options.minutes, again=options.again)
+    court = Court(options.seeds, options.minutes, scenarios=not options.no_scenarios, again=options.again)
     verdicts = []
     try:
         for verdict in court.judge(chosen, options.jobs):

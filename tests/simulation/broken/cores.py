@@ -1,4 +1,7 @@
-"""The broken cores: patches made by hand, and mutants made by a tool (cosmic-ray), of the shipped source."""
+"""The broken cores: patches made by hand, and mutants made by a tool (cosmic-ray), of the shipped source.
+
+Where order and disk are concerned, a patch may break the agent's half of a decision instead.
+"""
 
 from __future__ import annotations
 

@@ -23,11 +23,14 @@ class Court:
 
     :param seeds: so many runs of each broken core at most.
     :param minutes: simulated time of each run.
+    :param scenarios: whether the named scenarios judge those that get through all runs.
     :param again: forget the verdicts that there are.
     """
 
-    def __init__(self, seeds: int = SEEDS, minutes: float = MINUTES, again: bool = False) -> None:
-        self._judge = Judge(seeds, minutes)
+    def __init__(
+        self, seeds: int = SEEDS, minutes: float = MINUTES, scenarios: bool = True, again: bool = False
+    ) -> None:
+        self._judge = Judge(seeds, minutes, scenarios)
         self._path = REPOSITORY / ".work" / "broken_cores" / f"{self._checks()}.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if again:
@@ -69,7 +72,7 @@ class Court:
         files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*"))})
         texts = [file.read_bytes() for file in files if file.is_file() and Path(__file__).parent not in file.parents
                  and "__pycache__" not in file.parts]  # fmt: skip
-        return _digest(f"{self._judge.seeds} {self._judge.minutes}".encode(), *texts)
+        return _digest(f"{self._judge.seeds} {self._judge.minutes} {self._judge.scenarios}".encode(), *texts)
 
 
 def _digest(*parts: bytes) -> str:
