@@ -38,8 +38,8 @@ class Court:
         self._known: dict[str, Verdict] = {}
         if self._path.exists():
             for line in self._path.read_text().splitlines():
-                one = json.loads(line)
-                self._known[one.pop("key")] = Verdict(**one)
+                key, verdict = json.loads(line)
+                self._known[key] = Verdict(**verdict)
 
     def judge(self, cores: Sequence[BrokenCore], jobs: int = 0) -> Iterator[Verdict]:
         """Yield the verdict of each broken core as it comes.
@@ -64,7 +64,7 @@ class Court:
     def _keep(self, key: str, verdict: Verdict) -> None:
         self._known[key] = verdict
         with self._path.open("a") as file:
-            file.write(json.dumps({"key": key, **asdict(verdict)}) + "\n")
+            file.write(json.dumps([key, asdict(verdict)]) + "\n")
 
     def _checks(self) -> str:
         """Return what changes with the shipped decision code, and with all that judges it."""
