@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 PROMOTE_MOST_S = 0.1
 #: A hand-over waits at most this long for the last writes to be confirmed, s; meanwhile writes are refused.
 YIELD_MOST_S = 0.2
-#: Commits wait for a passive gateway that is not heard, or does not stream, at most this long, s.
+#: Commits wait for a passive gateway that does not stream, or is not heard, at most this long, s; where heartbeats are
+#: slower, for one that is not heard so much longer than two of them: one may be lost.
 DEGRADE_AFTER_S = 0.4
+LOST_AFTER_S = 0.2
 #: A passive gateway that is heard, but does not follow, is given this long to know of it before commits go on without
 #: it, s: else it could take over after them, and say nothing of what it lacks.
 CONSENT_MOST_S = 0.2
@@ -51,8 +53,11 @@ class Data:
     def deadline(self) -> float:
         """Return when the database's answer is waited for no longer, or its followers are due, s."""
         if self.synchronous and self._asked is not False and self.core.peer_at is not None:
-            return min(self._due, self.core.peer_at + DEGRADE_AFTER_S, self._consent_until)
+            return min(self._due, self.core.peer_at + self._lost_after_s(), self._consent_until)
         return self._due
+
+    def _lost_after_s(self) -> float:
+        return max(DEGRADE_AFTER_S, 2 * self.core.plan.timing.interval_s + LOST_AFTER_S)
 
     # A reign begins ---------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Data:
                 self._claim()
             elif self.yielding:
                 self.yielded(DataYielded(False, f"not within {YIELD_MOST_S * 1000:.0f} ms"))
-        if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= DEGRADE_AFTER_S:
+        if self.synchronous and core.peer_at is not None and core.now - core.peer_at >= self._lost_after_s():
             self._degrade(core.silence_words())
         self.go_on_alone()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 #: A time that never comes, s.
 NEVER = float("inf")
@@ -158,7 +159,7 @@ class Timing:
     stale_wait_s: float = 60.0
     refresh_s: float = 100.0
 
-    @property
+    @cached_property
     def suspect_s(self) -> float:
         """Silence on all paths that starts a burst: a quarter of an interval past the expected beat.
 
@@ -166,17 +167,17 @@ class Timing:
         """
         return self.interval_s * 1.25 + 0.005
 
-    @property
+    @cached_property
     def renew_s(self) -> float:
         """Period of lease renewals."""
         return self.lease_s / 4
 
-    @property
+    @cached_property
     def path_down_s(self) -> float:
         """Silence after which one path is shown as down while others work."""
         return max(10 * self.interval_s, 1.0)
 
-    @property
+    @cached_property
     def late_s(self) -> float:
         """A loop that woke this much later than it asked for trusts none of its timers."""
         return self.lease_s / 2

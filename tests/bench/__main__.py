@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import data, failover, files, network
+from . import data, failover, files, network, simulation
 from .results import Results
 
-BENCHES = {"failover": failover, "data": data, "network": network, "files": files}
+BENCHES = {"failover": failover, "data": data, "network": network, "files": files, "simulation": simulation}
 
 
 def main() -> int:

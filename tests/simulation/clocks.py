@@ -25,8 +25,9 @@ class Clocks:
         self._epoch, self._base, self.rate = 0.0, 0.0, 1.0
         self.wall_offset_s = 0.0
         self.boot_id = ""
+        self.reading_s = 0.0  #: what the shipped code reads; time stands still while it works
         self._outer: list[tuple[object, ...]] = []
-        self._module = SimpleNamespace(clock_gettime=lambda _which: self.boot_s(), CLOCK_BOOTTIME=time.CLOCK_BOOTTIME)
+        self._module = SimpleNamespace(clock_gettime=lambda _which: self.reading_s, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME)
         self._datetime = SimpleNamespace(
             now=lambda _zone=None: WALL + timedelta(seconds=self._world.now + self.wall_offset_s),
             fromisoformat=datetime.fromisoformat,
@@ -44,6 +45,11 @@ class Clocks:
         """The machine has booted: its clock begins anew."""
         self.boot_id, self._epoch, self._base = boot_id, self._world.now, shows_s
 
+    def read(self) -> float:
+        """Read the clock, for all who ask until it is read again."""
+        self.reading_s = self.boot_s()
+        return self.reading_s
+
     def stood(self, seconds: float) -> None:
         """The machine stood still, and its clock with it."""
         self._epoch += seconds
@@ -55,6 +61,7 @@ class Clocks:
         self._outer.append(
             (clock_module.time, session_module.machine_boot_id, standing_module.datetime, time.time)
         )
+        self.read()
         clock_module.time = self._module  # type: ignore[assignment]
         session_module.machine_boot_id = self._boot_id  # type: ignore[assignment]
         standing_module.datetime = self._datetime  # type: ignore[assignment, misc]

@@ -219,8 +219,10 @@ def _bounced(world: World, fault: Fault) -> None:
 
 def _claimed_by_guest(world: World, fault: Fault) -> None:
     """A guest uses the virtual IP: by accident with a MAC of its own, or in the gateway's name."""
-    mac = world.machines[fault.who].mac if fault.which == "forged" else b"\xee" * 6
     until = world.now + fault.lasts
+    mac = world.machines[fault.who].mac if fault.which == "forged" else b"\xee" * 6
+    if fault.which == "forged":
+        world.lan.forged_until = until
 
     def again() -> None:
         for machine in world.machines.values():

@@ -45,6 +45,8 @@ def run_seeds(seconds: float, minutes: float, heartbeat_ms: int, state: Path, jo
     seen = {row["seed"] for row in done}
     seeds: Iterator[int] = (seed for seed in count(1) if seed not in seen)
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool, state.open("a") as file:
+        if state.stat().st_size and not state.read_text().endswith("\n"):
+            file.write("\n")  # an interruption has cut the last line short
         running: set[Future[dict[str, Any]]] = set()
         under_way = 0.0
         while True:

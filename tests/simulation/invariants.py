@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flask_hsmx_cluster.agent.heartbeat.start import RESTART_HOLD_S
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Role, Term, Timing
 
 from .faults import Fault, settle_s
-from .machine import Machine
+from .machine import EXPIRES_LATE_S, Machine
 from .services import SILENT_LEASES
 from .world import World
 
@@ -23,6 +24,11 @@ GUEST_WAITS_S = 8.0
 def confirm_s(timing: Timing) -> float:
     """Return how long it takes from silence to a claim, s: a suspicion, a burst, the wait for its last answer."""
     return timing.suspect_s + timing.burst_probes * timing.burst_spacing_s + 0.1 + 0.02
+
+
+def listens_s(timing: Timing) -> float:
+    """Return how long an agent that is back too late listens, and the other one with it, s."""
+    return max(RESTART_HOLD_S, timing.lease_s / 2) + 4 * timing.interval_s
 
 
 def waits_s(data: bool, services: bool) -> float:
@@ -57,6 +63,9 @@ INVARIANTS: tuple[Invariant, ...] = (
               "Two that were parted (no datagram passed in one direction, or one machine stood still) and both served "
               "are one again once they hear each other.", "two heartbeats and 50 ms",
               lambda timing, _data: two_after_parting_s(timing)),
+    Invariant("two_unattended",
+              "Where an agent is dead and its port was cut off as well when the other one claimed, the kernel ends its "
+              "lease.", "a lease and 0.6 s", lambda timing, _data: timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S),
     Invariant("single_fault", "After a single fault the address is answered again within the bound of its kind.",
               "see SINGLE_FAULT_NONE_S"),
     Invariant("one_holder", "Some healthy gateway, and one only, holds the address after the last fault has ended.",
@@ -84,10 +93,12 @@ NAMES = tuple(one.name for one in INVARIANTS)
 #: Longest time on none after a single fault of a kind, with everything else whole, s.
 SINGLE_FAULT_NONE_S: dict[str, Callable[[Timing], float]] = {
     "power_off": confirm_s,
-    "kill": lambda _timing: 0.35,  # the kernel ends the lease, then one burst
-    "crash_between": lambda _timing: 0.65,  # between a renewal and the heartbeat that tells of it: asked for seldom
-    # Thawed just when its lease has lapsed, it listens for half a lease, and the other one gives it that time.
-    "freeze": lambda timing: 0.35 + timing.lease_s / 2 + 3 * timing.interval_s,
+    # The kernel ends the lease, then one burst. An agent that is back just when its lease has lapsed releases the
+    # address and listens first, and the other one gives it that time. Between a renewal and the heartbeat that tells of
+    # it an end is asked for more seldom.
+    "kill": lambda timing: 0.35 + listens_s(timing),
+    "crash_between": lambda timing: 0.65 + listens_s(timing),
+    "freeze": lambda timing: 0.35 + listens_s(timing),
     "cut": lambda _timing: 0.0,
     "jitter": lambda _timing: 0.0,
     "late": lambda _timing: 0.0,
@@ -140,6 +151,7 @@ class Checks:
         self._terms: dict[Term, str] = {}
         self._last: dict[str, int] = {}
         self._known: dict[str, Term] = {}
+        self._out_of_sight: dict[str, bool] = {}  #: who claimed while it could not see the other one's port
         for machine in world.machines.values():
             for term in machine.terms:
                 self._took(machine, term)
@@ -202,13 +214,29 @@ class Checks:
                 self.violate("services_twice", f"for {now - self._twice_since:.3f} s")
             self._twice_since = None
 
+    def _unattended(self) -> bool:
+        """Return whether the kernel alone holds one of the two addresses, and the other gateway could not see it.
+
+        Its agent is dead or stands still, and its port was cut off when the other one claimed. The lease ends that.
+        """
+        return any(
+            self._out_of_sight.get(one.peer.name, False)
+            and (one.session is None or one.frozen or one.standing_still)
+            for one in self.world.machines.values()
+        )
+
     def _look_at_two(self, since: float) -> None:
         """Two answer: is that longer than it may be?"""
         if self._two_since != since:
             return
         now = self.world.now
-        if self._free_at == float("inf"):
+        if self._unattended() and now - since < self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S:
             self.world.at(0.05, self._look_at_two, since)
+            self._free_at = max(self._free_at, now + 0.05 + two_after_parting_s(self.world.timing))
+        elif self._free_at == float("inf"):
+            self.world.at(0.05, self._look_at_two, since)
+        elif self._unattended():
+            self.violate("two_unattended", f"both have answered for {now - since:.3f} s")
         elif now < self._free_at:
             self.world.at(self._free_at - now + 1e-6, self._look_at_two, since)
         elif now - max(since, self._free_at) > TWO_MOST_S:
@@ -219,8 +247,10 @@ class Checks:
             self.world.at(TWO_MOST_S, self._look_at_two, since)
 
     def _effect(self, machine: Machine, effect: events.Effect) -> None:
-        if isinstance(effect, events.Claim) and effect.term != self._known.get(machine.name):
-            self._took(machine, effect.term)
+        if isinstance(effect, events.Claim):
+            self._out_of_sight[machine.name] = not self.world.lan.between() or self.world.loss > 0
+            if effect.term != self._known.get(machine.name):
+                self._took(machine, effect.term)
         replication = self.world.replication
         if replication is not None and len(replication.missed) > self._missed:
             self._missed = len(replication.missed)
@@ -279,8 +309,12 @@ class Checks:
         if len(self.world.reigns) != reigns:
             self.violate("no_flapping", f"{len(self.world.reigns) - reigns} moves while nothing happened")
 
+    def braked(self) -> bool:
+        """Return whether a move for health has lately been made, so that the next one waits (rule 8)."""
+        return any(one.core and not one.core.brake.allows(one.core.now) for one in self.world.machines.values())
+
     def single(self, fault: Fault, none_s: float) -> None:
-        """An episode of one fault has ended."""
+        """An episode of one fault has ended, which began while nothing was braked."""
         bound = SINGLE_FAULT_NONE_S.get(fault.kind)
         if bound is None or self._parts(fault):
             return

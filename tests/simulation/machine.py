@@ -113,7 +113,7 @@ class Machine:
         self.member = True
         self.carrier = {"lan0": True, "sync0": True, "backup0": True}
         self.clocks = Clocks(world)
-        self.held, self.lease_until = "", float("-inf")
+        self.held, self._leased_at, self.lease_until = "", 0.0, float("-inf")
         self.clerk = SimulatedClerk(self)
         self.keeper = StandingKeeper(self.clerk)  # type: ignore[arg-type]
         self.database = Database(self)
@@ -147,7 +147,7 @@ class Machine:
             world, now, ledger = self.world, self.clocks.boot_s(), self.clerk.ledger
             plan = world.plan(self.name)
             terms = stock_terms(self.clerk, world.dice.randrange)  # type: ignore[arg-type]
-            left_s = int(self.lease_until - world.now) if self.holds(plan.addresses[0]) else 0
+            left_s = self.valid_s() if self.holds(plan.addresses[0]) else 0
             start = start_of(
                 plan.node, terms, ledger.last_reign(), self.clocks.boot_id, left_s, world.timing.boot_hold_s,
                 self.keeper.load(), now, claim, self.maintenance,
@@ -215,7 +215,7 @@ class Machine:
         clocks = self.clocks
         clocks.__enter__()
         try:
-            now = clocks.boot_s()
+            now = clocks.reading_s
             ready, self._ready = self._ready, {}
             take_turn(session, self._due, now, ready)
             for reader in ready:
@@ -258,6 +258,7 @@ class Machine:
         if self.session is not session:
             raise Crash
         self.standing_still = False
+        self.clocks.read()
         self.world.at(0.0, self.turn)
 
     def at_effect(self, count: int, what: Callable[[], None]) -> None:
@@ -314,8 +315,11 @@ class Machine:
         return self.holds() and not self.paused and self.world.lan.reaches(self)
 
     def addresses(self) -> list[KernelAddress]:
-        left = int(self.lease_until - self.world.now) if self.holds() else 0
-        return [KernelAddress(DEVICE, self.held, 32, left)] if self.holds() else []
+        return [KernelAddress(DEVICE, self.held, 32, self.valid_s())] if self.holds() else []
+
+    def valid_s(self) -> int:
+        """Return the remaining lifetime as the kernel tells it: whole seconds, begun ones included."""
+        return max(0, int(self.world.timing.lease_s) - int(self.world.now - self._leased_at))
 
     def leases(self, address: str) -> None:
         """Hold an address for a lease; the kernel also takes it where it had lapsed."""
@@ -324,7 +328,7 @@ class Machine:
         if core is not None and core.role is Role.ACTIVE and core.term not in self.terms[-1:]:
             self.terms.append(core.term)  # else an agent that goes on after a restart
             world.reigns.append(core.term)
-        self.held = address
+        self.held, self._leased_at = address, world.now
         self.lease_until = world.now + world.timing.lease_s / self.clocks.rate + world.dice.choice(EXPIRES_LATE_S)
         if fresh:
             world.watch()

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import Motive
+from flask_hsmx_cluster.decision.model import Motive, Timing
 
-from .world import World, active
+from .world import ALL_PATHS, World, active
 
 
 @pytest.fixture
@@ -230,6 +230,22 @@ def test_a_short_silence_degrades_nothing(world: World) -> None:
     world.cut, world.lan_up["b"] = set(), True
     follow(world, 2)
     assert world.machines["a"].database.synchronous and "degraded" not in kinds(world, "a")
+
+
+@pytest.mark.parametrize("interval_s", [0.1, 0.2, 0.3, 0.5, 1.0])
+def test_slow_heartbeats_and_one_that_is_lost_degrade_nothing(interval_s: float) -> None:
+    """Between two heartbeats of 0.5 s the other gateway was taken for silent, twice a second."""
+    world = World(3, Timing(interval_s=interval_s, lease_s=max(2.0, 4 * interval_s)), data=True)
+    world.form()
+    follow(world, 10)
+    world.cut = ALL_PATHS
+    world.run(0.9 * interval_s)
+    world.cut = set()
+    follow(world, 5)
+    assert world.machines["a"].database.synchronous and "degraded" not in kinds(world, "a"), world.log[-5:]
+    world.power_off("b")
+    world.run(2 * interval_s + 0.3)
+    assert not world.machines["a"].database.synchronous
 
 
 def test_whoever_takes_over_from_a_degraded_gateway_says_so(world: World) -> None:

@@ -41,7 +41,7 @@ PLAIN = {"declare", "exclude", "paths", "plan", "ssh", "way"}
 #: The same of the room ``renewal``: what is known of a certificate, and the guide. The others speak TLS.
 KNOWING = {"certificate", "guide"}
 #: What the brain may import at all.
-PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "enum", "functools", "typing"}
 
 
 def imports(path: Path) -> Iterator[str]:
