@@ -20,8 +20,6 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 DECISION = Path("flask_hsmx_cluster/decision")
 PATCHES = Path(__file__).parent / "patches"
 MUTANTS = Path(__file__).parent / "mutants.toml"
-#: What a copy of the package needs to be simulated.
-COPIED = ("flask_hsmx_cluster", "tests/__init__.py", "tests/waiting.py", "tests/simulation")
 
 
 class BrokenCore(Protocol):
@@ -148,12 +146,7 @@ def all_cores() -> list[BrokenCore]:
 
 
 def make_copy(root: Path) -> None:
-    """Copy of the repository below ``root`` what a simulation needs."""
+    """Copy the package and its tests below ``root``."""
     leave = shutil.ignore_patterns("__pycache__", "static", "templates", "broken")
-    for name in COPIED:
-        source, target = REPOSITORY / name, root / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=leave)
-        elif source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    for name in ("flask_hsmx_cluster", "tests"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=leave)

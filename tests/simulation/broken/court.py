@@ -10,9 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from .cores import COPIED, DECISION, REPOSITORY, BrokenCore
+from .cores import REPOSITORY, BrokenCore
 from .judge import Judge, Verdict
 
+HERE = Path(__file__).parent
 #: Runs that a broken core has to get through at most, and the simulated time of each, min.
 SEEDS = 100
 MINUTES = 10.0
@@ -67,12 +68,11 @@ class Court:
             file.write(json.dumps([key, asdict(verdict)]) + "\n")
 
     def _checks(self) -> str:
-        """Return what changes with the shipped decision code, and with all that judges it."""
-        places = [REPOSITORY / DECISION, *(REPOSITORY / name for name in COPIED if name.startswith("tests"))]
-        files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*"))})
-        texts = [file.read_bytes() for file in files if file.is_file() and Path(__file__).parent not in file.parents
-                 and "__pycache__" not in file.parts]  # fmt: skip
-        return _digest(f"{self._judge.seeds} {self._judge.minutes} {self._judge.scenarios}".encode(), *texts)
+        """Return what changes with the shipped source that is simulated, and with all that judges it."""
+        places = [REPOSITORY / "flask_hsmx_cluster", REPOSITORY / "tests" / "simulation"]
+        files = sorted(file for place in places for ending in ("*.py", "corpus/*.json") for file in place.rglob(ending))
+        rules = f"{self._judge.seeds} {self._judge.minutes} {self._judge.scenarios}"
+        return _digest(rules.encode(), *(file.read_bytes() for file in files if HERE not in file.parents))
 
 
 def _digest(*parts: bytes) -> str:
