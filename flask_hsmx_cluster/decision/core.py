@@ -485,6 +485,7 @@ class Core:
                 and self.peer_fresh()
                 and index < len(self.peer_ports())
                 and self.peer_ports()[index].unseen
+                and not port.peer_is_cut_off(self.now, self.plan.timing.interval_s)
             )
             self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
         gone = self.brake.useless - frozenset(self.health.causes)

@@ -14,6 +14,8 @@ STRANGER_FRESH_S = 60.0
 LOSS_WINDOW = 50
 #: A conflicting MAC is shown this long after it was last seen, s.
 CONFLICT_SHOWN_S = 30.0
+#: Who hears others on a port this long after the peer, and lately, is not the one that is cut off, s.
+ALONE_AFTER_S, ALONE_FRESH_S = 0.1, 10.0
 #: Regular probes of the virtual IP that must stay unanswered before it counts as unseen (0.5 s apart).
 UNSEEN_PROBES = 3
 #: The same where the peer's Ethernet heartbeats still arrive: a lossy network is not a dead one.
@@ -128,6 +130,16 @@ class PortEvidence:
             self.stranger_at is not None
             and self.stranger_at >= self.carrier_since
             and now - self.stranger_at <= STRANGER_FRESH_S
+        )
+
+    def peer_is_cut_off(self, now: float, interval_s: float) -> bool:
+        """Return whether others are heard here still, and the peer's Ethernet heartbeats are not: its end is broken."""
+        return (
+            self.ethernet_at is not None
+            and self.strangers(now)
+            and self.stranger_at is not None
+            and self.stranger_at > self.ethernet_at + 3 * interval_s + ALONE_AFTER_S
+            and now - self.stranger_at < ALONE_FRESH_S
         )
 
     def forwards(self) -> bool:

@@ -1,8 +1,8 @@
 """Simulated hours with random faults (:mod:`tests.simulation`): how many, and how many invariants they broke.
 
 ``--runs`` is the number of simulated hours, spread over the cores, with heartbeats of 100 ms to 1 s. What was run is
-kept, seed by seed, beside the other figures; 10,000 hours go on where they were interrupted. As many hours again
-are run on a lossy network. And that the checks can fail: each broken core once (:mod:`tests.simulation.broken`).
+kept, seed by seed, beside the other figures; 10,000 hours go on where they were interrupted. As many hours are run
+on a lossy network. And that the checks can fail: each broken core once (:mod:`tests.simulation.broken`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     for verb in (one, small):
         verb.add_argument("--seed", type=int, required=True)
     for verb in (one, many, small):
-        verb.add_argument("--heartbeat-ms", type=int, default=100)
+        verb.add_argument("--heartbeat-ms", type=int, default=100, help="with hours 0: 100 to 1000, by the seed")
     for verb in (one, many, again):
         verb.add_argument("--json", action="store_true", help="print the outcome as JSON")
     options = parser.parse_args(arguments)

@@ -88,6 +88,9 @@ def _kill(world: World, fault: Fault) -> None:
 def start_again(world: World, fault: Fault) -> None:
     """The service manager starts an agent that has ended."""
     machine = world.machines[fault.who]
+    if machine.stopping:
+        world.at(0.1, start_again, world, fault)
+        return
     machine.trap = None
     if machine.powered and machine.member and machine.session is None:
         world.start(fault.who, machine_boot=False)

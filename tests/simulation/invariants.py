@@ -114,7 +114,8 @@ SINGLE_FAULT_NONE_S: dict[str, Callable[[Timing], float]] = {
     "agent_stop": lambda _timing: 0.06,
     "check_fails": lambda _timing: 0.06,
     "lan_cable": lambda _timing: 0.1,
-    "lan_dead": lambda timing: 2.6 + 2 * timing.interval_s,  # four probes unanswered, and told in a heartbeat
+    # Four probes unanswered, told in a heartbeat; more while Ethernet heartbeats may have been lost by chance.
+    "lan_dead": lambda timing: max(2.6, timing.path_down_s + 1.1) + 2 * timing.interval_s,
 }
 
 

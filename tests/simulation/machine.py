@@ -128,6 +128,7 @@ class Machine:
         self.asked: list[float] = []  #: when it asked for the addresses
         self.maintenance = False
         self.ends_maintenance_at = 0.0
+        self.stopping = False  #: its agent was asked to end
         self._ready: dict[Callable[[], None], None] = {}
         self._due = self._slow_at = float("inf")
         self._timer_at = self._expiry_at = float("inf")

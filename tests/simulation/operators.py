@@ -89,7 +89,7 @@ def stop_agent(world: World, fault: Fault) -> None:
     machine = world.machines[fault.who]
     if machine.session is None or machine.frozen:
         return
-    session = machine.session
+    session, machine.stopping = machine.session, True
     if session.core.role is Role.ACTIVE:
         machine.tell(events.FailoverRequested(Motive.STOP))
     _goodbye(world, fault.who, session, world.now + STOP_WAITS_S)
@@ -98,12 +98,14 @@ def stop_agent(world: World, fault: Fault) -> None:
 def _goodbye(world: World, who: str, session: object, until: float) -> None:
     machine = world.machines[who]
     if machine.session is None or machine.session is not session:
+        machine.stopping = False
         return
     if machine.session.core.active.handover is not None and world.now < until:
         world.at(0.01, _goodbye, world, who, session, until)
         return
     if not machine.standing_still and not machine.paused and not machine.frozen:
         machine.perform([events.Send(Kind.BYE)])
+    machine.stopping = False
     world.kill(who)
 
 

@@ -241,6 +241,22 @@ def test_dead_lan_with_carrier_up_moves_the_role(world: World) -> None:
     assert active(world) == ["b"]
 
 
+@pytest.mark.parametrize("interval_s", [0.1, 0.2, 1.0])
+def test_dead_lan_of_the_passive_moves_nothing(interval_s: float) -> None:
+    """It hears nobody any more, but had heard others a moment ago; the active one still does (rule 1)."""
+    world = World(1, Timing(interval_s=interval_s, lease_s=max(2.0, 4 * interval_s)))
+    world.form()
+    world.forget_figures()
+    world.lan_up["b"] = False
+    world.run(70)
+    assert active(world) == ["a"] and world.none_longest == 0, world.log
+    world.lan_up["b"] = True
+    world.run(5)
+    world.lan_up["a"] = False
+    world.run(3 + 12 * interval_s)
+    assert active(world) == ["b"], world.log
+
+
 def test_a_guest_with_the_address_delays_nothing(world: World) -> None:
     world.power_off("a")
     for _ in range(30):
