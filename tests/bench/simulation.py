@@ -2,7 +2,7 @@
 
 ``--runs`` is the number of simulated hours, spread over the cores, with heartbeats of 100 ms to 1 s. What was run is
 kept, seed by seed, beside the other figures; 10,000 hours go on where they were interrupted. As many hours are run
-on a lossy network.
+on a lossy network. And that the checks can fail: each broken core once (:mod:`tests.simulation.broken`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.simulation.hours import run_seeds, summary
 from tests.simulation.run import lossy, run
 
+from . import broken_cores
 from .results import Results
 
 #: Simulated minutes of one seed.
@@ -21,7 +22,7 @@ SEED_MINUTES = 60.0
 HOURS = {"hours": "h", "seeds": "", "faults": "", "violations": "", "two_longest": "ms", "two_parted_longest": "ms"}
 #: An hour each with 20 % of all datagrams lost and 50 ms of jitter: how often the role moved for nothing.
 LOSSY = {"lossy_false_failovers": ""}
-UNITS = {**HOURS, **LOSSY}
+UNITS = {**HOURS, **LOSSY, **broken_cores.UNITS}
 
 
 def measure(results: Results, cases: Sequence[str], runs: int, _long_runs: int) -> None:
@@ -43,6 +44,8 @@ def measure(results: Results, cases: Sequence[str], runs: int, _long_runs: int) 
         results.failures += [f"seed {seed}: python -m tests.simulation shrink --seed {seed}"
                              for seed in found["violated_seeds"]]  # fmt: skip
         print(found["by_kind"], file=sys.stderr)
+    if broken_cores.UNITS.keys() & set(cases):
+        broken_cores.measure(results)
 
 
 def _false_failovers(seed: int) -> int:
