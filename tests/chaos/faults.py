@@ -34,23 +34,28 @@ def begin(site: Site, kind: str, gateway: Gateway, amount: float) -> None:
 
     :raises LabError: this lab cannot, or what it strikes is not there now.
     """
-    _DEEDS[kind][0](site, gateway, amount)
+    DEEDS[kind][0](site, gateway, amount)
 
 
 def end(site: Site, kind: str, gateway: Gateway) -> None:
     """Undo it, as far as it is still to be undone."""
-    _DEEDS[kind][1](site, gateway, 0.0)
+    DEEDS[kind][1](site, gateway, 0.0)
 
 
 def heal(site: Site) -> None:
-    """Undo whatever is left of any fault."""
+    """Undo whatever is left of any fault, and wait until every process answers.
+
+    :raises LabError: something does not start.
+    """
     for kind in KINDS:
         for gateway in site.lab.gateways:
-            if kind not in _ALREADY_OVER:
-                end(site, kind, gateway)
+            end(site, kind, gateway)
     for gateway in site.lab.gateways:
         site.signal(gateway.namespace.pids(), _GO_ON)
         site.start_again(gateway, "database", "agent", "web")
+    for gateway in site.lab.gateways:
+        gateway.wait_until_ready()
+        end(site, "maintenance", gateway)  # an agent that was away could not be told before
 
 
 # Power and cables
@@ -294,7 +299,8 @@ def _between(limits: tuple[float, float], amount: float) -> float:
     return limits[0] + (limits[1] - limits[0]) * amount
 
 
-_DEEDS: dict[str, tuple[Do, Do]] = {
+#: How each kind is done, and undone.
+DEEDS: dict[str, tuple[Do, Do]] = {
     "power_off": (_power_off, _power_on),
     "reboot": (_shut_down, _power_on),
     "pull_lan": (_cable("pull", "lan"), _cable("plug", "lan")),
@@ -337,6 +343,3 @@ _DEEDS: dict[str, tuple[Do, Do]] = {
     "failover": (_fail_over, _nothing),
     "maintenance": (_maintain, _maintain_no_more),
 }
-#: Healing does not undo these again: there is nothing left of them.
-_ALREADY_OVER = {kind for kind, (_, undo) in _DEEDS.items() if undo is _nothing}
-assert set(_DEEDS) == set(KINDS)

@@ -233,7 +233,8 @@ class Site:
             record.add(NO_ANSWER, "gap", max(self._seen, since), now, still=True)
 
     def _writes(self, record: Record, since: float, now: float) -> None:
-        rows, self._writers.acknowledged = self._writers.acknowledged, []
+        rows = self._writers.acknowledged[:]  # which grows meanwhile
+        del self._writers.acknowledged[: len(rows)]
         sales = self._seller.take()
         new = {f"b{row.row}" for row in rows} | {name for name, _, _ in sales}
         self._acknowledged |= new

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.bounds import BOUNDS, CONVERGED_WITHIN_S, bound
+from tests.chaos.faults import DEEDS
 from tests.chaos.kinds import KINDS
 from tests.chaos.record import (
     FAULT,
@@ -88,8 +89,8 @@ def test_only_the_wanted_kinds_are_drawn() -> None:
 # What is judged
 
 
-def test_every_kind_has_a_bound_with_a_reason() -> None:
-    assert set(BOUNDS) == set(KINDS)
+def test_every_kind_has_a_bound_with_a_reason_and_can_be_done() -> None:
+    assert set(BOUNDS) == set(KINDS) == set(DEEDS)
     assert all(each.why for each in BOUNDS.values())
 
 
