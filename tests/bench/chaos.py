@@ -1,8 +1,8 @@
 """Seeded faults on a real pair, for as many minutes as are asked for, and both nodes booting together.
 
 Each episode gives the figures of its fault's cases, or of ``overlapping`` where there were several. The table of bounds
-is ``tests/chaos/bounds.py``; a figure beyond its bound is a failure. Records and pictures are in ``.work/bench/chaos-...``
-beside the figures. See ``docs/chaos.md``.
+is ``tests/chaos/bounds.py``; a figure beyond its bound is a failure. Records and pictures are beside the figures, in
+``.work/bench/chaos-...``. See ``docs/chaos.md``.
 """
 
 from __future__ import annotations

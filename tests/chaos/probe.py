@@ -1,7 +1,7 @@
 """The client that pings: ``python -m tests.chaos.probe NAMESPACE ADDRESS INTERVAL_S``.
 
-Prints ``["gap", from, to, blind_s]`` for each time without an answer that is worth telling, where *blind* is how much
-of it this program did not ask, because it stood still itself; and ``["seen", last]`` now and then.
+Prints ``["gap", from, to, blind_s]`` for each time without an answer that is worth telling, and ``["seen", last]`` now
+and then.
 """
 
 from __future__ import annotations
@@ -14,39 +14,56 @@ from typing import Any
 from sample_app.lab import Namespace
 from sample_app.lab.probe import Ping, watch
 
-#: Shorter ones are not told, s.
-WORTH_S = 0.02
-_SEEN_EVERY_S = 0.25
+#: Shorter gaps are not told; how often it is told that there are answers, s.
+WORTH_S, SEEN_EVERY_S = 0.02, 0.25
 
 
-class Gaps(Ping):
-    """Echoes to an address, of which the gaps between answers are told."""
+class Gaps:
+    """Tells the gaps between answers, and how much of each the asking program did not ask: it stood still itself.
+
+    :param interval_s: time between two questions, s.
+    :param now: when it begins, monotonic seconds, as all times here.
+    """
+
+    def __init__(self, interval_s: float, now: float) -> None:
+        self._interval_s = interval_s
+        self._asked = self._last = self._told = now
+        self._blind_s = 0.0
+
+    def asked(self, at: float) -> None:
+        """Take note of a question."""
+        # A turn or two may be late on any machine; what is longer, this program has slept through.
+        if (late_s := at - self._asked - self._interval_s) > 2 * self._interval_s:
+            self._blind_s += late_s
+        self._asked = at
+
+    def answered(self, at: float) -> list[list[Any]]:
+        """Take note of an answer, and return what is to be told."""
+        told: list[list[Any]] = []
+        if at - self._last > WORTH_S:
+            told.append(["gap", self._last, at, round(self._blind_s, 6)])
+        if at - self._told > SEEN_EVERY_S:
+            told.append(["seen", at])
+            self._told = at
+        self._last, self._blind_s = at, 0.0
+        return told
+
+
+class GapPing(Ping):
+    """Echoes to an address, of which only the gaps are told."""
 
     def __init__(self, namespace: Namespace, address: str, interval_s: float) -> None:
         super().__init__(namespace, address, interval_s)
-        self._turned = self._last = self._told = time.monotonic()
-        self._blind_s = 0.0
+        self._gaps = Gaps(interval_s, time.monotonic())
 
     def turn(self, number: int) -> None:
-        now = time.monotonic()
-        # A turn or two may be late on any machine; what is longer, this program has slept through.
-        if (late_s := now - self._turned - self.interval_s) > 2 * self.interval_s:
-            self._blind_s += late_s
-        self._turned = now
+        self._gaps.asked(time.monotonic())
         super().turn(number)
 
     def read(self) -> list[list[Any]]:
-        records: list[list[Any]] = []
-        for _, _, answered in super().read():
-            if answered - self._last > WORTH_S:
-                records.append(["gap", self._last, answered, round(self._blind_s, 6)])
-            if answered - self._told > _SEEN_EVERY_S:
-                records.append(["seen", answered])
-                self._told = answered
-            self._last, self._blind_s = answered, 0.0
-        return records
+        return [told for _, _, answered in super().read() for told in self._gaps.answered(answered)]
 
 
 if __name__ == "__main__":
     print(json.dumps("ready"), flush=True)
-    watch(Gaps(Namespace(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
+    watch(GapPing(Namespace(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

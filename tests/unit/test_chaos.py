@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.bounds import BOUNDS, CONVERGED_WITHIN_S, bound
 from tests.chaos.faults import DEEDS
 from tests.chaos.kinds import KINDS
+from tests.chaos.probe import Gaps
 from tests.chaos.record import (
     FAULT,
     HELD,
@@ -84,6 +85,24 @@ def test_faults_that_overlap_strike_different_things_and_do_overlap() -> None:
 def test_only_the_wanted_kinds_are_drawn() -> None:
     drawn = list(itertools.islice(episodes(1, ("loss",)), 5))
     assert [episode.case for episode in drawn] == ["loss"] * 5
+
+
+# What is seen
+
+
+def test_gaps_are_told_with_the_time_for_which_nobody_asked() -> None:
+    gaps = Gaps(0.004, 10.0)
+    told = []
+    for at in (10.004, 10.008, 10.012):
+        gaps.asked(at)
+        told += gaps.answered(at + 0.001)
+    assert told == []
+    for at in (10.016, 10.020, 10.120, 10.124):  # nobody asked for 0.1 s, and nobody answered at all
+        gaps.asked(at)
+    assert gaps.answered(10.125) == [["gap", 10.013, 10.125, 0.096]]
+    gaps.asked(10.3)
+    gaps.asked(10.304)
+    assert gaps.answered(10.305)[-1] == ["seen", 10.305], "an answer is told of even where no gap is"
 
 
 # What is judged
