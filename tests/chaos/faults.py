@@ -63,14 +63,12 @@ def heal(site: Site) -> None:
 
 def _power_off(site: Site, gateway: Gateway, _: float) -> None:
     if gateway not in site.off:
-        site.off.add(gateway)
-        site.lab.faults.power_off(gateway)
+        site.lose_power(gateway)
 
 
 def _power_on(site: Site, gateway: Gateway, _: float) -> None:
     if gateway in site.off:
-        site.lab.faults.power_on(gateway)
-        site.off.discard(gateway)
+        site.get_power(gateway)
 
 
 def _shut_down(site: Site, gateway: Gateway, amount: float) -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sample_app.lab.measure import Interval
+
 #: Lanes: of the run, of each gateway (followed by its name), and of the clients.
 EPISODE, FAULT, WORKED, ROLE, HELD = "episode", "fault", "in order", "role", "held"
 NO_ANSWER, TWO_MACS, NO_WRITE, LOST = "no answer", "two answer", "no write", "lost"
@@ -39,6 +41,16 @@ class Span:
 def lane(kind: str, gateway: str) -> str:
     """Return the name of a gateway's own lane."""
     return f"{kind} {gateway}"
+
+
+def without(spans: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval]:
+    """Return what is left of times when other times are cut out of them."""
+    left = list(spans)
+    for gone in cut:
+        parts = [part for one in left
+                 for part in (Interval(one.start, min(one.end, gone.start)), Interval(max(one.start, gone.end), one.end))]
+        left = [part for part in parts if part.start < part.end]
+    return left
 
 
 class Record:

@@ -19,7 +19,7 @@ import psycopg
 from flask_hsmx_cluster.errors import ClusterError
 from flask_hsmx_cluster.replication.names import SUBSCRIPTION
 from sample_app.lab import AddressWatch, ArpWatch, Gateway, Lab, LabError, Seller, form
-from sample_app.lab.measure import Watcher
+from sample_app.lab.measure import Interval, Watcher
 from sample_app.lab.namespace import run
 from sample_app.lab.postgres import PostgresServer
 from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID
@@ -27,7 +27,7 @@ from tests.bench.data_lab import APP, STATEMENT, server_of
 from tests.bench.writers import Connection, Writers
 
 from .clocks import start_with_a_clock_of_its_own
-from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, lane
+from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, lane, without
 
 PING_EVERY_S, ASK_EVERY_S, LOOK_EVERY_S = 0.004, 0.01, 0.2
 #: Between two rows of the client at the databases' own sockets, s.
@@ -35,7 +35,7 @@ THINK_S = 0.02
 #: Times without an accepted write that are worth telling, s.
 NO_WRITE_S = 0.2
 #: Size of a gateway's disks: of the database, which takes the log of some hours' writes, and of the node store, MB.
-DATABASE_DISK_MB, STORE_DISK_MB = 1500, 16
+DATABASE_DISK_MB, STORE_DISK_MB = 1500, 80
 
 _MISSING = """SELECT name FROM unnest(%s::text[]) AS name EXCEPT
 SELECT CASE note WHEN '' THEN code ELSE note END FROM voucher"""
@@ -96,6 +96,8 @@ class Site:
         #: Busy loops and other programs that a fault has started, by its kind.
         self.programs: dict[str, list[subprocess.Popen[bytes]]] = {}
         self.off: set[Gateway] = set()
+        #: When which gateway had no power: what its kernel says it holds meanwhile, the lab has not taken away yet.
+        self._dark: list[tuple[str, Interval]] = []
         first = next(_ROWS)
         servers = itertools.cycle(map(server_of, lab.gateways))
         self._seller = stack.enter_context(Seller(lab.client, lab.virtual_ip, f"h{first}-"))
@@ -208,9 +210,27 @@ class Site:
             if present:
                 self._held_since.setdefault(key, at)
             elif (start := self._held_since.pop(key, None)) is not None and at > since:
-                record.add(lane(HELD, key[0]), address, max(start, since), at)
-        for (gateway, address), start in self._held_since.items():
-            record.add(lane(HELD, gateway), address, max(start, since), now)
+                self._add_held(record, key, Interval(max(start, since), at))
+        for key, start in self._held_since.items():
+            self._add_held(record, key, Interval(max(start, since), now))
+
+    def _add_held(self, record: Record, key: tuple[str, str], held: Interval) -> None:
+        gateway, address = key
+        for start, end in without([held], [dark for name, dark in self._dark if name == gateway]):
+            record.add(lane(HELD, gateway), address, start, end)
+
+    def lose_power(self, gateway: Gateway) -> None:
+        """Switch a gateway's power off."""
+        at = self.lab.faults.power_off(gateway)
+        self.off.add(gateway)
+        self._dark.append((gateway.name, Interval(at, float("inf"))))
+
+    def get_power(self, gateway: Gateway) -> None:
+        """Switch it on again."""
+        number = max(number for number, (name, _) in enumerate(self._dark) if name == gateway.name)
+        self._dark[number] = gateway.name, Interval(self._dark[number][1].start, time.monotonic())
+        self.lab.faults.power_on(gateway)
+        self.off.discard(gateway)
 
     def _two_macs(self, record: Record) -> None:
         answers = [(number, at, mac) for number, at, mac in self._answers.take()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sample_app.lab.measure import Interval
 from tests.chaos.bounds import BOUNDS, CONVERGED_WITHIN_S, bound
 from tests.chaos.faults import DEEDS
 from tests.chaos.kinds import KINDS
@@ -25,6 +26,7 @@ from tests.chaos.record import (
     lane,
     numbered,
     read,
+    without,
 )
 from tests.chaos.schedule import Episode, episodes
 from tests.chaos.timeline import draw, draw_run
@@ -103,6 +105,13 @@ def test_gaps_are_told_with_the_time_for_which_nobody_asked() -> None:
     gaps.asked(10.3)
     gaps.asked(10.304)
     assert gaps.answered(10.305)[-1] == ["seen", 10.305], "an answer is told of even where no gap is"
+
+
+def test_what_a_gateway_without_power_held_does_not_count() -> None:
+    off = [Interval(3, 4), Interval(6, 7)]
+    assert without([Interval(1, 5)], off) == [Interval(1, 3), Interval(4, 5)]
+    assert without([Interval(3, 4), Interval(5, 9)], off) == [Interval(5, 6), Interval(7, 9)]
+    assert without([Interval(1, 2)], [Interval(0, float("inf"))]) == []
 
 
 # What is judged
