@@ -47,9 +47,9 @@ def without(spans: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval
     """Return what is left of times when other times are cut out of them."""
     left = list(spans)
     for gone in cut:
-        parts = [part for one in left
-                 for part in (Interval(one.start, min(one.end, gone.start)), Interval(max(one.start, gone.end), one.end))]
-        left = [part for part in parts if part.start < part.end]
+        before = [Interval(one.start, min(one.end, gone.start)) for one in left]
+        after = [Interval(max(one.start, gone.end), one.end) for one in left]
+        left = sorted(part for part in (*before, *after) if part.start < part.end)
     return left
 
 

@@ -48,7 +48,7 @@ class _Gaps(Watcher):
     PROGRAM = "tests.chaos.probe"
 
     def __init__(self, lab: Lab) -> None:
-        super().__init__(lab.client.name, lab.virtual_ip, str(PING_EVERY_S))
+        super().__init__(lab.client.name, lab.virtual_ip, lab.router_address, str(PING_EVERY_S))
 
 
 class _Look(threading.Thread):
@@ -244,7 +244,7 @@ class Site:
         for kind, *values in self._gaps.take():
             if kind == "gap":
                 start, self._seen, blind_s = values
-                # What it did not ask itself is no outage.
+                # What nobody could have seen is no outage.
                 if self._seen - blind_s > max(start, since):
                     record.add(NO_ANSWER, "gap", max(start, since), self._seen - blind_s, blind_s=blind_s)
             else:

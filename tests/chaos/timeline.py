@@ -26,12 +26,12 @@ text { font: 11px system-ui, sans-serif; fill: #1b1f24; }
 .bar { stroke: #57606a; stroke-width: 0.7; }
 .fault { fill: #f6c177; } .active { fill: #79b8ff; } .passive { fill: #e3ebf3; } .other { fill: url(#hatched); }
 .held { fill: #8ddb8c; } .gap { fill: #ff9492; } .two { fill: #ff9492; opacity: 0.35; } .healing { fill: #d8c9f5; }
-.line { stroke: #57606a; } .back { fill: #f6f8fa; }
+.line { stroke: #57606a; } .back { fill: #f6f8fa; } .of { stroke: #ffffff; stroke-width: 2.5; paint-order: stroke; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; } .page { fill: #0d1117; } .grid { stroke: #30363d; } .back { fill: #161b22; }
   .broken { fill: #ff7b72; } .fine { fill: #56d364; } .bar { stroke: #8b949e; } .line { stroke: #8b949e; }
   .fault { fill: #8a5a14; } .active { fill: #1f5fa8; } .passive { fill: #2d3a48; } .held { fill: #23692f; }
-  .gap { fill: #a5302b; } .two { fill: #ff7b72; } .healing { fill: #4b3a75; }
+  .gap { fill: #a5302b; } .of { stroke: #0d1117; } .two { fill: #ff7b72; } .healing { fill: #4b3a75; }
 }
 """
 
@@ -87,9 +87,11 @@ def _picture(
         parts.append(f'<text x="8" y="{y + 15}">{escape(name)}</text>')
     parts += _axis(start, end, width, top, bottom, x)
     for number, (_, kind, spans) in enumerate(rows):
+        written = 0.0
         for span in spans:
             if span.end >= start and span.start <= end:
-                parts.append(_bar(span, kind, x(span.start), x(span.end), top + _ROW * number, start))
+                bar, written = _bar(span, kind, x(span.start), x(span.end), top + _ROW * number, start, written)
+                parts.append(bar)
     for two in _both_held(record):
         left, right = x(two.start), x(two.end)
         told = f"two gateways have {escape(two.what)} for {two.ms:.1f} ms"
@@ -134,7 +136,13 @@ def _apart(spans: Sequence[Span]) -> list[list[Span]]:
     return rows or [[]]
 
 
-def _bar(span: Span, kind: str, left: float, right: float, y: int, start: float) -> str:
+def _bar(
+    span: Span, kind: str, left: float, right: float, y: int, start: float, written: float
+) -> tuple[str, float]:
+    """Return a span's bar, and how far to the right its row has text now.
+
+    :param written: how far it had.
+    """
     text, css = span.what, kind
     if kind == "role":
         css = span.what if span.what in ("active", "passive") else "other"
@@ -149,11 +157,14 @@ def _bar(span: Span, kind: str, left: float, right: float, y: int, start: float)
     told = f"{text}: {span.start - start:.3f} to {span.end - start:.3f} s, {span.ms:.1f} ms{more}"
     width = max(right - left, 1.5)
     drawn = f'<rect class="bar {css}" x="{left:.1f}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}"/>'
-    # A narrow gap is what the picture is for: its length stands beside it.
-    if len(text) * _CHARACTER < width - 4 or kind in ("gap", "fault"):
-        beside = len(text) * _CHARACTER >= width - 4
-        drawn += f'<text x="{right + 3 if beside else left + 4:.1f}" y="{y + 15}">{escape(text)}</text>'
-    return f"<g><title>{escape(told)}</title>{drawn}</g>"
+    length = len(text) * _CHARACTER
+    fits = length < width - 4
+    at = left + 4 if fits else right + 3
+    # A narrow gap is what the picture is for: its length stands beside it, where there is room.
+    if fits or (kind in ("gap", "fault") and at > written):
+        drawn += f'<text class="of" x="{at:.1f}" y="{y + 15}">{escape(text)}</text>'
+        written = at + length
+    return f"<g><title>{escape(told)}</title>{drawn}</g>", written
 
 
 def _axis(start: float, end: float, width: float, top: int, bottom: int, x: Callable[[float], float]) -> Iterator[str]:

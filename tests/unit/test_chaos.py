@@ -93,18 +93,25 @@ def test_only_the_wanted_kinds_are_drawn() -> None:
 
 
 def test_gaps_are_told_with_the_time_for_which_nobody_asked() -> None:
-    gaps = Gaps(0.004, 10.0)
+    gaps = Gaps(10.0)
     told = []
     for at in (10.004, 10.008, 10.012):
         gaps.asked(at)
+        gaps.control(at + 0.001)
         told += gaps.answered(at + 0.001)
     assert told == []
-    for at in (10.016, 10.020, 10.120, 10.124):  # nobody asked for 0.1 s, and nobody answered at all
+    for at in (10.016, 10.020, 10.120, 10.124):  # nobody asked for 0.1 s, the control answers as soon as it is asked
         gaps.asked(at)
-    assert gaps.answered(10.125) == [["gap", 10.013, 10.125, 0.096]]
-    gaps.asked(10.3)
-    gaps.asked(10.304)
-    assert gaps.answered(10.305)[-1] == ["seen", 10.305], "an answer is told of even where no gap is"
+        gaps.control(at + 0.001)
+    assert gaps.answered(10.125) == [], "12 ms are left of it"
+    for at in (10.135, 10.15, 10.165, 10.18):
+        gaps.asked(at)
+        gaps.control(at)
+    assert gaps.answered(10.19) == [["gap", 10.125, 10.19, 0.0]], "others were answered meanwhile"
+    for at in (10.195, 10.21, 10.225, 10.24):
+        gaps.asked(at)
+    gaps.control(10.25)
+    assert gaps.answered(10.29) == [["gap", 10.19, 10.29, 0.06], ["seen", 10.29]], "nobody was answered until 10.25"
 
 
 def test_what_a_gateway_without_power_held_does_not_count() -> None:

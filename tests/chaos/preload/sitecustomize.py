@@ -6,10 +6,11 @@ Debian 12's libfaketime (0.9.10) lets ``clock_nanosleep`` fail with EINVAL where
 
 import select
 import time
+from typing import SupportsIndex
 
 
-def _sleep(seconds: float) -> None:
-    select.select([], [], [], seconds)
+def _sleep(seconds: SupportsIndex | float, /) -> None:
+    select.select([], [], [], float(seconds))
 
 
 time.sleep = _sleep
