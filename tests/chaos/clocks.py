@@ -3,7 +3,8 @@
 It is preloaded by ``env`` after ``setpriv`` has changed the user: preloaded earlier, while the process is still root,
 it would make the semaphore by which it knows this process again as root, and then may not open it as another user. The
 loader does not refuse: a program that has its capabilities as ambient ones is not taken for a set-user-id one. The
-monotonic and the boot clock stay true; ``preload/sitecustomize.py`` says what that takes.
+monotonic and the boot clock stay true; ``preload/sitecustomize.py`` says what that takes. Without the setting
+``FORCE_MONOTONIC_FIX`` waiting threads of Python would spin, and the agent take thirty times its processor time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def start_with_a_clock_of_its_own(gateway: Gateway, uid: int) -> None:
     step(gateway, uid, 0)
     gateway.started_by[uid] = (
         "env", f"LD_PRELOAD={found}", f"FAKETIME_TIMESTAMP_FILE={_file(gateway, uid)}", "FAKETIME_CACHE_DURATION=1",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1", f"PYTHONPATH={Path(__file__).parent / 'preload'}:{REPOSITORY}",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_FORCE_MONOTONIC_FIX=0", f"PYTHONPATH={Path(__file__).parent / 'preload'}:{REPOSITORY}",
     )
 
 

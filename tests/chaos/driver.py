@@ -30,6 +30,8 @@ from .verdict import Verdict, judge, title
 REFUSALS = (LabError, ClusterError, OSError, psycopg.Error, subprocess.SubprocessError)
 #: What is watched of a pair in order before the first fault and after the healing, s.
 BEFORE_S, AFTER_S = 1.0, 0.5
+#: How often it is tried to make a pair.
+_TRIES = 3
 #: Names of lost writes that are kept.
 _MOST_NAMES = 50
 
@@ -121,9 +123,19 @@ class Run:
         wanted = itertools.islice(episodes(self.seed, self._kinds), first, None if most is None else first + most)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with site(self._disks) as place:
-                if not self._use(place, wanted, deadline):
+            with contextlib.ExitStack() as stack:
+                if not self._use(self._made(stack), wanted, deadline):
                     return
+
+    def _made(self, stack: contextlib.ExitStack) -> Site:
+        """Return a new pair; a machine that is busy may take several tries."""
+        for tries_left in range(_TRIES - 1, -1, -1):
+            try:
+                return stack.enter_context(site(self._disks))
+            except REFUSALS:
+                if not tries_left:
+                    raise
+        raise AssertionError
 
     def _use(self, place: Site, wanted: Iterator[Episode], deadline: float) -> bool:
         """Run episodes on a pair; return whether it takes a new one to go on."""
