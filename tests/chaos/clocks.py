@@ -30,7 +30,8 @@ def start_with_a_clock_of_its_own(gateway: Gateway, uid: int) -> None:
     step(gateway, uid, 0)
     gateway.started_by[uid] = (
         "env", f"LD_PRELOAD={found}", f"FAKETIME_TIMESTAMP_FILE={_file(gateway, uid)}", "FAKETIME_CACHE_DURATION=1",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_FORCE_MONOTONIC_FIX=0", f"PYTHONPATH={Path(__file__).parent / 'preload'}:{REPOSITORY}",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_FORCE_MONOTONIC_FIX=0",
+        f"PYTHONPATH={Path(__file__).parent / 'preload'}:{REPOSITORY}",
     )
 
 
