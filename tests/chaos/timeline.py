@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from .record import FAULT, HELD, LOST, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, WORKED, Record, Span, lane
-from .verdict import GATEWAYS, judge, title
+from .verdict import GATEWAYS, judge, named, title
 
 #: Pixels: of the lanes' names, of a row, of the picture beside the names at least and at most.
 _LEFT, _ROW, _LEAST, _MOST = 150, 22, 1050, 30_000
@@ -148,7 +148,7 @@ def _bar(
         css = span.what if span.what in ("active", "passive") else "other"
         text = f"{span.what} {span.more['term']}" if span.what == "active" else span.what
     elif kind == "fault":
-        text = f"{span.what} ({span.more.get('gateway') or 'both'})"
+        text = named(span)
     elif kind == "held":
         text = "held"
     elif kind == "gap":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sample_app.lab.measure import Interval, overlap_ms
 
 from .bounds import CONVERGED_WITHIN_S, Bound, bound
-from .record import FAULT, HELD, LOST, NO_ANSWER, ROLE, TWO_MACS, WORKED, Record, lane
+from .record import FAULT, HELD, LOST, NO_ANSWER, ROLE, TWO_MACS, WORKED, Record, Span, lane
 
 GATEWAYS = ("a", "b")
 
@@ -107,5 +107,12 @@ def _term(record: Record) -> list[Violation]:
 
 def title(record: Record) -> str:
     """Return what an episode was about, in a line."""
-    faults = ", ".join(f"{fault.what} ({fault.more.get('gateway') or 'both'})" for fault in record.of(FAULT))
+    faults = ", ".join(named(fault) for fault in record.of(FAULT))
     return f"{record.episode.what}: {faults or 'no fault'}"
+
+
+def named(fault: Span) -> str:
+    """Return a fault with the gateway that it struck, and what was refused."""
+    gateway, on = fault.more.get("gateway"), fault.more.get("on")
+    refused = fault.more.get("refused", "")
+    return f"{fault.what} ({f'{gateway}, {on}' if gateway else 'both'}){' ' if refused else ''}{refused[:80]}"

@@ -242,11 +242,11 @@ def test_the_picture_is_whole_and_tells_what_broke() -> None:
     texts = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert any(text.startswith("BROKEN two_holders: two gateways had an address for 2.0 ms") for text in texts)
     assert any(text.startswith("BROKEN lost_acknowledged") for text in texts)
-    assert "power_off (a)" in texts and f"{VIRTUAL_IP} on b" in texts and "160 ms" in texts
+    assert "power_off (a, active)" in texts and f"{VIRTUAL_IP} on b" in texts and "160 ms" in texts
     assert "prefers-color-scheme: dark" in picture and "http" not in picture.replace("http://www.w3.org/2000/svg", "")
 
 
 def test_a_picture_of_a_whole_run_has_all_of_its_faults() -> None:
     later = Record(Span(each.lane, each.what, each.start + 20, each.end + 20, each.more) for each in good("loss").spans)
     texts = [text.text for text in ET.fromstring(draw_run([good(), later], "seed 7")).iter()]
-    assert {"power_off (a)", "loss (a)", "Every invariant held in 2 episodes."} <= set(texts)
+    assert {"power_off (a, active)", "loss (a, active)", "Every invariant held in 2 episodes."} <= set(texts)
