@@ -1,8 +1,8 @@
 """The client that pings: ``python -m tests.chaos.probe NAMESPACE ADDRESS CONTROL INTERVAL_S``.
 
-Beside the virtual IP it pings a *control*, a machine that no fault strikes. Prints ``["gap", from, to, blind_s]`` for
-each time without an answer that is worth telling, where *blind* is for how long of it this program stood still itself
-or the control did not answer either: then it was the machine that runs the lab. And ``["seen", last]`` now and then.
+Each time it asks the virtual IP and a *control*, a machine that no fault strikes. Only a question that the control
+answered and the virtual IP did not tells of an outage: what nobody answered, the machine that runs the lab has lost.
+Prints ``["gap", from, to]`` for each outage that is worth telling, and ``["seen", last]`` now and then.
 """
 
 from __future__ import annotations
@@ -14,72 +14,68 @@ from collections.abc import Sequence
 from typing import Any
 
 from sample_app.lab import Namespace
-from sample_app.lab.measure import Interval
 from sample_app.lab.probe import Ping, watch
 
-from .record import without
-
-#: Shorter gaps are not told; how often it is told that there are answers, s.
+#: Shorter outages are not told; how often it is told that there are answers, s.
 WORTH_S, SEEN_EVERY_S = 0.02, 0.25
 
 
 class Gaps:
-    """Tells the gaps between answers, and for how long of each nothing could have been seen.
+    """Tells from the first to the last question in a row that only the control answered.
 
-    :param now: when it begins, monotonic seconds, as all times here.
+    :param interval_s: time between two questions, s; an outage is said to last so long beyond its last question.
     """
 
-    def __init__(self, now: float) -> None:
-        self._asked = self._control = self._last = self._told = now
-        self._blind: list[Interval] = []
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._asked: dict[int, float] = {}
+        self._controlled: dict[int, float] = {}
+        self._answered, self._told = -1, float("-inf")
 
-    def asked(self, at: float) -> None:
-        """Take note of a question."""
-        self._see(self._asked, at)
-        self._asked = at
+    def asked(self, number: int, at: float) -> None:
+        """Take note of a question to both; numbers count up."""
+        self._asked[number] = at
 
-    def control(self, at: float) -> None:
+    def control(self, number: int) -> None:
         """Take note of an answer of the control."""
-        self._see(self._control, at)
-        self._control = at
+        if (at := self._asked.pop(number, None)) is not None and number > self._answered:
+            self._controlled[number] = at
 
-    def answered(self, at: float) -> list[list[Any]]:
-        """Take note of an answer, and return what is to be told."""
+    def answered(self, number: int, at: float) -> list[list[Any]]:
+        """Take note of an answer of the virtual IP, and return what is to be told."""
         told: list[list[Any]] = []
-        gap = Interval(self._last, at)
-        if gap.end - gap.start > WORTH_S:
-            left_s = sum(part.end - part.start for part in without([gap], self._blind))
-            if left_s > WORTH_S:
-                told.append(["gap", *gap, round(gap.end - gap.start - left_s, 6)])
+        if number <= self._answered:
+            return told
+        missed = [sent for one, sent in self._controlled.items() if one < number]
+        if missed and max(missed) + self._interval_s - min(missed) > WORTH_S:
+            told.append(["gap", min(missed), max(missed) + self._interval_s])
         if at - self._told > SEEN_EVERY_S:
             told.append(["seen", at])
             self._told = at
-        self._last, self._blind = at, []
+        self._answered = number
+        self._controlled = {one: sent for one, sent in self._controlled.items() if one > number}
+        self._asked = {one: sent for one, sent in self._asked.items() if one > number}
         return told
-
-    def _see(self, before: float, at: float) -> None:
-        if at - before > WORTH_S:
-            self._blind.append(Interval(before, at))
 
 
 class GapPing:
-    """Echoes to an address and to the control, of which only the gaps are told."""
+    """Echoes to an address and to the control, of which only the outages are told."""
 
     def __init__(self, namespace: Namespace, address: str, control: str, interval_s: float) -> None:
         self.interval_s = interval_s
         self._address, self._control = (Ping(namespace, each, interval_s) for each in (address, control))
         self.sockets: Sequence[Any] = [*self._address.sockets, *self._control.sockets]
-        self._gaps = Gaps(time.monotonic())
+        self._gaps = Gaps(interval_s)
 
     def turn(self, number: int) -> None:
-        self._gaps.asked(time.monotonic())
+        self._gaps.asked(number, time.monotonic())
         self._control.turn(number)
         self._address.turn(number)
 
     def read(self) -> list[list[Any]]:
-        for _, _, at in self._control.read():
-            self._gaps.control(at)
-        return [told for _, _, at in self._address.read() for told in self._gaps.answered(at)]
+        for number, _, _ in self._control.read():
+            self._gaps.control(number)
+        return [told for number, _, at in self._address.read() for told in self._gaps.answered(number, at)]
 
 
 if __name__ == "__main__":

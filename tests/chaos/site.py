@@ -34,6 +34,8 @@ PING_EVERY_S, ASK_EVERY_S, LOOK_EVERY_S = 0.004, 0.01, 0.2
 THINK_S = 0.02
 #: Times without an accepted write that are worth telling, s.
 NO_WRITE_S = 0.2
+#: After so long without an answer there is an outage that has not ended yet, s.
+STILL_S = 3.0
 #: Size of a gateway's disks: of the database, which takes the log of some hours' writes, and of the node store, MB.
 DATABASE_DISK_MB, STORE_DISK_MB = 1500, 80
 
@@ -242,14 +244,10 @@ class Site:
 
     def _outages(self, record: Record, since: float, now: float) -> None:
         for kind, *values in self._gaps.take():
-            if kind == "gap":
-                start, self._seen, blind_s = values
-                # What nobody could have seen is no outage.
-                if self._seen - blind_s > max(start, since):
-                    record.add(NO_ANSWER, "gap", max(start, since), self._seen - blind_s, blind_s=blind_s)
-            else:
-                self._seen = values[0]
-        if now - self._seen > 1:
+            self._seen = values[-1]
+            if kind == "gap" and values[1] > since:
+                record.add(NO_ANSWER, "gap", max(values[0], since), values[1])
+        if now - self._seen > STILL_S:
             record.add(NO_ANSWER, "gap", max(self._seen, since), now, still=True)
 
     def _writes(self, record: Record, since: float, now: float) -> None:

@@ -92,26 +92,22 @@ def test_only_the_wanted_kinds_are_drawn() -> None:
 # What is seen
 
 
-def test_gaps_are_told_with_the_time_for_which_nobody_asked() -> None:
-    gaps = Gaps(10.0)
-    told = []
-    for at in (10.004, 10.008, 10.012):
-        gaps.asked(at)
-        gaps.control(at + 0.001)
-        told += gaps.answered(at + 0.001)
-    assert told == []
-    for at in (10.016, 10.020, 10.120, 10.124):  # nobody asked for 0.1 s, the control answers as soon as it is asked
-        gaps.asked(at)
-        gaps.control(at + 0.001)
-    assert gaps.answered(10.125) == [], "12 ms are left of it"
-    for at in (10.135, 10.15, 10.165, 10.18):
-        gaps.asked(at)
-        gaps.control(at)
-    assert gaps.answered(10.19) == [["gap", 10.125, 10.19, 0.0]], "others were answered meanwhile"
-    for at in (10.195, 10.21, 10.225, 10.24):
-        gaps.asked(at)
-    gaps.control(10.25)
-    assert gaps.answered(10.29) == [["gap", 10.19, 10.29, 0.06], ["seen", 10.29]], "nobody was answered until 10.25"
+def test_an_outage_is_what_the_control_answered_and_the_virtual_ip_did_not() -> None:
+    gaps = Gaps(0.004)
+    for number, at in enumerate((10.0, 10.004, 10.1)):  # late questions tell of nothing, if they are answered
+        gaps.asked(number, at)
+        gaps.control(number)
+        assert gaps.answered(number, at + 0.001) == ([["seen", 10.001]] if number == 0 else [])
+    for number, at in enumerate((10.11, 10.12, 10.2, 10.25, 10.3), 3):
+        gaps.asked(number, at)
+        if at not in (10.11, 10.3):  # nobody answered the first and the last one: that was the machine
+            gaps.control(number)
+    gaps.asked(8, 10.31)
+    assert gaps.answered(8, 10.311) == [["gap", 10.12, 10.254], ["seen", 10.311]]
+    gaps.asked(9, 10.4)
+    gaps.control(9)
+    gaps.asked(10, 10.404)
+    assert gaps.answered(10, 10.405) == [], "a single question that is lost is not worth telling"
 
 
 def test_what_a_gateway_without_power_held_does_not_count() -> None:
