@@ -269,7 +269,7 @@ class Core:
                     mac=b"\0" * 6,
                     carrier=port.carrier,
                     holds=holds,
-                    strangers=port.strangers(self.now),
+                    strangers=port.strangers_since(self.now),
                     peer_seen=port.ethernet_at is not None
                     and self.now - port.ethernet_at < self.plan.timing.path_down_s,
                     unseen=self.role is Role.PASSIVE and self.passive.unseen(port),
@@ -483,8 +483,10 @@ class Core:
                 and self.renewed_at is not None  # the addresses may still wait for data and services
                 and self.peer is not None
                 and self.peer_fresh()
-                and index < len(self.peer_ports())
-                and self.peer_ports()[index].unseen
+                and index < len(reports := self.peer_ports())
+                and reports[index].unseen
+                # Who hears others has a port that works; where both do, the other one is believed.
+                and (reports[index].strangers or not port.works_without(self.now, self.plan.timing.path_down_s))
             )
             self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
         gone = self.brake.useless - frozenset(self.health.causes)

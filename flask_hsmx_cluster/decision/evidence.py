@@ -10,6 +10,8 @@ from .model import Path
 
 #: Strangers heard within this time make a port "one where I hear others", s. ARP caches refresh each 30-60 s.
 STRANGER_FRESH_S = 60.0
+#: Strangers heard so soon after the last answer of the virtual IP say nothing of the time since, s: two probes.
+STILL_ANSWERED_S = 1.0
 #: Heartbeats kept per path to tell its loss.
 LOSS_WINDOW = 50
 #: A conflicting MAC is shown this long after it was last seen, s.
@@ -129,6 +131,20 @@ class PortEvidence:
             and self.stranger_at >= self.carrier_since
             and now - self.stranger_at <= STRANGER_FRESH_S
         )
+
+    def strangers_since(self, now: float) -> bool:
+        """Return whether others were heard here after the virtual IP had fallen silent: then this port works."""
+        silent = float("-inf") if self.answered_at is None else self.answered_at + STILL_ANSWERED_S
+        return self.strangers(now) and self.stranger_at is not None and self.stranger_at > silent
+
+    def works_without(self, now: float, down_s: float) -> bool:
+        """Return whether frames come in here although the peer does not see ours: it may be its port that is dead.
+
+        :param down_s: silence of the peer's Ethernet heartbeats after which it is not heard here.
+        """
+        peer_at = float("-inf") if self.ethernet_at is None else self.ethernet_at
+        later = self.stranger_at is not None and self.stranger_at > peer_at
+        return now - peer_at < down_s or (later and self.strangers(now))
 
     def forwards(self) -> bool:
         """Return whether a frame of anybody else has come in since the carrier came up."""

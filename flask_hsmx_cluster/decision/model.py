@@ -103,7 +103,8 @@ class PortReport:
     """What a gateway says of one virtual-IP port in its heartbeats.
 
     :param mac: the port's MAC, six bytes; an ARP answer speaks for the peer only if it comes from here.
-    :param strangers: frames of others than the two gateways were heard here lately.
+    :param strangers: frames of others than the two gateways were heard here lately, and on a passive gateway after the
+        virtual IP had fallen silent.
     :param peer_seen: Ethernet heartbeats of the other gateway are heard here.
     :param unseen: the active's virtual IP does not answer here although strangers are heard.
     """

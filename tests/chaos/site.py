@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
@@ -43,6 +44,8 @@ _MISSING = """SELECT name FROM unnest(%s::text[]) AS name EXCEPT
 SELECT CASE note WHEN '' THEN code ELSE note END FROM voucher"""
 _KEPT = """SELECT CASE new_row ->> 'note' WHEN '' THEN new_row ->> 'code' ELSE new_row ->> 'note' END
 FROM hsmx_cluster.quarantine WHERE table_name = 'voucher'"""
+#: What follows the role beside addresses and data, so that there is a process that sees to it.
+_SERVICES = [{"name": "DHCP", "run": ["/bin/sleep", "infinity"]}]
 _ROWS = itertools.count(1_000_000, 10_000_000)
 
 
@@ -301,6 +304,7 @@ def site(disks: bool = True) -> Iterator[Site]:
         for gateway in lab.gateways:
             if disks:
                 _give_the_store_a_disk(gateway)
+            gateway.environment["HSMX_CLUSTER_SERVICES"] = json.dumps(_SERVICES)
             start_with_a_clock_of_its_own(gateway, AGENT_UID)
             start_with_a_clock_of_its_own(gateway, POSTGRES_UID)
         lab.start()

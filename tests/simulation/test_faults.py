@@ -243,6 +243,26 @@ def test_dead_lan_with_carrier_up_moves_the_role(world: World) -> None:
     assert active(world) == ["b"]
 
 
+def test_a_dead_lan_of_the_passive_moves_nothing(world: World) -> None:
+    """It does not see the virtual IP, and has heard others within the minute; but the active hears them still."""
+    world.lan_up["b"] = False
+    world.run(70)
+    assert active(world) == ["a"] and len(world.reigns) == 1, world.log
+    world.lan_up["b"] = True
+    world.run(10)
+    world.lan_up["a"] = False
+    world.run(4)
+    assert active(world) == ["b"], world.log
+
+
+def test_a_dead_lan_without_others_moves_the_role(world: World) -> None:
+    """Nobody is heard on either side since: the passive is believed, as it had heard others before."""
+    world.strangers = False
+    world.lan_up["a"] = False
+    world.run(6)
+    assert active(world) == ["b"], world.log
+
+
 def test_a_guest_with_the_address_delays_nothing(world: World) -> None:
     guest = events.AddressSeen("lan0", b"\xee" * 6, ADDRESS)
     world.power_off("a")
