@@ -20,8 +20,8 @@ from .hotel import needs_postgres
 
 pytestmark = needs_postgres
 
-#: Two kinds that end soon, and one episode in which both are under way.
-SEED, KINDS, EPISODES = 4, ("kill_replicator", "restart_agent"), 3
+#: The agent of the active gateway is killed, a cable is pulled, and both at once; the seed draws short ones.
+SEED, KINDS, EPISODES = 924, ("kill_agent", "pull_sync"), 3
 
 
 @pytest.fixture(scope="module")
