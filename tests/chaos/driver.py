@@ -56,15 +56,15 @@ def run_episode(place: Site, episode: Episode) -> Record:
     why = place.wait_until_in_order(CONVERGED_WITHIN_S)
     record.add(WORKED, "not in order" if why else "in order", healed, time.monotonic(), why=why)
     time.sleep(AFTER_S)
-    place.into(record, since)
     at = time.monotonic()
+    place.into(record, since)
     try:
         lost = place.lost()
     except psycopg.Error:
         lost = []  # its PostgreSQL does not answer: the pair is not in order, which is said already
     if lost:
         record.add(LOST, "lost", at, at, count=len(lost), names=lost[:_MOST_NAMES])
-    record.begin(f"{NUMBERED} {episode.number}", since, time.monotonic())
+    record.begin(f"{NUMBERED} {episode.number}", since, at)
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sample_app.lab.measure import Interval, overlap_ms
@@ -10,6 +11,8 @@ from .bounds import CONVERGED_WITHIN_S, Bound, bound
 from .record import FAULT, HELD, LOST, NO_ANSWER, ROLE, TWO_MACS, WORKED, Record, Span, lane
 
 GATEWAYS = ("a", "b")
+#: Watchers are asked one after the other at the end of an episode; that is no outage, s.
+WATCHERS_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,26 @@ def _two_ms(record: Record) -> float:
 
 
 def _none_ms(record: Record) -> float:
-    """Return the longest outage; with several faults, only what of it was after the end of the last one."""
+    """Return the longest outage, or time in which neither kernel had an address, whichever was longer.
+
+    With several faults only what of it was after the end of the last one counts.
+    """
     faults = record.of(FAULT)
     since = max((fault.end for fault in faults), default=0.0) if len(faults) > 1 else float("-inf")
-    return max([0.0, *((span.end - max(span.start, since)) * 1000 for span in record.of(NO_ANSWER))])
+    outages = [Interval(span.start, span.end) for span in record.of(NO_ANSWER)]
+    return max([0.0, *((end - max(start, since)) * 1000 for start, end in (*outages, *_unheld(record)))])
+
+
+def _unheld(record: Record) -> Iterator[Interval]:
+    """Yield when neither kernel had an address that one of them had before, in this episode."""
+    held = [span for gateway in GATEWAYS for span in record.of(lane(HELD, gateway))]
+    for address in {span.what for span in held}:
+        spans = sorted((span.start, span.end) for span in held if span.what == address)
+        until = spans[0][1]
+        for start, end in [*spans, (record.episode.end, record.episode.end)]:
+            if start - until > WATCHERS_S:
+                yield Interval(until, start)
+            until = max(until, end)
 
 
 def _term(record: Record) -> list[Violation]:

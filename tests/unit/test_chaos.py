@@ -141,7 +141,7 @@ def test_two_kernels_with_one_address_are_reported() -> None:
 
 def test_two_kernels_with_different_addresses_are_fine() -> None:
     record = good()
-    record.add(lane(HELD, "a"), "fd00:0:0:1::100", 107, 108)
+    record.add(lane(HELD, "a"), "fd00:0:0:1::100", 107, 113)
     assert broken(record) == []
 
 
@@ -162,6 +162,13 @@ def test_an_outage_beyond_its_bound_is_reported() -> None:
     record = good()
     record.add(NO_ANSWER, "gap", 108, 108 + bound(["power_off"]).none_ms / 1000 + 0.001)
     assert broken(record) == ["none"]
+
+
+def test_an_address_that_no_kernel_has_is_an_outage_whether_or_not_somebody_asked() -> None:
+    record = Record(span for span in good().spans if span.lane != NO_ANSWER)
+    assert judge(record).none_ms == pytest.approx(150)
+    gone = Record(span for span in record.spans if span.lane != lane(HELD, "b"))
+    assert broken(gone) == ["none"]
 
 
 def test_a_fault_of_the_passive_gateway_may_cost_no_outage() -> None:
