@@ -53,6 +53,17 @@ def without(spans: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval
     return left
 
 
+def joined(spans: Iterable[Interval], apart_s: float) -> list[Interval]:
+    """Return times, in their order, of which those that are no further apart have become one."""
+    found: list[Interval] = []
+    for span in spans:
+        if found and span.start - found[-1].end <= apart_s:
+            found[-1] = Interval(found[-1].start, span.end)
+        else:
+            found.append(span)
+    return found
+
+
 class Record:
     """The spans of one episode."""
 

@@ -28,7 +28,7 @@ from tests.bench.data_lab import APP, STATEMENT, server_of
 from tests.bench.writers import Connection, Writers
 
 from .clocks import start_with_a_clock_of_its_own
-from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, lane, without
+from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, joined, lane, without
 
 PING_EVERY_S, ASK_EVERY_S, LOOK_EVERY_S = 0.004, 0.01, 0.2
 #: Between two rows of the client at the databases' own sockets, s.
@@ -238,12 +238,13 @@ class Site:
         self.off.discard(gateway)
 
     def _two_macs(self, record: Record) -> None:
-        answers = [(number, at, mac) for number, at, mac in self._answers.take()]
-        for _, group in itertools.groupby(answers, key=lambda answer: answer[0]):
+        twice = []
+        for _, group in itertools.groupby(self._answers.take(), key=lambda answer: int(answer[0])):
             each = list(group)
             if len({mac for _, _, mac in each}) > 1:
-                at, macs = each[0][1], sorted({mac for _, _, mac in each})
-                record.add(TWO_MACS, "two", at, at + ASK_EVERY_S, macs=macs)
+                twice.append(Interval(each[0][1], each[0][1] + ASK_EVERY_S))
+        for start, end in joined(twice, ASK_EVERY_S):
+            record.add(TWO_MACS, "two", start, end)
 
     def _outages(self, record: Record, since: float, now: float) -> None:
         for kind, *values in self._gaps.take():

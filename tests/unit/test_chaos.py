@@ -23,6 +23,7 @@ from tests.chaos.record import (
     WORKED,
     Record,
     Span,
+    joined,
     lane,
     numbered,
     read,
@@ -108,6 +109,11 @@ def test_an_outage_is_what_the_control_answered_and_the_virtual_ip_did_not() -> 
     gaps.control(9)
     gaps.asked(10, 10.404)
     assert gaps.answered(10, 10.405) == [], "a single question that is lost is not worth telling"
+
+
+def test_answers_of_two_that_follow_each_other_are_one_time() -> None:
+    answers = [Interval(1, 1.01), Interval(1.01, 1.02), Interval(1.025, 1.035), Interval(2, 2.01)]
+    assert joined(answers, 0.01) == [Interval(1, 1.035), Interval(2, 2.01)]
 
 
 def test_what_a_gateway_without_power_held_does_not_count() -> None:
