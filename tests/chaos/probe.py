@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from sample_app.lab import Namespace
@@ -18,6 +19,8 @@ from sample_app.lab.probe import Ping, watch
 
 #: Shorter outages are not told; how often it is told that there are answers, s.
 WORTH_S, SEEN_EVERY_S = 0.02, 0.25
+#: Of a longer time between two questions only so much counts, s: nobody knows what was in between.
+UNASKED_S = 0.1
 
 
 class Gaps:
@@ -46,9 +49,10 @@ class Gaps:
         told: list[list[Any]] = []
         if number <= self._answered:
             return told
-        missed = [sent for one, sent in self._controlled.items() if one < number]
-        if missed and max(missed) + self._interval_s - min(missed) > WORTH_S:
-            told.append(["gap", min(missed), max(missed) + self._interval_s])
+        missed = sorted(sent for one, sent in self._controlled.items() if one < number)
+        lasted_s = self._interval_s + sum(min(later - one, UNASKED_S) for one, later in pairwise(missed))
+        if missed and lasted_s > WORTH_S:
+            told.append(["gap", missed[0], missed[0] + lasted_s])
         if at - self._told > SEEN_EVERY_S:
             told.append(["seen", at])
             self._told = at

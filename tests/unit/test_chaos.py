@@ -105,10 +105,19 @@ def test_an_outage_is_what_the_control_answered_and_the_virtual_ip_did_not() -> 
             gaps.control(number)
     gaps.asked(8, 10.31)
     assert gaps.answered(8, 10.311) == [["gap", 10.12, 10.254], ["seen", 10.311]]
+    for number, at in ((11, 10.5), (12, 10.51), (13, 11.5)):
+        gaps.asked(number, at)
+        gaps.control(number)
+    gaps.asked(14, 11.51)
+    assert gaps.answered(14, 11.511)[0] == ["gap", 10.5, pytest.approx(10.614)], "nobody asked for a second"
+
+
+def test_a_single_question_that_is_lost_is_not_worth_telling() -> None:
+    gaps = Gaps(0.004)
     gaps.asked(9, 10.4)
     gaps.control(9)
     gaps.asked(10, 10.404)
-    assert gaps.answered(10, 10.405) == [], "a single question that is lost is not worth telling"
+    assert gaps.answered(10, 10.405) == [["seen", 10.405]]
 
 
 def test_answers_of_two_that_follow_each_other_are_one_time() -> None:
