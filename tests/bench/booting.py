@@ -42,7 +42,7 @@ def measure(results: Results, runs: int) -> None:
                           file=sys.stderr, flush=True)
                     if why:
                         results.add_failure("booting_together", why)
-        except (LabError, subprocess.SubprocessError) as error:  # a lab that could not be made, on a machine that is busy
+        except (LabError, subprocess.SubprocessError) as error:  # a machine that is busy may be too slow for it
             print(f"booting_together: FAILED: {error}", file=sys.stderr)
             if not (tries_left := tries_left - 1):
                 results.add_failure("booting_together", str(error))
