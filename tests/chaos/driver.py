@@ -53,8 +53,8 @@ def run_episode(place: Site, episode: Episode) -> Record:
             break
         except REFUSALS as error:
             record.add(WORKED, "healing", healed, time.monotonic(), why=str(error)[-2000:])
-    why = place.wait_until_in_order(CONVERGED_WITHIN_S)
-    record.add(WORKED, "not in order" if why else "in order", healed, time.monotonic(), why=why)
+    in_order, why = place.wait_until_in_order(CONVERGED_WITHIN_S)
+    record.add(WORKED, "in order" if in_order else "not in order", healed, time.monotonic(), why=why)
     time.sleep(AFTER_S)
     at = time.monotonic()
     place.into(record, since)
