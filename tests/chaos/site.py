@@ -246,7 +246,7 @@ class Site:
             if len({mac for _, _, mac in each}) > 1:
                 twice.append(Interval(each[0][1], each[0][1] + ASK_EVERY_S))
         for start, end in joined(twice, ASK_EVERY_S):
-            # One question alone can be answered by who just had the address, and by who gets it before it is read there.
+            # One question alone can be answered by who just had the address and by who gets it before reading it.
             if start >= since and end - start > 1.5 * ASK_EVERY_S:
                 record.add(TWO_MACS, "two", start, end)
 
