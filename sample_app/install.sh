@@ -8,13 +8,14 @@ fail() { say "$(basename "$0"): $*"; exit 1; }
 
 # install_packages COMMAND:PACKAGE ... - install the Debian packages whose commands are missing.
 # "venv" stands for Python's own modules, which Debian ships in a package of its own; "postgres" is a program that
-# Debian keeps out of the path. The lab has servers of its own: Debian's shall not start one for the machine.
+# Debian keeps out of the path, "libfaketime" a library. The lab has servers of its own: Debian's shall not start one for the machine.
 install_packages() {
     local need missing=()
     for need; do
         case ${need%%:*} in
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+        libfaketime) compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ;;
         *) command -v "${need%%:*}" >/dev/null ;;
         esac || missing+=("${need#*:}")
     done

@@ -63,6 +63,8 @@ class Gateway:
         self.addresses = addresses
         #: More environment for its processes, for example ``HSMX_CLUSTER_LOG_LEVEL``.
         self.environment: dict[str, str] = {}
+        #: What starts the programs of a user, by user id, for example ``("env", "NAME=value")``.
+        self.started_by: dict[int, tuple[str, ...]] = {}
         self.agent: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
         #: Its own PostgreSQL, if :meth:`add_postgres` gave it one.
@@ -329,7 +331,8 @@ class Gateway:
             )
 
     def _command(self, uid: int, capabilities: str, *argv: str) -> list[str]:
-        return self.namespace.command(*command(uid, capabilities, self.directory, argv))
+        started = (*self.started_by.get(uid, ()), *argv)
+        return self.namespace.command(*command(uid, capabilities, self.directory, started))
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -70,6 +70,9 @@ def overlap_ms(first: Sequence[Interval], second: Sequence[Interval]) -> float:
 class Watcher:
     """A running probe (see :mod:`sample_app.lab.probe`) and what it has printed so far; a context manager."""
 
+    #: The program.
+    PROGRAM = "sample_app.lab.probe"
+
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +84,7 @@ class Watcher:
         with tempfile.NamedTemporaryFile() as output:
             self._file = Path(output.name).open()  # A position of its own, independent of the writer's.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sample_app.lab.probe", *self._arguments],
+                [sys.executable, "-m", self.PROGRAM, *self._arguments],
                 cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=output,
             )
         deadline = time.monotonic() + 10
@@ -109,6 +112,12 @@ class Watcher:
     def records(self) -> list[Any]:
         """Return all that was seen until 50 ms ago."""
         return self._read()[1:]
+
+    def take(self) -> list[Any]:
+        """Return the same, and forget it: for one who watches for hours."""
+        found = self.records()
+        del self._records[1:]
+        return found
 
     def _read(self) -> list[Any]:
         *lines, self._rest = (self._rest + self._file.read()).split("\n")

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from . import data, failover, files, fuzz, network, simulation
+from . import chaos, data, failover, files, fuzz, network, simulation
 from .results import Results
 
 BENCHES = {
-    "failover": failover, "data": data, "network": network, "files": files, "simulation": simulation, "fuzz": fuzz,
+    "failover": failover, "data": data, "network": network, "files": files, "simulation": simulation, "chaos": chaos,
+    "fuzz": fuzz,
 }  # fmt: skip
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("name", choices=BENCHES, help="what to measure")
     parser.add_argument("--runs", type=int, default=15, help="runs of each case (default: 15)")
     parser.add_argument("--long-runs", type=int, default=3, help="runs of cases of a minute each (default: 3)")
+    parser.add_argument("--minutes", type=float, default=10, help="of chaos, in all (default: 10)")
     parser.add_argument("--cases", default="", help="only these, separated by commas (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary here, too")
     parser.add_argument(
@@ -35,7 +37,8 @@ def main() -> int:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(bench.UNITS)}")
     results = Results.of_this_commit(options.name, bench.UNITS, again=options.again)
     try:
-        bench.measure(results, cases or list(bench.UNITS), options.runs, options.long_runs)
+        more = {"minutes": options.minutes} if bench is chaos else {}
+        bench.measure(results, cases or list(bench.UNITS), options.runs, options.long_runs, **more)
     except KeyboardInterrupt:
         print("\ninterrupted; call it again to go on from here", file=sys.stderr)
     print(results.table())

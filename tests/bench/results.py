@@ -60,7 +60,8 @@ class Results:
             "bench": self.bench,
             "cases": [
                 {"case": case, "unit": self.units[case], "n": len(values), "min": min(values),
-                 "median": round(median(values), 3), "max": max(values)}
+                 "median": round(median(values), 3), "max": max(values),
+                 **({"sum": sum(values)} if self.units[case] == "count" else {})}
                 for case in self.units if (values := self.values.get(case))
             ],
             "failures": self.failures,
@@ -68,9 +69,10 @@ class Results:
 
     def table(self) -> str:
         """Return the figures for people."""
-        lines = [f"{'case':<36}{'unit':>8}{'n':>5}{'min':>11}{'median':>11}{'max':>11}"]
+        lines = [f"{'case':<36}{'unit':>8}{'n':>5}{'min':>11}{'median':>11}{'max':>11}{'sum':>9}"]
         lines += [
             f"{row['case']:<36}{row['unit']:>8}{row['n']:>5}{row['min']:>11.1f}{row['median']:>11.1f}{row['max']:>11.1f}"
+            + (f"{row['sum']:>9.0f}" if "sum" in row else "")
             for row in self.summary()["cases"]
         ]
         return "\n".join([*lines, *(f"FAILED {failure}" for failure in self.failures)])

@@ -257,6 +257,14 @@ def test_dead_lan_of_the_passive_moves_nothing(interval_s: float) -> None:
     assert active(world) == ["b"], world.log
 
 
+def test_a_dead_lan_without_others_moves_the_role(world: World) -> None:
+    """Nobody is heard on either side since: the passive is believed, as it had heard others before."""
+    world.strangers = False
+    world.lan_up["a"] = False
+    world.run(6)
+    assert active(world) == ["b"], world.log
+
+
 def test_a_guest_with_the_address_delays_nothing(world: World) -> None:
     world.power_off("a")
     for _ in range(30):

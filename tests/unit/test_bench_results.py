@@ -36,7 +36,7 @@ def test_a_summary_has_the_documented_form() -> None:
     assert summary["bench"] == "failover"
     assert summary["cases"] == [
         {"case": "outage", "unit": "ms", "n": 3, "min": 10.0, "median": 12.0, "max": 17.5},
-        {"case": "moves", "unit": "count", "n": 1, "min": 0, "median": 0, "max": 0},
+        {"case": "moves", "unit": "count", "n": 1, "min": 0, "median": 0, "max": 0, "sum": 0},
     ]
 
 
