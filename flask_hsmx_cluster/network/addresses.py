@@ -151,6 +151,13 @@ class AddressLease:
         self._turn = (self._turn + 1) % ALIAS_TURNS
         self._send(self._first + self._turns[self._turn])
 
+    def hold_for(self, lease_s: int) -> None:
+        """Add or renew all addresses once, with another lease than the usual one, whole s.
+
+        :raises NetworkError: the kernel refused one of them, or no port is left.
+        """
+        AddressLease(self._requests, self.addresses, lease_s, self.routes).hold()
+
     def release(self) -> None:
         """Delete all addresses and routes; those that are not there are no failure.
 

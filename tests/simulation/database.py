@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .world import World
 
-WORDS = {"promote": "PromoteData", "yield": "YieldData", "demote": "DemoteData", "set_synchronous": "SetSynchronous"}
+WORDS = {"promote": "PromoteData", "yield": "YieldData", "demote": "DemoteData", "set_synchronous": "SetSynchronous",
+         "keep": "KeepData"}  # fmt: skip
 #: The replicator looks at its follower this often, and a broken stream is made again this often, s.
 LOOK_EVERY_S = 0.25
 #: A commit is with the other gateway after this time, s.
@@ -104,6 +105,12 @@ class Database:
         self.log.append("PromoteData")
         result, ok = self._promote(term, until_s)
         return {"renewed": False, **result}, ok
+
+    def _keep(self, term: int, until_s: float) -> tuple[dict[str, Any], bool]:
+        kept = not (self.broken or self.silent) and self.term == term and self.takes_writes()
+        if kept:
+            self.until_s = until_s
+        return {"kept": kept}, not self.broken
 
     def _yield(self, patience_s: float, within_s: float) -> tuple[dict[str, Any], bool]:
         self.term = None

@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from flask_hsmx_cluster.agent.arbiter.hand import ArbiterHand
 from flask_hsmx_cluster.agent.heartbeat.announcer import Announcer
 from flask_hsmx_cluster.agent.heartbeat.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.heartbeat.datagram import Codec
@@ -64,6 +65,9 @@ class SimulatedLease:
     def renew(self) -> None:
         self._extend() if self._held else self.hold()
 
+    def hold_for(self, lease_s: int) -> None:
+        self._extend(float(lease_s))
+
     def release(self) -> None:
         self._held = False
         machine = self.machine
@@ -71,13 +75,13 @@ class SimulatedLease:
             machine.trap()
         machine.drops()
 
-    def _extend(self) -> None:
+    def _extend(self, lease_s: float | None = None) -> None:
         machine = self.machine
         if machine.trap is not None:
             machine.trap()
         if machine.refuses:
             raise NetworkError("Permission denied")
-        machine.leases(self.address)
+        machine.leases(self.address, lease_s or machine.world.timing.lease_s)
 
 
 class SimulatedSession(Session):
@@ -113,7 +117,7 @@ class Machine:
         self.member = True
         self.carrier = {"lan0": True, "sync0": True, "backup0": True}
         self.clocks = Clocks(world)
-        self.held, self._leased_at, self.lease_until = "", 0.0, float("-inf")
+        self.held, self._leased_at, self._lease_s, self.lease_until = "", 0.0, 0.0, float("-inf")
         self.clerk = SimulatedClerk(self)
         self.keeper = StandingKeeper(self.clerk)  # type: ignore[arg-type]
         self.database = Database(self)
@@ -151,7 +155,7 @@ class Machine:
             left_s = self.valid_s() if self.holds(plan.addresses[0]) else 0
             start = start_of(
                 plan.node, terms, ledger.last_reign(), self.clocks.boot_id, left_s, world.timing.boot_hold_s,
-                self.keeper.load(), now, claim, self.maintenance,
+                self.keeper.load(), now, claim, self.maintenance, ledger.reign_asked(),
             )  # fmt: skip
             self.frozen = False
             self.install(Core(plan, start, now), self.new_codec())
@@ -178,7 +182,7 @@ class Machine:
         lease = SimulatedLease(self, address)
         lease._held = kept
         anything: dict[str, Any] = {
-            "membership": None, "requests": self, "clerk": self.clerk, "lease": lease, "udp": udp,
+            "membership": self._membership(), "requests": self, "clerk": self.clerk, "lease": lease, "udp": udp,
             "ethernet": ethernet,
             "watched": {"lan0": WatchedPort("lan0", DEVICE, self.mac, self.wire, frozenset({address}),  # type: ignore[arg-type]
                                             frozenset({address}))},
@@ -187,7 +191,8 @@ class Machine:
         }  # fmt: skip
         self.session = SimulatedSession(
             core=core, codec=codec, link_index={}, references=frozenset(), ended=self.handovers.append,
-            services=services, hear_additions=lambda _on: None, **anything,
+            services=services, hear_additions=lambda _on: None,
+            arbiter=self.session.arbiter if self.session else world.arbiter_hand(self), **anything,
         )  # fmt: skip
         self.session.machine = self
         for path in udp.values():
@@ -245,6 +250,9 @@ class Machine:
             return
         if self.frozen or self.paused or self.standing_still:
             return  # what was due stays due
+        if session.core.restart.over:  # all is said, and the process ends
+            self.end_agent()
+            return
         self._due = min(session.deadline(), self._slow_at)
         now = self.world.now
         at = max(self.clocks.true_s(min(self._due, self.clocks.boot_s() + LONGEST_SLEEP_S)), now) + WAKES_LATE_S
@@ -302,6 +310,9 @@ class Machine:
     def reads_services(self) -> None:
         self._wake(self._read_services)
 
+    def reads_arbiter(self) -> None:
+        self._wake(self._read_arbiter)
+
     def hears_carrier(self, port: str, up: bool) -> None:
         self._wake(partial(self._carrier, port, up))
 
@@ -320,17 +331,17 @@ class Machine:
 
     def valid_s(self) -> int:
         """Return the remaining lifetime as the kernel tells it: whole seconds, begun ones included."""
-        return max(0, int(self.world.timing.lease_s) - int(self.world.now - self._leased_at))
+        return max(0, int(self._lease_s) - int(self.world.now - self._leased_at))
 
-    def leases(self, address: str) -> None:
+    def leases(self, address: str, lease_s: float) -> None:
         """Hold an address for a lease; the kernel also takes it where it had lapsed."""
         world, fresh = self.world, not self.holds(address)
         core = self.core
         if core is not None and core.role is Role.ACTIVE and core.term not in self.terms[-1:]:
             self.terms.append(core.term)  # else an agent that goes on after a restart
             world.reigns.append(core.term)
-        self.held, self._leased_at = address, world.now
-        self.lease_until = world.now + world.timing.lease_s / self.clocks.rate + world.dice.choice(EXPIRES_LATE_S)
+        self.held, self._leased_at, self._lease_s = address, world.now, lease_s
+        self.lease_until = world.now + lease_s / self.clocks.rate + world.dice.choice(EXPIRES_LATE_S)
         if fresh:
             world.watch()
         if self._expiry_at > self.lease_until or self._expiry_at < world.now:
@@ -381,6 +392,10 @@ class Machine:
     def noted(self, kind: str, severity: Any, text: str, evidence: tuple[str, ...]) -> None:
         self.notes.append(events.Note(kind, severity, text, evidence))
         self.world.noted(self, kind, text, evidence)
+
+    def _membership(self) -> SimpleNamespace:
+        """Return what the session reads of it."""
+        return SimpleNamespace(settings=SimpleNamespace(cluster_id="simulated"), node_id=self.name * 32)
 
     def new_codec(self) -> Codec:
         world, name = self.world, self.name
@@ -435,7 +450,10 @@ class Machine:
     def _read_services(self) -> None:
         self._take(self.session.services if self.session else None)
 
-    def _take(self, hand: DatabaseHand | ServicesHand | None) -> None:
+    def _read_arbiter(self) -> None:
+        self._take(self.session.arbiter if self.session else None)
+
+    def _take(self, hand: DatabaseHand | ServicesHand | ArbiterHand | None) -> None:
         for event in (hand.receive() or ()) if hand else ():
             if self.session:
                 self.session.tell(event)

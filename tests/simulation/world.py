@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from flask_hsmx_cluster.agent.arbiter.hand import ArbiterHand
 from flask_hsmx_cluster.agent.heartbeat.datagram import path_tag
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Motive, Path, Plan, Role, Term, Timing
@@ -129,6 +130,10 @@ class World:
         return SimulatedPath(
             machine, path.name, path_tag(path.kind), path.port, self.wires[path.name, machine.name]
         )
+
+    def arbiter_hand(self, _machine: Machine) -> ArbiterHand:
+        """Return a new agent's hand on the arbiter: there is none."""
+        return ArbiterHand(None)
 
     def draw(self) -> bytes:
         return self.dice.randbytes(8)

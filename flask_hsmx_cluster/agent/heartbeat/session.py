@@ -442,7 +442,7 @@ class Session:
     def _extend(self, lease_s: float) -> None:
         """Lease all addresses for longer: this agent ends, and the next one goes on with them."""
         try:
-            AddressLease(self.requests, self.lease.addresses, int(lease_s), self.lease.routes).hold()
+            self.lease.hold_for(int(lease_s))
         except NetworkError as error:
             self.clerk.record("renew_failed", "critical", f"The lease could not be extended: {error.message}")
             return
