@@ -148,6 +148,7 @@ class Restart:
             self.peer_until = -NEVER  # it goes on, or is back
         if not (restarts and beat.kind is Kind.BYE and (beat.role, core.role) == (Role.ACTIVE, Role.PASSIVE)):
             return False
+        core.passive.peer_lease_until = self.peer_until  # the offer's was longer
         if core.phase in (Phase.FOLLOWING, Phase.SUSPECTING):
             core.note(
                 "peer_restarts", "info", f"{core.plan.peer_name}'s agent is being restarted",

@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from flask_hsmx_cluster.decision import events
-from flask_hsmx_cluster.decision.model import ArbiterUse, Beat, Plan, Timing, Word
+from flask_hsmx_cluster.agent.arbiter.hand import WORDS, ArbiterHand
+from flask_hsmx_cluster.decision.model import ArbiterUse, Plan, Timing, Word
 
-from .world import ALL_PATHS, TIMING, Machine, World
+from .machine import Machine
+from .world import ALL_PATHS, TIMING, World
+
+
+@dataclass
+class Link:
+    """The process that talks to the arbiter, as the agent's hand on it sees it."""
+
+    world: ArbiterWorld
+    machine: Machine
+    inbox: list[dict[str, Any]] = field(default_factory=list)
+
+    def fileno(self) -> None:
+        return None
+
+    def send(self, verb: str, **arguments: Any) -> bool:
+        if self.machine.trap is not None:
+            self.machine.trap()
+        if verb == "ask":
+            self._ask(**arguments)
+        elif self.world.reaches[self.machine.name] and self.world.owner == self.machine.name:
+            self.world.owner = ""
+        return True
+
+    def receive(self) -> list[dict[str, Any]]:
+        found, self.inbox = self.inbox, []
+        return found
+
+    def _ask(self, turn: int, ttl_s: int, **_names: str) -> None:
+        """Ask for the key; where nobody has it, it is this gateway's. An arbiter out of reach does not answer."""
+        world, name = self.world, self.machine.name
+        world.questions += 1
+        if not world.reaches[name]:
+            return
+        if world.owner == name or world.now >= world.until:
+            world.owner = ""
+        if not world.owner:
+            world.owner, world.until = name, world.now + ttl_s
+        word = "granted" if world.owner == name else "denied"
+        world.asked.append((name, WORDS[word]))
+        message = {"event": "answer", "turn": turn, "word": word, "at": self.machine.clocks.boot_s()}
+        world.at(world.delay_s, self._answer, message)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        self.inbox.append(message)
+        self.machine.reads_arbiter()
 
 
 class ArbiterWorld(World):
@@ -28,10 +72,14 @@ class ArbiterWorld(World):
         self.questions = 0
         self.asked: list[tuple[str, Word]] = []  #: who asked, and what it was told
         self.owner, self.until = "", 0.0
-        self._crossing: dict[tuple[str, str], deque[tuple[float, float]]] = {}
 
     def plan(self, name: str) -> Plan:
         return replace(super().plan(name), arbiter=self.use[name])
+
+    def arbiter_hand(self, machine: Machine) -> ArbiterHand:
+        use = self.use[machine.name]
+        link: Any = Link(self, machine) if use is not ArbiterUse.NONE else None
+        return ArbiterHand(link, use is ArbiterUse.REQUIRED)
 
     def isolate(self, carriers: bool = True) -> None:
         """Cut everything between the two gateways: cables and LAN.
@@ -48,40 +96,3 @@ class ArbiterWorld(World):
         for name in ("a", "b"):
             for port in ("sync0", "backup0"):
                 self.set_carrier(name, port, True)
-
-    def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case events.AskArbiter():
-                    self._ask(machine, effect)
-                case events.LeaveArbiter():
-                    if self.reaches[machine.name] and self.owner == machine.name:
-                        self.owner = ""
-                case _ if machine.core is not None:
-                    super()._do(machine, [effect])
-
-    def _ask(self, machine: Machine, effect: events.AskArbiter) -> None:
-        self.questions += 1
-        if not self.reaches[machine.name]:
-            return
-        if self.owner == machine.name or self.now >= self.until:
-            self.owner = ""
-        if not self.owner:
-            self.owner, self.until = machine.name, self.now + math.ceil(self.timing.give_up_s + 2)
-        word = Word.GRANTED if self.owner == machine.name else Word.DENIED
-        self.asked.append((machine.name, word))
-        machine.inbox.append((self.now + self.delay_s, events.ArbiterAnswered(effect.turn, word, self.now), 0))
-
-    def _arrive(self, receiver: Machine, path: str, beat: Beat, number: int) -> None:
-        """Deliver a message with the echo of what its sender had heard on the path by then."""
-        if not receiver.powered or receiver.core is None:
-            return
-        echo_at, heard = None, self._crossing.setdefault((self.other(receiver.name).name, path), deque())
-        while heard and heard[0][0] <= self.now:
-            echo_at = heard[0][1]
-            if len(heard) == 1 or heard[1][0] > self.now:
-                break
-            heard.popleft()
-        delay = 0.0003 + self.dice.random() * 0.004
-        self._crossing.setdefault((receiver.name, path), deque()).append((self.now + delay, self.now))
-        receiver.inbox.append((self.now + delay, events.Heard(path, beat, 2 * delay, echo_at=echo_at), number))

@@ -188,7 +188,7 @@ def test_a_cut_in_one_direction_leaves_one(use: ArbiterUse, deaf: str) -> None:
     talker = "b" if deaf == "a" else "a"
     world.cut = frozenset(f"{path}:{talker}" for path in ALL_PATHS)
     if deaf == "b":
-        world._lan_between = lambda: False  # type: ignore[method-assign]
+        world.lan.between = lambda: False  # type: ignore[method-assign]
         world.cut = frozenset({*world.cut, "service", "lan0 (Ethernet)"})
     world.run(15)
     assert active(world) == ["a"]
@@ -346,9 +346,9 @@ def test_without_one_every_effect_is_what_it_is_without_this_code(seed: int, mon
         found: list[str] = []
 
         class Traced(ArbiterWorld):
-            def _do(self, machine: Any, effects: list[events.Effect]) -> None:
-                found.extend(f"{self.now:.3f} {machine.name} {effect}" for effect in effects)
-                super()._do(machine, effects)
+            def performed(self, machine: Any, effects: list[events.Effect]) -> None:
+                found.extend(f"{self.now:.6f} {machine.name} {effect}" for effect in effects)
+                super().performed(machine, effects)
 
         world, dice = Traced(ArbiterUse.NONE, seed), random.Random(seed)
         world.form()

@@ -22,9 +22,10 @@ def world() -> World:
 
 
 def unreached(world: World, *names: str) -> None:
-    """Let no reference address answer these gateways."""
+    """Let no reference address answer these gateways; their agents ask again and again."""
     for name in names:
         world._tell(world.machines[name], events.HealthReport(REFERENCE, True))
+    world.at(0.5, unreached, world, *names)
 
 
 # Maintenance ----------------------------------------------------------------------------------------------------
@@ -104,7 +105,10 @@ def test_a_starved_passive_believes_none_of_its_own_silence(world: World, second
 
 @pytest.mark.parametrize("seconds", [0.4, 1.2, 1.9])
 def test_a_starved_active_keeps_a_lease_that_is_still_valid(world: World, seconds: float) -> None:
-    while world.machines["a"].core is not None and world.machines["a"].core.renewed_at != world.now:
+    core = world.machines["a"].core
+    assert core is not None
+    renewed_at = core.renewed_at
+    while core.renewed_at == renewed_at:
         world.run(0.001)
     world.freeze("a")
     world.run(seconds)

@@ -8,7 +8,7 @@ import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
-from flask_hsmx_cluster.decision.model import MOST_TERM, Cause, CauseKind, Motive, Phase, Plan
+from flask_hsmx_cluster.decision.model import MOST_TERM, Cause, CauseKind, Kind, Motive, Phase, Plan
 from flask_hsmx_cluster.decision.restart import RESTART_LEAST_S
 
 from .world import ALL_PATHS, Machine, World, active
@@ -20,7 +20,7 @@ DELAY_S = 5.0
 
 
 class Restarting(World):
-    """A world whose agents can be restarted: the process ends once its core says that all is said.
+    """A world whose agents can be restarted.
 
     Gateway ``preferred`` is the preferred one; "": none is.
     """
@@ -29,19 +29,6 @@ class Restarting(World):
 
     def plan(self, name: str) -> Plan:
         return replace(super().plan(name), preferred=self.preferred * 32, preferred_delay_s=DELAY_S)
-
-    def _do(self, machine: Machine, effects: list[events.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case events.Extend():
-                    machine.lease_until = self.now + effect.lease_s + self.dice.choice([0.01, 0.1, 0.25, 0.52])
-                    self._tell(machine, events.Renewed(self.now))
-                case events.KeepData():
-                    machine.database.log.append("KeepData")
-                    if not machine.database.silent:
-                        machine.inbox.append((self.now + 0.01, events.DataKept(not machine.database.broken), 0))
-                case _:
-                    super()._do(machine, [effect])
 
     def core(self, name: str) -> Core:
         core = self.machines[name].core
@@ -52,8 +39,7 @@ class Restarting(World):
         """Ask for a restart; True if the agent has gone."""
         self._tell(self.machines[name], events.RestartRequested(within_s))
         for _ in range(1000):
-            if self.core(name).restart.over:
-                self.kill(name)
+            if self.machines[name].session is None:
                 return True
             self.run(0.001)
         return False
@@ -176,13 +162,14 @@ def test_alone_an_agent_restarts_without_asking() -> None:
 def test_every_goodbye_is_lost(seed: int) -> None:
     """Then the offer that was confirmed says how long the address may answer without a heartbeat."""
     world = formed(seed)
-    world._tell(world.machines["a"], events.RestartRequested(RESTART_S))
-    while not world.core("a").restart.agreed:
-        world.run(0.001)
-    world.cut = ALL_PATHS
-    assert world.core("a").restart.over
-    world.machines["b"].inbox.clear()
-    world.kill("a")
+
+    def cut(_machine: Machine, effect: events.Effect) -> None:
+        if isinstance(effect, events.Send) and effect.kind is Kind.BYE:
+            world.cut = ALL_PATHS
+
+    world.observers.append(cut)
+    assert world.ask_restart("a") and world.cut
+    world.observers.remove(cut)
     world.cut = set()
     world.run(RESTART_S - 1)
     assert active(world) == [] and world.both == 0, world.log
@@ -270,7 +257,6 @@ def test_an_old_answer_does_not_stand_for_another_question() -> None:
     world = formed()
     core = world.core("a")
     world._tell(world.machines["a"], events.RestartRequested(RESTART_S))
-    world.machines["a"].inbox.clear()
     core.active.end_handover(False, "a test")
     world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
     world.run(0.5)
@@ -303,7 +289,7 @@ def test_the_last_number_is_used_and_nothing_wraps() -> None:
     world._tell(world.machines["b"], events.FailoverRequested(Motive.REQUEST))
     world.run(1)
     assert active(world) == ["b"], "A has seen the last one"
-    assert max(machine.reserved for machine in world.machines.values()) <= MOST_TERM
+    assert max(machine.clerk.ledger.reserved for machine in world.machines.values()) <= MOST_TERM
 
 
 # A hold that an operator ends -----------------------------------------------------------------------------------
