@@ -157,6 +157,8 @@ class Core:
         else:
             self.alike = {plan.revision}
             self.count_probes_anew()
+            if (burst := self.passive.burst) is not None:  # it has asked for other addresses
+                burst.sent, burst.started, burst.next_at = 0, now, now
         self.active.next_renew = min(self.active.next_renew, now + plan.timing.renew_s)
         self._next_beat = min(self._next_beat, now + plan.timing.interval_s)
 

@@ -73,6 +73,18 @@ def test_where_the_addresses_differ_a_short_silence_is_no_death(world: World) ->
     assert active(world) == ["b"], "silent for a lease: gone"
 
 
+@pytest.mark.parametrize("later", [0.3, 0.7, 1.1, 1.5])
+def test_what_was_silent_before_the_addresses_changed_proves_nothing_after_it(world: World, later: float) -> None:
+    """A's agent stands still just after it took another address; B takes it amid a burst that had asked for the old."""
+    world.change("a", 1, "10.0.0.111")
+    world.run(0.3)
+    world.freeze("a")
+    world.run(later)
+    world.change("b", 1, "10.0.0.111")
+    world.run(world.timing.lease_s + 1)
+    assert active(world)[-1] == "b" and world.holders() == ["b"] and world.both == 0, world.log[-5:]
+
+
 def test_a_former_peer_leaves_nothing_behind(world: World) -> None:
     core = core_of(world, "a")
     plan, former = core.plan, core.peer
