@@ -27,7 +27,7 @@ from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID
 from tests.bench.data_lab import APP, STATEMENT, server_of
 from tests.bench.writers import Connection, Writers
 
-from .clocks import start_with_a_clock_of_its_own
+from . import clocks
 from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, joined, lane, without
 
 PING_EVERY_S, ASK_EVERY_S, LOOK_EVERY_S = 0.004, 0.01, 0.2
@@ -302,6 +302,7 @@ def site(disks: bool = True) -> Iterator[Site]:
     :raises LabError: it cannot be made.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(clocks.forget)
         lab = stack.enter_context(
             Lab(sync="switch", backup="switch", app=APP, postgres=True,
                 database_disk_mb=DATABASE_DISK_MB if disks else None)
@@ -310,8 +311,8 @@ def site(disks: bool = True) -> Iterator[Site]:
             if disks:
                 _give_the_store_a_disk(gateway)
             gateway.environment["HSMX_CLUSTER_SERVICES"] = json.dumps(_SERVICES)
-            start_with_a_clock_of_its_own(gateway, AGENT_UID)
-            start_with_a_clock_of_its_own(gateway, POSTGRES_UID)
+            clocks.start_with_a_clock_of_its_own(gateway, AGENT_UID)
+            clocks.start_with_a_clock_of_its_own(gateway, POSTGRES_UID)
         lab.start()
         for gateway in lab.gateways:  # The firmware makes its tables when it is asked for something first.
             with gateway.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as web:
