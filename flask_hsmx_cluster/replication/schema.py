@@ -129,7 +129,7 @@ _JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_ca
         OPERATOR(pg_catalog.<=) 5000::pg_catalog.float8"""
 # That this transaction has left its row is noted in a variable, which a rolled back savepoint sets back as it takes
 # the row away. Who can write shared data could set it, too, and be checked by his statements only.
-_LEFT = "pg_catalog.current_setting('hsmx_cluster.left', true) OPERATOR(pg_catalog.=) 'yes'"
+_TO_BE_CHECKED = "pg_catalog.current_setting('hsmx_cluster.to_be_checked', true) OPERATOR(pg_catalog.=) 'yes'"
 #: What a client that ends its transaction says, as nearly all do. No function of a client's runs then.
 _COMMITS = "ARRAY['COMMIT', 'COMMIT;', 'commit', 'commit;', 'END', 'END;', 'end', 'end;']"
 # Between the words there may be comments.
@@ -183,9 +183,9 @@ BEGIN
     IF ({_GRANTED}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
-    IF ({_LEFT}) IS NOT TRUE THEN
+    IF ({_TO_BE_CHECKED}) IS NOT TRUE THEN
         INSERT INTO hsmx_cluster.commit_check VALUES (0);
-        noted := pg_catalog.set_config('hsmx_cluster.left', 'yes', true);  -- faster than PERFORM
+        noted := pg_catalog.set_config('hsmx_cluster.to_be_checked', 'yes', true);  -- faster than PERFORM
     END IF;
     RETURN NULL;
 END
@@ -207,9 +207,9 @@ BEGIN
     IF shared AND ({_GRANTED}) IS NOT TRUE THEN
         PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
     END IF;
-    IF shared AND ({_LEFT}) IS NOT TRUE THEN
+    IF shared AND ({_TO_BE_CHECKED}) IS NOT TRUE THEN
         INSERT INTO hsmx_cluster.commit_check VALUES (0);
-        PERFORM set_config('hsmx_cluster.left', 'yes', true);
+        PERFORM set_config('hsmx_cluster.to_be_checked', 'yes', true);
     END IF;
     RETURN NULL;
 END

@@ -135,10 +135,11 @@ def end(programs: Sequence[Program], limit_s: float) -> None:
 def end_left_behind(*marks: str) -> int:
     """Kill every process that carries one of these marks, and return how many there were."""
     wanted = {f"{MARK}={mark}".encode() for mark in marks}
-    found = 0
-    for directory in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if directory.name.isdigit() and wanted & set((directory / "environ").read_bytes().split(b"\0")):
-                os.kill(int(directory.name), signal.SIGKILL)
-                found += 1
-    return found
+    ended: set[int] = set()
+    for _look in range(2):  # one that is just becoming another program shows no environment for a moment
+        for directory in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if directory.name.isdigit() and wanted & set((directory / "environ").read_bytes().split(b"\0")):
+                    os.kill(int(directory.name), signal.SIGKILL)
+                    ended.add(int(directory.name))
+    return len(ended)
