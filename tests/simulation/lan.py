@@ -109,6 +109,7 @@ class Lan:
 
     def __init__(self, world: World, guests: int = 2) -> None:
         self.world = world
+        self.deaf: set[str] = set()  #: gateways whose port sends, and hears nothing
         self.forged_until = float("-inf")  #: until then a guest answers each question in the other gateway's name
         self.guests = [Guest(world, index) for index in range(guests)]
         for index, guest in enumerate(self.guests):
@@ -118,20 +119,24 @@ class Lan:
         """Return whether frames pass between a gateway's port and the guests."""
         return machine.powered and machine.carrier["lan0"] and self.world.lan_up[machine.name]
 
+    def hears(self, machine: Machine) -> bool:
+        """Return whether frames arrive at a gateway's port."""
+        return self.reaches(machine) and machine.name not in self.deaf
+
     def between(self) -> bool:
-        """Return whether frames pass between the two gateways."""
-        return not self.world.isolated and all(self.reaches(one) for one in self.world.machines.values())
+        """Return whether a question and its answer pass between the two gateways."""
+        return not self.world.isolated and all(self.hears(one) for one in self.world.machines.values())
 
     def broadcast(self, frame: Frame, to: Machine | None = None) -> None:
         """Let a frame of somebody else arrive at the gateways."""
         for machine in self.world.machines.values():
-            if to in (None, machine) and self.reaches(machine):
+            if to in (None, machine) and self.hears(machine):
                 self.world.at(FRAME_S, machine.sees, frame)
 
     def asks(self, asker: Machine, address: str) -> None:
         """Who has the address? The other gateway's kernel answers if it holds it; that takes two frames."""
         world, holder = self.world, asker.peer
-        if (world.now < self.forged_until and self.reaches(asker)) or (
+        if (world.now < self.forged_until and self.hears(asker)) or (
             self.between()
             and holder.holds(address)
             and not holder.paused

@@ -324,7 +324,7 @@ class Machine:
 
     def answers(self) -> bool:
         """Return whether guests who know this gateway's MAC reach the address."""
-        return self.holds() and not self.paused and self.world.lan.reaches(self)
+        return self.holds() and not self.paused and self.world.lan.hears(self)
 
     def addresses(self) -> list[KernelAddress]:
         return [KernelAddress(DEVICE, self.held, 32, self.valid_s())] if self.holds() else []

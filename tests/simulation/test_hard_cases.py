@@ -93,7 +93,7 @@ def test_who_claimed_out_of_hold_releases_when_the_other_one_still_answers(world
     world.kill("a")
     world.run(world.timing.lease_s + 1)
     assert active(world) == ["b"]
-    world.machines["a"].leases(ADDRESS)
+    world.machines["a"].leases(ADDRESS, world.timing.lease_s)
     world.machines["b"].sees(AddressClaim(MACS["a"], ADDRESS))
     world.run(0.01)
     assert active(world) == [] and world.both < 0.01, world.log
