@@ -215,29 +215,32 @@ class Checks:
                 self.violate("services_twice", f"for {now - self._twice_since:.3f} s")
             self._twice_since = None
 
-    def _unattended(self) -> bool:
-        """Return whether the kernel alone holds one of the two addresses, and the other gateway could not see it.
+    def _unattended_since(self) -> float | None:
+        """Return since when the kernel alone holds one of the two addresses, if the other gateway could not see it.
 
         Its agent is dead or stands still, and its port was cut off when the other one claimed. The lease ends that.
         """
-        return any(
-            self._out_of_sight.get(one.peer.name, False)
-            and (one.session is None or one.frozen or one.standing_still)
-            for one in self.world.machines.values()
-        )
+        return max(
+            (one.leased_at
+             for one in self.world.machines.values()
+             if self._out_of_sight.get(one.peer.name, False)
+             and (one.session is None or one.frozen or one.standing_still)),
+            default=None,
+        )  # fmt: skip
 
     def _look_at_two(self, since: float) -> None:
         """Two answer: is that longer than it may be?"""
         if self._two_since != since:
             return
         now = self.world.now
-        if self._unattended() and now - since < self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S:
+        unattended = self._unattended_since()
+        if unattended is not None and now - max(since, unattended) < self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S:
             self.world.at(0.05, self._look_at_two, since)
             self._free_at = max(self._free_at, now + 0.05 + two_after_parting_s(self.world.timing))
         elif self._free_at == float("inf"):
             self.world.at(0.05, self._look_at_two, since)
-        elif self._unattended():
-            self.violate("two_unattended", f"both have answered for {now - since:.3f} s")
+        elif unattended is not None:
+            self.violate("two_unattended", f"both still answer {now - max(since, unattended):.3f} s later")
         elif now < self._free_at:
             self.world.at(self._free_at - now + 1e-6, self._look_at_two, since)
         elif now - max(since, self._free_at) > TWO_MOST_S:

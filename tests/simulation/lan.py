@@ -123,9 +123,13 @@ class Lan:
         """Return whether frames arrive at a gateway's port."""
         return self.reaches(machine) and machine.name not in self.deaf
 
+    def carries(self, sender: Machine) -> bool:
+        """Return whether frames of a gateway arrive at the other one."""
+        return not self.world.isolated and self.reaches(sender) and self.hears(sender.peer)
+
     def between(self) -> bool:
         """Return whether a question and its answer pass between the two gateways."""
-        return not self.world.isolated and all(self.hears(one) for one in self.world.machines.values())
+        return all(self.carries(one) for one in self.world.machines.values())
 
     def broadcast(self, frame: Frame, to: Machine | None = None) -> None:
         """Let a frame of somebody else arrive at the gateways."""

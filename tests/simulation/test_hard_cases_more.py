@@ -36,7 +36,6 @@ def peer_answers(world: World, name: str) -> events.AddressSeen:
 
 def deafen(world: World) -> None:
     """What goes to A over the guests' network is lost; what A sends arrives."""
-    world.cut = {"lan0 (Ethernet):b", "service:b"}
     world.lan.deaf = {"a"}
     world.watch()
 

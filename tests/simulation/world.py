@@ -257,7 +257,7 @@ class World:
             return False
         a, b = self.machines["a"], self.machines["b"]
         if port == "lan0":
-            return self.lan.between()
+            return self.lan.carries(self.machines[sender])
         return a.carrier[port] and b.carrier[port] and a.powered and b.powered
 
     # What is watched ------------------------------------------------------------------------------------
