@@ -226,6 +226,7 @@ class Core:
         if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self._watch_health()
+            self.terms.step()
             self.preference.step()
             self.active.renew_before_beat()
             self._beats += 1

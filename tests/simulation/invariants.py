@@ -234,7 +234,8 @@ class Checks:
             return
         now = self.world.now
         unattended = self._unattended_since()
-        if unattended is not None and now - max(since, unattended) < self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S:
+        lease_most_s = self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S
+        if unattended is not None and now - max(since, unattended) < lease_most_s:
             self.world.at(0.05, self._look_at_two, since)
             self._free_at = max(self._free_at, now + 0.05 + two_after_parting_s(self.world.timing))
         elif self._free_at == float("inf"):

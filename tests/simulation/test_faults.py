@@ -489,3 +489,20 @@ def test_two_that_boot_together_never_hold_the_address_both(first: str, apart_ms
         world.start(world.other(first).name)
         world.run(6)
         assert world.both == 0 and len(active(world)) == 1, world.log[-6:]
+
+
+def test_terms_that_a_full_disk_refused_are_written_once_it_has_room(world: World) -> None:
+    """The other gateway's term has jumped above all that this one has in stock."""
+    store = world.machines["b"].clerk.ledger
+    world.fail_over("a")
+    world.run(1)
+    store.full = True
+    core = world.machines["a"].core
+    assert core is not None
+    core.terms.above(100_000)
+    world.fail_over("b")
+    world.run(3)
+    assert active(world) == ["a"] and store.reserved < 100_000, world.log
+    store.full = False
+    world.run(10)
+    assert store.reserved > 100_000, world.log
