@@ -104,6 +104,10 @@ SCHEMAS: dict[str, Schema] = {
         gateways=many(of(node=TEXT, name=TEXT, own=FLAG, role=TEXT, renewed=FLAG, known=FLAG)),
     ),
     "Checks": of(findings=many(ref("Finding")), checked=many(of(key=TEXT, text=TEXT, ok=FLAG))),
+    "Promise": of(
+        formed=FLAG, heartbeat_ms=WHOLE, lease_s=NUMBER, conditions=many(TEXT), limits=many(TEXT),
+        promises=many(of(fault=TEXT, title=TEXT, none_ms=maybe(WHOLE), two_ms=maybe(WHOLE), why=TEXT)),
+    ),
     "Code": of(code=TEXT, expires_in_s=NUMBER),
     "Firewall": of(
         rules=many(of(protocol=TEXT, port=WHOLE, source=TEXT, use=TEXT, link=TEXT)),
@@ -164,6 +168,8 @@ ARGUMENTS: dict[str, Schema] = {
     "on": FLAG,
     "duration_s": {"type": "integer", "minimum": 60, "maximum": 86400, "default": 3600},
     "keep": {"type": "string", "enum": ["mine", "theirs"]},
+    "by": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Who decides this."},
+    "within_s": {"type": "integer", "minimum": 5, "maximum": 60, "default": 15},
 }
 #: The same where the name means something else under a path.
 OF_PATH: dict[tuple[str, str], Schema] = {
@@ -172,7 +178,7 @@ OF_PATH: dict[tuple[str, str], Schema] = {
     ("data/aside/delete", "name"): {"type": "string", "maxLength": 63},
 }
 #: Arguments that may be left out, under any path or under one.
-OPTIONAL = {"force", "overwrite", "node", "seen", "upto", "table", "batch", "duration_s"}
+OPTIONAL = {"force", "overwrite", "node", "seen", "upto", "table", "batch", "duration_s", "within_s"}
 OPTIONAL_UNDER = {("preflight", "settings"), ("data/quarantine/sweep", "ids")}
 
 _COUNT = {"type": "integer", "minimum": 1}
@@ -196,6 +202,9 @@ OPERATIONS: dict[tuple[str, str], tuple[str, Schema, dict[str, Schema]]] = {
     ("pairing-code", "POST"): ("Draw a new pairing code", ref("Code"), {}),
     ("join", "POST"): ("Join the other gateway's cluster", of(settings=ref("Settings"), peer=TEXT), {}),
     ("failover", "POST"): ("Fail over", of(took_ms=NUMBER, to=TEXT), {}),
+    ("take-over", "POST"): ("End the wait for the other gateway", of(by=TEXT), {}),
+    ("agent/restart", "POST"): ("Restart the agent; addresses and role stay", of(within_s=NUMBER), {}),
+    ("promise", "GET"): ("What each fault may cost", ref("Promise"), {}),
     ("renewal", "GET"): ("Certificates, versions and a renewal that is under way", _RENEWAL, {}),
     ("renewal/look", "POST"): ("The same, looked at anew", _RENEWAL, {}),
     ("renewal/begin", "POST"): ("Begin a renewal", _RENEWAL, {}),

@@ -213,6 +213,9 @@ class FakeAgent:
         self.taken_over_by, self.role, self.phase = by, "active", "leading"
         return {"by": by}
 
+    def verb_restart(self, within_s: int = 15) -> Json:
+        return {"within_s": within_s}
+
     def verb_replace(self) -> Json:
         if self.peer is None or self.peer["role"] != "unknown":
             raise RequestRefused("gateway-b is not dead: it is heard on sync.", "Switch it off first.")

@@ -126,8 +126,10 @@ def test_its_arguments_are_those_of_the_agent(path: str, document: Json) -> None
 def test_answers_of_a_whole_life_are_as_it_says(client: Any, agent: FakeAgent, document: Json) -> None:
     schema = schemathesis.openapi.from_dict(document)
     scene(agent)
+    agent.phase = "holding"
     ends = {"sync": {"port": "sync0", "address": "192.168.254.1/30"}}
     told: list[tuple[str, Json | None]] = [
+        ("take-over", {"by": "night manager"}), ("agent/restart", {"within_s": 20}),
         *((path, None) for path, method in schemas.OPERATIONS if method == "GET" and "{" not in path),
         ("data/quarantine/1", None),
         ("preflight", {"settings": cluster_settings()}),

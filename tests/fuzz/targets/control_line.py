@@ -23,6 +23,7 @@ _SAMPLES: dict[str, Any] = {
     "kind": "certificate", "tree": "portal", "after": 0, "node": "@B", "table": "public.voucher", "state": "kept",
     "batch": "0" * 32, "whole": False, "row_id": 1, "which": "key", "column": "id", "offset": 0, "ids": [1],
     "overwrite": True, "seen": "", "action": "discard", "upto": 2, "keep": "mine", "message": "SFNNcw==",
+    "by": "night manager", "within_s": 15,
 }  # fmt: skip
 
 
