@@ -1,8 +1,7 @@
-"""What each fault may cost: the one table of bounds, with the reason for each.
+"""What each kind of fault may cost in the lab: the bounds that the product states, and the machine's share.
 
 *Two*: the longest time for which both gateways have one address. *None*: the longest time for which a client that pings
-the virtual IP gets no answer. Both for a pair with heartbeats of 100 ms, a lease of 2 s and a shared database whose
-commits both confirm, and with the fault at the active gateway; at the passive one each costs :data:`PASSIVE` at most.
+the virtual IP gets no answer. The fault is at the active gateway; at the passive one it may cost nothing.
 """
 
 from __future__ import annotations
@@ -11,22 +10,66 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from flask_hsmx_cluster.decision.bounds import Fault, Site
+from flask_hsmx_cluster.decision.bounds import bound as stated
+from flask_hsmx_cluster.decision.model import Timing
+from flask_hsmx_cluster.words import promise
+
 from .kinds import KINDS
 
 #: What is added to each outage, ms: the lab's two processors carry two gateways, two databases and all clients, and
 #: whatever else the machine does. Measured alone, 20 ms are rare.
 MACHINE_MS = 500.0
-#: 1.25 heartbeats and 5 ms; a burst with the longest wait for its last answer; PostgreSQL becoming writable at most.
-NOTICE_MS, BURST_MS, PROMOTE_MS = 130.0, 125.0, 100.0
-#: A gateway that has stood still before is given up to a lease more (docs/deciding.md, stalls).
-LEASE_MS = 2000.0
-#: A hand-over: its questions are repeated for so long, and the database is given this to end its clients.
-HAND_OVER_MS, YIELD_MS = 500.0, 200.0
-#: Probes of the virtual IP until it counts as unseen: 4, or 21 where the other gateway is heard on that port still.
-UNSEEN_MS, UNSEEN_ALIVE_MS = 2500.0, 10_500.0
+#: The usual settings, with a shared database; a fault that delays frames makes the usual round trip longer.
+SITE = Site(Timing(), data=True, message_s=0.025)
 #: After the end of the last fault a pair has this long until it is in order again by itself, s: checks count as good
 #: after 5 s, a gateway that boots listens, joins again and copies what it lacks, PostgreSQL recovers.
 CONVERGED_WITHIN_S = 60.0
+
+#: Each kind as the product names it. A machine that has stood still before is given up to a lease more, so what looks
+#: like a loss of power counts as one after a stall.
+FAULTS: dict[str, Fault] = {
+    "power_off": Fault.POWER_OFF_AFTER_STALL,
+    "starved": Fault.POWER_OFF_AFTER_STALL,
+    "reboot": Fault.REQUEST,
+    "restart_agent": Fault.REQUEST,
+    "failover": Fault.REQUEST,
+    "maintenance": Fault.REQUEST,
+    "pull_lan": Fault.LAN_CABLE,
+    "cut_lan": Fault.DEAD_LAN,
+    "cut_lan_out": Fault.DEAD_LAN,
+    "wrong_vlan": Fault.DEAD_LAN,
+    "spanning_tree": Fault.DEAD_LAN,
+    "cut_lan_in": Fault.DEAF_LAN,
+    "kill_agent": Fault.AGENT_THAWED,  # another one may be back just as its lease has lapsed
+    "freeze_agent": Fault.AGENT_THAWED,
+    "partition": Fault.ISOLATION,
+    "pull_sync": Fault.CABLES,
+    "pull_backup": Fault.CABLES,
+    "cut_sync_out": Fault.CABLES,
+    "cut_sync_in": Fault.CABLES,
+    "cut_links": Fault.CABLES,
+    "kill_replicator": Fault.DATABASE,
+    "freeze_replicator": Fault.DATABASE,
+    "kill_postmaster": Fault.DATABASE,
+    "kill_backend": Fault.DATABASE,
+    "stop_database": Fault.DATABASE,
+    "immediate_stop": Fault.DATABASE,
+    "freeze_database": Fault.DATABASE,
+    "disk_full": Fault.DATABASE,
+    "clock_database": Fault.DATABASE,
+}
+#: What moves nothing, and why.
+HARMLESS: dict[str, str] = {
+    "isolated": "the other wires are left",
+    "loss": "answers are lost one by one; the role stays",
+    "delay": "heartbeats come late and overtake each other; the role stays",
+    "kill_services": "the address does not depend on it",
+    "kill_web": "the address does not depend on it",
+    "freeze_web": "the address does not depend on it",
+    "store_full": "what is served is not kept there",
+    "clock_agent": "no deadline is kept by the wall clock",
+}
 
 
 @dataclass(frozen=True)
@@ -38,61 +81,21 @@ class Bound:
     why: str
 
 
-_TAKE_OVER = NOTICE_MS + LEASE_MS + BURST_MS + PROMOTE_MS
-_MOVED = YIELD_MS + HAND_OVER_MS + PROMOTE_MS
-_EXPIRED = BURST_MS + LEASE_MS + PROMOTE_MS
+def _stated(fault: Fault) -> Bound:
+    cost = stated(fault, SITE)
+    return Bound(cost.two_s * 1000, cost.none_s * 1000, _WHY[fault.value])
 
-_silent = Bound(0, _TAKE_OVER, "silence is noticed, a burst asks; after a stall within the hour, a lease more")
-_handed = Bound(0, _MOVED, "a hand-over: released before it is claimed")
-_nothing = Bound(0, 0, "moves nothing")
-_unseen = Bound(0, UNSEEN_MS + _MOVED, "guests are without an answer until the passive has asked four times in vain")
-_expired = Bound(0, _EXPIRED, "served until the kernel ends the lease, then a burst; after a stall a lease more")
-_health = Bound(0, _MOVED, "moves nothing, or the role by a hand-over")
 
+_WHY = {one.fault: one.why for one in promise.promises(SITE)}
 BOUNDS: dict[str, Bound] = {
-    "power_off": _silent,
-    "reboot": _handed,
-    "pull_lan": _handed,
-    "pull_sync": _nothing,
-    "pull_backup": _nothing,
-    "cut_lan": _unseen,
-    "cut_lan_out": _unseen,
-    "cut_lan_in": Bound(0, UNSEEN_ALIVE_MS + _MOVED, "its heartbeats are still heard there: 21 questions in vain"),
-    "cut_sync_out": _nothing,
-    "cut_sync_in": _nothing,
-    "cut_links": _nothing,
-    "partition": Bound(math.inf, 0, "nothing passes between the two: both serve while it lasts"),
-    "wrong_vlan": _unseen,
-    "spanning_tree": _unseen,
-    "isolated": _nothing,
-    "loss": Bound(0, 0, "answers are lost one by one; the role stays"),
-    "delay": Bound(0, 0, "heartbeats come late and overtake each other; the role stays"),
-    "kill_agent": _expired,
-    "freeze_agent": _expired,
-    "restart_agent": _handed,
-    "kill_replicator": _health,
-    "freeze_replicator": _health,
-    "kill_services": _nothing,
-    "kill_web": _nothing,
-    "freeze_web": _nothing,
-    "kill_postmaster": _health,
-    "kill_backend": _health,
-    "stop_database": _health,
-    "immediate_stop": _health,
-    "freeze_database": _health,
-    "disk_full": _health,
-    "store_full": _nothing,
-    "starved": Bound(0, _TAKE_OVER, "a gateway that stands still may be taken for dead once; its lease ends first"),
-    "clock_agent": _nothing,
-    "clock_database": _health,
-    "failover": _handed,
-    "maintenance": _handed,
+    **{kind: _stated(fault) for kind, fault in FAULTS.items()},
+    **{kind: Bound(0, 0, why) for kind, why in HARMLESS.items()},
 }
 #: Any fault at the passive gateway, or a whole pair's that concerns the passive only.
-PASSIVE = Bound(0, 0, "what happens to the passive gateway moves nothing")
+PASSIVE = _stated(Fault.PASSIVE)
 #: Several at once. While they last both gateways may be down; the outage is counted from the end of the last one.
 OVERLAPPING = Bound(
-    50, 3 * LEASE_MS + _TAKE_OVER,
+    50, 3000 * SITE.timing.lease_s + BOUNDS["power_off"].none_ms,
     "two that decide within one heartbeat hold it some milliseconds; who has just started listens first",
 )
 _EVERY_CABLE = frozenset({"lan", "sync", "backup"})

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Timing
+from flask_hsmx_cluster.decision.restart import RESTART_LEAST_S
 
 from . import operators
 from .world import ALL_PATHS, World
@@ -88,7 +89,8 @@ def _kill(world: World, fault: Fault) -> None:
 def start_again(world: World, fault: Fault) -> None:
     """The service manager starts an agent that has ended."""
     machine = world.machines[fault.who]
-    if machine.stopping:
+    leaves = machine.core is not None and machine.core.restart.over
+    if machine.stopping or leaves:
         world.at(0.1, start_again, world, fault)
         return
     machine.trap = None
@@ -208,6 +210,16 @@ def _lan_alive(world: World, fault: Fault) -> None:
     world.watch()
 
 
+def _lan_deaf(world: World, fault: Fault) -> None:
+    world.lan.deaf.add(fault.who)
+    world.watch()
+
+
+def _lan_hears(world: World, fault: Fault) -> None:
+    world.lan.deaf.discard(fault.who)
+    world.watch()
+
+
 def _bounce(world: World, fault: Fault) -> None:
     """The port goes down and up, and the switch forwards nothing for a while (spanning tree)."""
     _unplug(world, fault)
@@ -298,6 +310,7 @@ KINDS: dict[str, Kind] = {
     "corruption": Kind(*_wires("damaged"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.3)), 1),
     "lan_cable": Kind(_unplug, _plug, _lasting(0.1, 8), 3),
     "lan_dead": Kind(_lan_dead, _lan_alive, _lasting(0.5, 8), 3),
+    "lan_deaf": Kind(_lan_deaf, _lan_hears, _lasting(0.5, 14), 1),
     "bounce": Kind(_bounce, _bounced, _lasting(1, 8)),
     "guest_has_address": Kind(_claimed_by_guest, _nothing, _lasting(0.5, 6, which=lambda d: d.choice(["", "forged"]))),
     "kernel_refuses": Kind(*_attribute("refuses", True, False), _lasting(0.5, 6), 1),
@@ -316,6 +329,8 @@ KINDS: dict[str, Kind] = {
     "settings": Kind(operators.change_settings, operators.change_the_other, _lasting(0.0, 3)),
     "leave_and_join": Kind(operators.leave, operators.join, _lasting(0.5, 5), 1),
     "agent_stop": Kind(operators.stop_agent, start_again, _lasting(0.1, 4)),
+    "agent_restart": Kind(operators.restart_agent, start_again,
+                          _lasting(0.3, 7, how=lambda d: d.uniform(RESTART_LEAST_S, 6)), 3),
 }  # fmt: skip
 NEEDS_DATA = {"database_silent", "database_crash", "database_slow", "replicator_deaf"}
 NEEDS_SERVICES = {"services_hang"}

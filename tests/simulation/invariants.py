@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask_hsmx_cluster.agent.heartbeat.start import RESTART_HOLD_S
-from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision import bounds, events
 from flask_hsmx_cluster.decision.model import Role, Term, Timing
 
 from .faults import Fault, settle_s
@@ -19,21 +18,6 @@ from .world import World
 TWO_MOST_S = 0.05
 #: Guests look anew after 5 s without an answer, once a second.
 GUEST_WAITS_S = 8.0
-
-
-def confirm_s(timing: Timing) -> float:
-    """Return how long it takes from silence to a claim, s: a suspicion, a burst, the wait for its last answer."""
-    return timing.suspect_s + timing.burst_probes * timing.burst_spacing_s + 0.1 + 0.02
-
-
-def listens_s(timing: Timing) -> float:
-    """Return how long an agent that is back too late listens, and the other one with it, s."""
-    return max(RESTART_HOLD_S, timing.lease_s / 2) + 4 * timing.interval_s
-
-
-def waits_s(data: bool, services: bool) -> float:
-    """Return how long the addresses wait for the database, and for services that answer, s."""
-    return 0.1 * data + 0.06 * services
 
 
 def two_after_parting_s(timing: Timing) -> float:
@@ -64,10 +48,11 @@ INVARIANTS: tuple[Invariant, ...] = (
               "are one again once they hear each other.", "two heartbeats and 50 ms",
               lambda timing, _data: two_after_parting_s(timing)),
     Invariant("two_unattended",
-              "Where an agent is dead and its port was cut off as well when the other one claimed, the kernel ends its "
-              "lease.", "a lease and 0.6 s", lambda timing, _data: timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S),
+              "Where an agent is dead, and the other one could not see its port, or it, when it claimed, the kernel "
+              "ends its lease.", "a lease and 0.6 s",
+              lambda timing, _data: timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S),
     Invariant("single_fault", "After a single fault the address is answered again within the bound of its kind.",
-              "see SINGLE_FAULT_NONE_S"),
+              "as `docs/promise.md` states"),
     Invariant("one_holder", "Some healthy gateway, and one only, holds the address after the last fault has ended.",
               "boot hold + 14 s + 12 heartbeats, and the wait for older data", settle_s),
     Invariant("guests_served", "Every guest has been served since.", "8 s later",
@@ -90,33 +75,41 @@ INVARIANTS: tuple[Invariant, ...] = (
 )  # fmt: skip
 NAMES = tuple(one.name for one in INVARIANTS)
 
-#: Longest time on none after a single fault of a kind, with everything else whole, s.
-SINGLE_FAULT_NONE_S: dict[str, Callable[[Timing], float]] = {
-    "power_off": confirm_s,
-    # The kernel ends the lease, then one burst. An agent that is back just when its lease has lapsed releases the
-    # address and listens first, and the other one gives it that time. Between a renewal and the heartbeat that tells of
-    # it an end is asked for more seldom.
-    "kill": lambda timing: 0.35 + listens_s(timing),
-    "crash_between": lambda timing: 0.65 + listens_s(timing),
-    "freeze": lambda timing: 0.35 + listens_s(timing),
-    "cut": lambda _timing: 0.0,
-    "jitter": lambda _timing: 0.0,
-    "late": lambda _timing: 0.0,
-    "duplicates": lambda _timing: 0.0,
-    "reordering": lambda _timing: 0.0,
-    "corruption": lambda _timing: 0.0,
-    "guest_has_address": lambda _timing: 0.0,
-    "wall_step": lambda _timing: 0.0,
-    "disk_slow": lambda _timing: 0.0,
-    "disk_full": lambda _timing: 0.0,
-    "fail_over": lambda _timing: 0.06,
-    "maintenance": lambda _timing: 0.06,
-    "agent_stop": lambda _timing: 0.06,
-    "check_fails": lambda _timing: 0.06,
-    "lan_cable": lambda _timing: 0.1,
-    # Four probes unanswered, told in a heartbeat; more while Ethernet heartbeats may have been lost by chance.
-    "lan_dead": lambda timing: max(2.6, timing.path_down_s + 1.1) + 2 * timing.interval_s,
+#: What a single fault is to the product, which states what it may cost with everything else whole.
+STATED: dict[str, bounds.Fault] = {
+    "power_off": bounds.Fault.POWER_OFF,
+    "kill": bounds.Fault.AGENT_THAWED,
+    "crash_between": bounds.Fault.AGENT_THAWED,
+    "freeze": bounds.Fault.AGENT_THAWED,
+    "agent_restart": bounds.Fault.AGENT_THAWED,
+    "cut": bounds.Fault.CABLES,
+    "jitter": bounds.Fault.CABLES,
+    "late": bounds.Fault.CABLES,
+    "duplicates": bounds.Fault.CABLES,
+    "reordering": bounds.Fault.CABLES,
+    "corruption": bounds.Fault.CABLES,
+    "guest_has_address": bounds.Fault.PASSIVE,
+    "wall_step": bounds.Fault.PASSIVE,
+    "disk_slow": bounds.Fault.PASSIVE,
+    "disk_full": bounds.Fault.PASSIVE,
+    "fail_over": bounds.Fault.REQUEST,
+    "maintenance": bounds.Fault.REQUEST,
+    "agent_stop": bounds.Fault.REQUEST,
+    "check_fails": bounds.Fault.REQUEST,
+    "lan_cable": bounds.Fault.LAN_CABLE,
+    "lan_dead": bounds.Fault.DEAD_LAN,
+    "lan_deaf": bounds.Fault.DEAF_LAN,
 }
+#: An agent that dies between a renewal and the heartbeat that tells of it: "a death in the wrong moment" there.
+WRONG_MOMENT_S = 0.5
+
+
+def single_fault_s(kind: str, site: bounds.Site) -> float | None:
+    """Return the longest outage after a single fault, s; None where nothing is stated."""
+    if kind not in STATED:
+        return None
+    untold_s = WRONG_MOMENT_S if STATED[kind] is bounds.Fault.AGENT_THAWED else 0.0
+    return bounds.bound(STATED[kind], site).none_s + untold_s
 
 
 @dataclass(frozen=True)
@@ -152,7 +145,7 @@ class Checks:
         self._terms: dict[Term, str] = {}
         self._last: dict[str, int] = {}
         self._known: dict[str, Term] = {}
-        self._out_of_sight: dict[str, bool] = {}  #: who claimed while it could not see the other one's port
+        self._out_of_sight = False  #: the last claim was made while the other one's port, or agent, could not be seen
         for machine in world.machines.values():
             for term in machine.terms:
                 self._took(machine, term)
@@ -215,33 +208,34 @@ class Checks:
                 self.violate("services_twice", f"for {now - self._twice_since:.3f} s")
             self._twice_since = None
 
-    def _unattended_since(self) -> float | None:
-        """Return since when the kernel alone holds one of the two addresses, if the other gateway could not see it.
+    def _unattended_until(self) -> float | None:
+        """Return until when the kernel alone may hold one of the two addresses, if the claim had to be made unseeing.
 
-        Its agent is dead or stands still, and its port was cut off when the other one claimed. The lease ends that.
+        Its agent is dead or stands still. The lease ends that.
         """
-        return max(
-            (one.leased_at
-             for one in self.world.machines.values()
-             if self._out_of_sight.get(one.peer.name, False)
-             and (one.session is None or one.frozen or one.standing_still)),
-            default=None,
-        )  # fmt: skip
+        ends = [
+            one.leased_at + one.leased_for_s + EXPIRES_LATE_S[-1] + TWO_MOST_S
+            for one in self.world.machines.values() if not self._attended(one)
+        ]  # fmt: skip
+        return max(ends) if ends and self._out_of_sight else None
+
+    @staticmethod
+    def _attended(machine: Machine) -> bool:
+        return machine.session is not None and not machine.frozen and not machine.standing_still
 
     def _look_at_two(self, since: float) -> None:
         """Two answer: is that longer than it may be?"""
         if self._two_since != since:
             return
         now = self.world.now
-        unattended = self._unattended_since()
-        lease_most_s = self.world.timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S
-        if unattended is not None and now - max(since, unattended) < lease_most_s:
+        unattended_until = self._unattended_until()
+        if unattended_until is not None and now < unattended_until:
             self.world.at(0.05, self._look_at_two, since)
             self._free_at = max(self._free_at, now + 0.05 + two_after_parting_s(self.world.timing))
         elif self._free_at == float("inf"):
             self.world.at(0.05, self._look_at_two, since)
-        elif unattended is not None:
-            self.violate("two_unattended", f"both still answer {now - max(since, unattended):.3f} s later")
+        elif unattended_until is not None:
+            self.violate("two_unattended", f"both have answered for {now - since:.3f} s")
         elif now < self._free_at:
             self.world.at(self._free_at - now + 1e-6, self._look_at_two, since)
         elif now - max(since, self._free_at) > TWO_MOST_S:
@@ -252,11 +246,12 @@ class Checks:
             self.world.at(TWO_MOST_S, self._look_at_two, since)
 
     def _effect(self, machine: Machine, effect: events.Effect) -> None:
-        if isinstance(effect, events.Claim):
-            self._out_of_sight[machine.name] = not self.world.lan.between() or self.world.loss > 0
-            if effect.term != self._known.get(machine.name):
-                self._took(machine, effect.term)
-        replication = self.world.replication
+        world = self.world
+        if isinstance(effect, events.Claim) and effect.term != self._known.get(machine.name):
+            parted = self.parted() and self._attended(machine.peer)
+            self._out_of_sight = not world.lan.between() or world.loss > 0 or parted
+            self._took(machine, effect.term)
+        replication = world.replication
         if replication is not None and len(replication.missed) > self._missed:
             self._missed = len(replication.missed)
             _at, who, numbers = replication.missed[-1]
@@ -320,12 +315,10 @@ class Checks:
 
     def single(self, fault: Fault, none_s: float) -> None:
         """An episode of one fault has ended, which began while nothing was braked."""
-        bound = SINGLE_FAULT_NONE_S.get(fault.kind)
-        if bound is None or self._parts(fault):
+        world = self.world
+        most_s = single_fault_s(fault.kind, bounds.Site(world.timing, data=world.data, services=world.services))
+        if most_s is None or self._parts(fault):
             return
-        most_s = bound(self.world.timing)
-        if most_s:
-            most_s += waits_s(self.world.data, self.world.services)
         if none_s > most_s + 1e-6:
             text = f"{fault.kind}: nobody answered for {none_s:.3f} s; the bound is {most_s:.3f} s"
             self.violate("single_fault", text)

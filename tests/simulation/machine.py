@@ -117,7 +117,7 @@ class Machine:
         self.member = True
         self.carrier = {"lan0": True, "sync0": True, "backup0": True}
         self.clocks = Clocks(world)
-        self.held, self.leased_at, self._lease_s, self.lease_until = "", 0.0, 0.0, float("-inf")
+        self.held, self.leased_at, self.leased_for_s, self.lease_until = "", 0.0, 0.0, float("-inf")
         self.clerk = SimulatedClerk(self)
         self.keeper = StandingKeeper(self.clerk)  # type: ignore[arg-type]
         self.database = Database(self)
@@ -331,7 +331,7 @@ class Machine:
 
     def valid_s(self) -> int:
         """Return the remaining lifetime as the kernel tells it: whole seconds, begun ones included."""
-        return max(0, int(self._lease_s) - int(self.world.now - self.leased_at))
+        return max(0, int(self.leased_for_s) - int(self.world.now - self.leased_at))
 
     def leases(self, address: str, lease_s: float) -> None:
         """Hold an address for a lease; the kernel also takes it where it had lapsed."""
@@ -340,7 +340,7 @@ class Machine:
         if core is not None and core.role is Role.ACTIVE and core.term not in self.terms[-1:]:
             self.terms.append(core.term)  # else an agent that goes on after a restart
             world.reigns.append(core.term)
-        self.held, self.leased_at, self._lease_s = address, world.now, lease_s
+        self.held, self.leased_at, self.leased_for_s = address, world.now, lease_s
         self.lease_until = world.now + lease_s / self.clocks.rate + world.dice.choice(EXPIRES_LATE_S)
         if fresh:
             world.watch()

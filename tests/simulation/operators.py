@@ -26,6 +26,13 @@ def fail_over(world: World, _fault: Fault) -> None:
             return
 
 
+def restart_agent(world: World, fault: Fault) -> None:
+    """Ask an agent to be restarted; where it refuses it goes on."""
+    machine = world.machines[fault.who]
+    if machine.core is not None and not machine.frozen:
+        machine.tell(events.RestartRequested(fault.how))
+
+
 def begin_maintenance(world: World, fault: Fault) -> None:
     """Refused while the other one is in it; an active gateway hands over first, and stays out of it if it cannot."""
     machine = world.machines[fault.who]
