@@ -29,8 +29,11 @@ class Kernel:
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, str]]] = []
         self.refusals: dict[int, int] = {}
+        self.lifetimes: list[int | None] = []  #: of the last batch with addresses, s
 
     def transact(self, batch: list[bytearray], tolerate: frozenset[int] = frozenset()) -> int:
+        new = [kernel_address(memoryview(message)[16:]) for message in batch if message[4] == NEW]
+        self.lifetimes = [address.valid_s for address in new if address] or self.lifetimes
         told = [(message[4], _address(message)) for message in batch]
         self.batches.append(told)
         failed = [self.refusals[kind] for kind, _address in told if kind in self.refusals]
@@ -88,6 +91,17 @@ def test_a_release_goes_backwards_and_takes_routes_away_first() -> None:
     assert told[-1][1] == "10.0.0.100", "the others of its network are not moved up into its place one by one"
     lease.renew()
     assert len(kernel.take()) == 13
+
+
+def test_a_longer_lease_is_for_all_and_for_once() -> None:
+    kernel = Kernel()
+    lease = lease_of(kernel, routes=())
+    lease.hold()
+    kernel.take()
+    lease.hold_for(17)
+    assert kernel.lifetimes == [17] * 12 and len(kernel.take()) == 12
+    lease.renew()
+    assert set(kernel.lifetimes) == {2}
 
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EINVAL])
