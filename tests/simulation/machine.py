@@ -362,6 +362,7 @@ class Machine:
         if stood_s:
             self.clocks.stood(stood_s)
             self.lease_until += stood_s
+            self.leased_at += stood_s
         self.world.watch()
         if self.lease_until > float("-inf"):
             self._expiry_at = max(self.lease_until, self.world.now)
