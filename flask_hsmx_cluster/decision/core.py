@@ -522,6 +522,7 @@ class Core:
             no_carrier = Cause(CauseKind.NO_CARRIER, index)
             unproven = no_carrier in self.health.causes and not port.forwards()
             self.health.report(no_carrier, not port.carrier or unproven, self.now)
+            cut_off = port.peer_was_cut_off(self.now, self.plan.timing.interval_s)
             told = (
                 self.role is Role.ACTIVE
                 and self.renewed_at is not None  # the addresses may still wait for data and services
@@ -529,7 +530,7 @@ class Core:
                 and self.peer_fresh()
                 and index < len(self.peer_ports())
                 and self.peer_ports()[index].unseen
-                and not port.peer_is_cut_off(self.now, self.plan.timing.interval_s)
+                and not cut_off
             )
             self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
         gone = self.brake.useless - frozenset(self.health.causes)

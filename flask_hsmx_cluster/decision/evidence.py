@@ -16,6 +16,11 @@ LOSS_WINDOW = 50
 CONFLICT_SHOWN_S = 30.0
 #: Who hears others on a port this long after the peer, and lately, is not the one that is cut off, s.
 ALONE_AFTER_S, ALONE_FRESH_S = 0.1, 10.0
+#: After the other one's end was found broken what it says of this port counts for nothing for this long, s, and three
+#: heartbeats: it asks for the address each 0.5 s, and has not had an answer yet.
+MENDED_S = 0.6
+#: Strangers heard so soon after the last answer say nothing of the time since, s: two probes.
+STILL_ANSWERED_S = 1.0
 #: Regular probes of the virtual IP that must stay unanswered before it counts as unseen (0.5 s apart).
 UNSEEN_PROBES = 3
 #: The same where the peer's Ethernet heartbeats still arrive: a lossy network is not a dead one.
@@ -97,6 +102,8 @@ class PortEvidence:
     probed_at: float | None = None
     #: probes sent since the peer last answered
     unanswered: int = 0
+    #: others were heard here while the peer's Ethernet heartbeats were not
+    cut_off_at: float = float("-inf")
     #: a probe could not be sent
     not_asked_at: float = float("-inf")
 
@@ -132,15 +139,25 @@ class PortEvidence:
             and now - self.stranger_at <= STRANGER_FRESH_S
         )
 
-    def peer_is_cut_off(self, now: float, interval_s: float) -> bool:
-        """Return whether others are heard here still, and the peer's Ethernet heartbeats are not: its end is broken."""
-        return (
+    def peer_was_cut_off(self, now: float, interval_s: float) -> bool:
+        """Look whether others are heard here still, and the peer's Ethernet heartbeats are not: then its end is broken.
+
+        Return whether that is so, or was until a moment ago.
+        """
+        if (
             self.ethernet_at is not None
             and self.strangers(now)
             and self.stranger_at is not None
             and self.stranger_at > self.ethernet_at + 3 * interval_s + ALONE_AFTER_S
             and now - self.stranger_at < ALONE_FRESH_S
-        )
+        ):
+            self.cut_off_at = now
+        return now - self.cut_off_at < 3 * interval_s + MENDED_S
+
+    def hears_since_silence(self, now: float) -> bool:
+        """Return whether others were heard here after the virtual IP had fallen silent: then this port hears."""
+        silent = float("-inf") if self.answered_at is None else self.answered_at + STILL_ANSWERED_S
+        return self.strangers(now) and self.stranger_at is not None and self.stranger_at > silent
 
     def forwards(self) -> bool:
         """Return whether a frame of anybody else has come in since the carrier came up."""

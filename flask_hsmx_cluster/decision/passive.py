@@ -541,9 +541,12 @@ class Passive:
     def unseen(self, port: PortEvidence) -> bool:
         """Rule 1: the active is heard, says that it holds the address, and yet nobody answers where others are.
 
-        On a lossy network probes fail in a row by chance, but Ethernet heartbeats still come through.
+        On a lossy network probes fail in a row by chance, but Ethernet heartbeats still come through. Where the active
+        hears this port, and this port may be the one that hears nothing, somebody else must have been heard since.
         """
         core = self.core
+        index, told = core.plan.ports.index(port.port), core.peer_ports()
+        heard_there = index < len(told) and told[index].peer_seen
         alive_here = port.ethernet_at is not None and core.now - port.ethernet_at < core.plan.timing.path_down_s
         return (
             core.role is Role.PASSIVE
@@ -552,5 +555,6 @@ class Passive:
             and core.peer_fresh()
             and port.carrier
             and port.strangers(core.now)
+            and (alive_here or not heard_there or port.hears_since_silence(core.now))
             and port.unanswered > (UNSEEN_PROBES_ALIVE if alive_here else UNSEEN_PROBES)
         )

@@ -53,6 +53,8 @@ INVARIANTS: tuple[Invariant, ...] = (
               lambda timing, _data: timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S),
     Invariant("single_fault", "After a single fault the address is answered again within the bound of its kind.",
               "as `docs/promise.md` states"),
+    Invariant("moved_for_nothing", "A single fault at the passive gateway moves nothing.", "0 moves",
+              lambda _timing, _data: 0.0),
     Invariant("one_holder", "Some healthy gateway, and one only, holds the address after the last fault has ended.",
               "boot hold + 14 s + 12 heartbeats, and the wait for older data", settle_s),
     Invariant("guests_served", "Every guest has been served since.", "8 s later",
@@ -100,6 +102,8 @@ STATED: dict[str, bounds.Fault] = {
     "lan_dead": bounds.Fault.DEAD_LAN,
     "lan_deaf": bounds.Fault.DEAF_LAN,
 }
+#: What an operator means for the pair, not for one gateway.
+MOVES_ALWAYS = {"fail_over"}
 #: An agent that dies between a renewal and the heartbeat that tells of it: "a death in the wrong moment" there.
 WRONG_MOMENT_S = 0.5
 
@@ -312,6 +316,11 @@ class Checks:
     def braked(self) -> bool:
         """Return whether a move for health has lately been made, so that the next one waits (rule 8)."""
         return any(one.core and not one.core.brake.allows(one.core.now) for one in self.world.machines.values())
+
+    def at_passive(self, fault: Fault, was_active: str, moves: int) -> None:
+        """An episode of one fault has ended."""
+        if moves and fault.who != was_active and fault.kind in STATED and fault.kind not in MOVES_ALWAYS:
+            self.violate("moved_for_nothing", f"{fault.kind} at the passive gateway moved the role {moves} times")
 
     def single(self, fault: Fault, none_s: float) -> None:
         """An episode of one fault has ended, which began while nothing was braked."""

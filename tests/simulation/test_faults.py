@@ -209,6 +209,25 @@ def test_isolation_is_the_documented_limit_and_heals_alone(world: World) -> None
     assert len(active(world)) == 1
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_passive_whose_lan_was_dead_does_not_get_the_role_when_it_is_back(seed: int) -> None:
+    """It could not see the address, and says so until it has asked again."""
+    world = World(seed, data=bool(seed % 2))
+    world.form()
+    world.run(seed * 0.037)
+    world.lan_up["b"] = False
+    world.run(2.6 + seed * 0.05)
+    world.lan_up["b"] = True
+    world.run(5)
+    assert active(world) == ["a"] and len(world.reigns) == 1, world.log
+
+
+def test_a_passive_whose_port_hears_nothing_accuses_nobody(world: World) -> None:
+    world.lan.deaf = {"b"}
+    world.run(20)
+    assert active(world) == ["a"] and len(world.reigns) == 1, world.log
+
+
 def test_bounced_blind_passive_does_not_dethrone_the_server(world: World) -> None:
     """Rule 2: the passive's port comes up behind a blocking spanning tree while all cables are cut."""
     world.set_carrier("b", "lan0", False)
