@@ -89,7 +89,7 @@ def _kill(world: World, fault: Fault) -> None:
 def start_again(world: World, fault: Fault) -> None:
     """The service manager starts an agent that has ended."""
     machine = world.machines[fault.who]
-    leaves = machine.core is not None and machine.core.restart.over
+    leaves = machine.core is not None and machine.core.restart.within_s > 0
     if machine.stopping or leaves:
         world.at(0.1, start_again, world, fault)
         return

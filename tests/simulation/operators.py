@@ -29,7 +29,7 @@ def fail_over(world: World, _fault: Fault) -> None:
 def restart_agent(world: World, fault: Fault) -> None:
     """Ask an agent to be restarted; where it refuses it goes on."""
     machine = world.machines[fault.who]
-    if machine.core is not None and not machine.frozen:
+    if machine.core is not None and not (machine.frozen or machine.paused or machine.standing_still):
         machine.tell(events.RestartRequested(fault.how))
 
 
