@@ -319,7 +319,8 @@ class Checks:
 
     def at_passive(self, fault: Fault, was_active: str, moves: int) -> None:
         """An episode of one fault has ended."""
-        if moves and fault.who != was_active and fault.kind in STATED and fault.kind not in MOVES_ALWAYS:
+        counts = fault.kind in STATED and fault.kind not in MOVES_ALWAYS and not self._parts(fault)
+        if moves and counts and fault.who != was_active:
             self.violate("moved_for_nothing", f"{fault.kind} at the passive gateway moved the role {moves} times")
 
     def single(self, fault: Fault, none_s: float) -> None:
