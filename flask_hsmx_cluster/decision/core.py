@@ -373,6 +373,7 @@ class Core:
         port = self.ports.get(name)
         if port is not None:
             port.ethernet_at = self.now
+            port.heard(self.now)
             index = self.plan.ports.index(name)
             if beat.revision in self.alike and index < len(beat.ports) and beat.ports[index].peer_seen:
                 port.both_ways_at = self.now
@@ -422,6 +423,7 @@ class Core:
         port = self.ports.get(event.port)
         if port is not None:
             port.stranger_at = self.now
+            port.heard(self.now)
 
     def _clone_heard(self, event: CloneHeard) -> None:
         first, self._clone_at = not self.clone_near(), self.now

@@ -19,8 +19,9 @@ ALONE_AFTER_S, ALONE_FRESH_S = 0.1, 10.0
 #: After the other one's end was found broken what it says of this port counts for nothing for this long, s, and three
 #: heartbeats: it asks for the address each 0.5 s, and has not had an answer yet.
 MENDED_S = 0.6
-#: Strangers heard so soon after the last answer say nothing of the time since, s: two probes.
-STILL_ANSWERED_S = 1.0
+#: Frames heard so soon after the last answer say nothing of the time since, s: two probes. And who hears again must
+#: have asked again, s: a probe and its answer.
+STILL_ANSWERED_S, ASKED_AGAIN_S = 1.0, 0.6
 #: Regular probes of the virtual IP that must stay unanswered before it counts as unseen (0.5 s apart).
 UNSEEN_PROBES = 3
 #: The same where the peer's Ethernet heartbeats still arrive: a lossy network is not a dead one.
@@ -102,6 +103,8 @@ class PortEvidence:
     probed_at: float | None = None
     #: probes sent since the peer last answered
     unanswered: int = 0
+    #: the first frame of anybody else since the virtual IP fell silent here
+    heard_since: float | None = None
     #: others were heard here while the peer's Ethernet heartbeats were not
     cut_off_at: float = float("-inf")
     #: a probe could not be sent
@@ -112,6 +115,7 @@ class PortEvidence:
         if up != self.carrier:
             self.carrier = up
             self.carrier_since = now
+            self.heard_since = None
 
     def probed(self, now: float) -> None:
         self.probed_at = now
@@ -124,6 +128,7 @@ class PortEvidence:
 
     def answered(self, now: float) -> None:
         self.answered_at = now
+        self.heard_since = None
         self.unanswered = 0
 
     def forget_peer(self) -> None:
@@ -154,10 +159,14 @@ class PortEvidence:
             self.cut_off_at = now
         return now - self.cut_off_at < 3 * interval_s + MENDED_S
 
-    def hears_since_silence(self, now: float) -> bool:
-        """Return whether others were heard here after the virtual IP had fallen silent: then this port hears."""
-        silent = float("-inf") if self.answered_at is None else self.answered_at + STILL_ANSWERED_S
-        return self.strangers(now) and self.stranger_at is not None and self.stranger_at > silent
+    def heard(self, now: float) -> None:
+        """Take note of a frame of anybody else: this port hears."""
+        if self.heard_since is None and (self.answered_at is None or now > self.answered_at + STILL_ANSWERED_S):
+            self.heard_since = now
+
+    def hears_and_asked(self, now: float) -> bool:
+        """Return whether others were heard here after the virtual IP had fallen silent, and it was asked for since."""
+        return self.heard_since is not None and now - self.heard_since >= ASKED_AGAIN_S
 
     def forwards(self) -> bool:
         """Return whether a frame of anybody else has come in since the carrier came up."""

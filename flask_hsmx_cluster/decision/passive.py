@@ -555,6 +555,6 @@ class Passive:
             and core.peer_fresh()
             and port.carrier
             and port.strangers(core.now)
-            and (alive_here or not heard_there or port.hears_since_silence(core.now))
+            and (not heard_there or port.hears_and_asked(core.now))
             and port.unanswered > (UNSEEN_PROBES_ALIVE if alive_here else UNSEEN_PROBES)
         )

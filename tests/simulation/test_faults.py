@@ -222,9 +222,12 @@ def test_a_passive_whose_lan_was_dead_does_not_get_the_role_when_it_is_back(seed
     assert active(world) == ["a"] and len(world.reigns) == 1, world.log
 
 
-def test_a_passive_whose_port_hears_nothing_accuses_nobody(world: World) -> None:
+@pytest.mark.parametrize("deaf_s", [2.4, 9.4, 15.0])
+def test_a_passive_whose_port_hears_nothing_accuses_nobody_nor_when_it_hears_again(world: World, deaf_s: float) -> None:
     world.lan.deaf = {"b"}
-    world.run(20)
+    world.run(deaf_s)
+    world.lan.deaf = set()
+    world.run(5)
     assert active(world) == ["a"] and len(world.reigns) == 1, world.log
 
 
