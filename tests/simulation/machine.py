@@ -344,6 +344,8 @@ class Machine:
         self.lease_until = world.now + lease_s / self.clocks.rate + world.dice.choice(EXPIRES_LATE_S)
         if fresh:
             world.watch()
+            if core is None or core.role is not Role.ACTIVE:  # others' additions are told then
+                self._wake(self._kernel_told)
         if self._expiry_at > self.lease_until or self._expiry_at < world.now:
             self._expiry_at = self.lease_until
             world.at(self.lease_until - world.now, self._expires)

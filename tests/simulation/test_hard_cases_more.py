@@ -8,7 +8,7 @@ from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.model import Cause, CauseKind, Phase
 
-from .world import ADDRESS, World, active
+from .world import ADDRESS, ALL_PATHS, World, active
 
 
 @pytest.fixture
@@ -97,3 +97,22 @@ def test_a_gateway_that_reboots_again_and_again_moves_nothing(world: World) -> N
         world.run(1)
     assert active(world) == ["b"] and world.reigns[-1].counter == 2, world.log
     assert world.both == 0
+
+
+def test_a_lapsed_lease_is_never_renewed_even_where_nobody_is_heard(world: World) -> None:
+    """Rule 11: nothing but the clock tells this agent that it stood still."""
+    world.cut, world.isolated = ALL_PATHS, True
+    world.freeze("a")
+    world.run(world.timing.lease_s + 1)
+    held: list[str] = []
+    world.watchers.append(lambda: held.extend(world.holders()))
+    world.thaw("a")
+    world.run(0.05)
+    assert "a" not in held and world.holders() == active(world) == ["b"], world.log
+
+
+def test_an_address_that_somebody_put_into_a_passive_kernel_is_taken_away(world: World) -> None:
+    world.isolated = True  # the active gateway cannot see it
+    world.machines["b"].leases(ADDRESS, 1000)
+    world.run(1.5)
+    assert world.holders() == ["a"], world.log
