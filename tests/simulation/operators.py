@@ -94,7 +94,7 @@ def _put_in_force(world: World, name: str, revision: int, address: str) -> None:
 def stop_agent(world: World, fault: Fault) -> None:
     """Hand over if active, say goodbye, end."""
     machine = world.machines[fault.who]
-    if machine.session is None or machine.frozen:
+    if machine.session is None or machine.frozen or machine.paused:
         return
     session, machine.stopping = machine.session, True
     if session.core.role is Role.ACTIVE:
@@ -107,7 +107,7 @@ def _goodbye(world: World, who: str, session: object, until: float) -> None:
     if machine.session is None or machine.session is not session:
         machine.stopping = False
         return
-    if machine.session.core.active.handover is not None and world.now < until:
+    if machine.paused or (machine.session.core.active.handover is not None and world.now < until):
         world.at(0.01, _goodbye, world, who, session, until)
         return
     if not machine.standing_still and not machine.paused and not machine.frozen:
