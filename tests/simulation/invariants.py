@@ -253,7 +253,9 @@ class Checks:
         world = self.world
         if isinstance(effect, events.Claim) and effect.term != self._known.get(machine.name):
             parted = self.parted() and self._attended(machine.peer)
-            self._out_of_sight = not world.lan.between() or machine.peer.paused or world.loss > 0 or parted
+            unseen = not world.lan.between() or machine.peer.paused or world.loss > 0
+            lately = world.now < self._free_at  # what it decided upon is older than the claim
+            self._out_of_sight = unseen or parted or lately
             self._took(machine, effect.term)
         replication = world.replication
         if replication is not None and len(replication.missed) > self._missed:
