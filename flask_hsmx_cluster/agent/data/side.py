@@ -396,7 +396,7 @@ class DataSide:
         deadline = time.monotonic() + REHEARSE_MOST_S
         while True:
             try:
-                answer = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
+                answer = self._link.ask("confirm", REHEARSE_MOST_S, patience_s=REHEARSAL_MOST_S)
             except ClusterError as error:
                 log.warning("The hand-over is not rehearsed: %s", error.message)
                 return
