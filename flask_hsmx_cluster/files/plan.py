@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 #: More deletions at once than this are not done before an operator has allowed them.
@@ -23,31 +23,37 @@ class Plan:
 
     :param files: files to be copied; ``size``: their length, bytes.
     :param deletions: files and directories that the other gateway does not have; ``examples``: some of them.
+    :param replaced: length of the files here that would be replaced or deleted, bytes.
     """
 
     files: int = 0
     size: int = 0
     deletions: int = 0
     examples: tuple[str, ...] = ()
+    replaced: int = 0
 
 
-def planned(lines: Iterable[str]) -> Plan:
-    """Return what a dry run says. Names of directories end with a slash, and their length says nothing."""
-    files = size = deletions = 0
+def planned(lines: Iterable[str], length: Callable[[str], int] = lambda _name: 0) -> Plan:
+    """Return what a dry run says. Names of directories end with a slash, and their length says nothing.
+
+    :param length: of the file here that has a name, bytes.
+    """
+    files = size = deletions = replaced = 0
     examples: list[str] = []
     for line in lines:
         found = _DONE.fullmatch(line)
         if found is None:
             continue
-        what, length, name = found.groups()
+        what, new, name = found.groups()
+        replaced += length(name)
         if what == "del.":
             deletions += 1
             if len(examples) < _EXAMPLES:
                 examples.append(name[:200])
         elif not name.endswith("/"):
             files += 1
-            size += int(length)
-    return Plan(files, size, deletions, tuple(examples))
+            size += int(new)
+    return Plan(files, size, deletions, tuple(examples), replaced)
 
 
 def asks_first(deletions: int, here: int, allowed: int = 0) -> bool:
@@ -61,12 +67,12 @@ def asks_first(deletions: int, here: int, allowed: int = 0) -> bool:
     return deletions > DELETIONS_MOST or deletions > DELETIONS_PART * here
 
 
-def fits(plan: Plan, free: int) -> bool:
-    """Return whether there is room for what is to be copied. A file that is replaced needs its room twice.
+def has_room(size: int, free: int) -> bool:
+    """Return whether there is room for what is to be copied, bytes. A file that is replaced needs its room twice.
 
     :param free: bytes that are free.
     """
-    return plan.size + ROOM_LEFT <= free
+    return size + ROOM_LEFT <= free
 
 
 def progress(line: str) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
@@ -67,6 +68,16 @@ class Result:
     aside: str = ""
     host: str = ""
 
+    def remember(self, former: Result | None) -> None:
+        """Take over from the pass before what this one has not looked at."""
+        if former is None:
+            return
+        if not self.whole:
+            self.asks, self.of, self.examples = former.asks, former.of, former.examples
+            self.partly = self.partly or former.partly
+        if former.aside and os.path.isdir(former.aside):
+            self.aside = self.aside or former.aside
+
 
 @dataclass
 class Progress:
@@ -97,6 +108,7 @@ class Puller:
         self._wanted: dict[str, set[str] | None] = {}
         self._repair: set[str] = set()
         self._fresh: set[str] = set()  # trees of which all was not taken over yet since this gateway is passive
+        self._came: set[str] = set()  # those of them of which all has come, and deletions wait for an operator
         self._allowed: dict[str, int] = {}
         self._passive = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,7 +119,7 @@ class Puller:
         """Take over what is declared, and the role. Whatever is under way ends when this gateway is not passive."""
         with self._lock:
             if passive and not self._passive:
-                self._fresh = {tree.name for tree in trees}
+                self._fresh, self._came = {tree.name for tree in trees}, set()
             self._trees, self._passive = {tree.name: tree for tree in trees}, passive
             if not passive:
                 self._wanted.clear()
@@ -164,6 +176,7 @@ class Puller:
             except OSError as error:
                 log.exception("A pass of %s failed", name)
                 result.error = f"{error.strerror or error}"[:300]
+            result.remember(self.results.get(name))
             result.at, result.seconds = boot_time_s(), boot_time_s() - began
             self.results[name], self.progress = result, None
             self._ended(name)
@@ -213,9 +226,9 @@ class Puller:
     def _whole(self, tree: Tree, source: Source, repair: bool, result: Result) -> None:
         dry = pull(self._rsync, source, tree, str(self._places.rules(tree)), dry=True, delete_most=10**9,
                    checksum=repair)  # fmt: skip
-        plan = plans.planned(line for line in self._lines(dry))
+        plan = plans.planned(self._lines(dry), lambda name: _length(os.path.join(tree.path, name)))
         here = self._here(tree.name)
-        if not plans.fits(plan, _free(tree.path)):
+        if not plans.has_room(plan.size, _free(tree.path)):
             raise ClusterError(f"There is no room for {plan.size:,} bytes of {tree.name}.", "Make room on the disk.")
         with self._lock:
             asks = plans.asks_first(plan.deletions, here, self._allowed.get(tree.name, 0))
@@ -224,17 +237,29 @@ class Puller:
         if asks:
             result.asks, result.of, result.examples = plan.deletions, here, plan.examples
         fresh = tree.name in self._fresh
-        aside = self._places.new_aside(tree.name) if fresh else None
+        keeps = fresh and not (asks and tree.name in self._came)  # what comes now replaces nothing of our own
+        aside = self._places.new_aside(tree.name) if keeps else None
+        if aside is not None and not _same_disk(tree.path, aside.parent) and not plans.has_room(
+            plan.replaced, _free(str(aside.parent))
+        ):
+            raise ClusterError(
+                f"There is no room for the {plan.replaced:,} bytes of {tree.name} that only this gateway has: they are "
+                "kept aside before anything is overwritten.",
+                f"Make room on the disk of {aside.parent}; what lies there may be moved elsewhere.",
+            )
         if plan.files or plan.deletions:
             argv = pull(self._rsync, source, tree, str(self._places.rules(tree)),
                         delete_most=0 if asks else plan.deletions, aside=str(aside or ""), checksum=repair)  # fmt: skip
             self._carry_out(argv, result)
         if aside is not None and aside.exists():
             result.aside = str(aside)
+            self._places.bound_asides(tree.name)
         if fresh and not asks:
             _sweep(tree)
         with self._lock:
-            if not asks:
+            if asks and not result.partly:
+                self._came.add(tree.name)
+            elif not asks:
                 self._fresh.discard(tree.name)
                 self._allowed.pop(tree.name, None)
 
@@ -318,6 +343,20 @@ def _split(descriptor: int) -> Iterator[str]:
 def _words(said: bytes) -> str:
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
     return "".join(filter(str.isprintable, "; ".join(lines)))[:400]
+
+
+def _length(path: str) -> int:
+    """Return the length of what is at a path, bytes; 0: no file is."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _same_disk(one: str, other: Path) -> bool:
+    """Return whether a file is moved from one to the other without a copy."""
+    return os.stat(one).st_dev == os.stat(other).st_dev
 
 
 def _free(path: str) -> int:

@@ -75,6 +75,9 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
     result = seen.shown.get("results", {}).get(name) or {}
     progress = seen.shown.get("progress") or {}
     passive = role == "passive"
+    error, remedy = result.get("error", ""), result.get("remedy", "")
+    if not error and result.get("partly") and not seen.is_alike(name):
+        error, remedy = result["partly"], "Let the agent's user read and write them; see docs/files.md."
     if here is None:
         state = "waiting"
     elif not here["digest"]:
@@ -87,7 +90,7 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         state = "copying"
     elif passive and result.get("asks"):
         state = "asks"
-    elif passive and result.get("error"):
+    elif passive and error:
         state = "failed"
     else:
         state = "synchronised" if seen.is_alike(name) else "behind"
@@ -104,8 +107,8 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         "asks": result.get("asks", 0) if passive else 0,
         "of": result.get("of", 0),
         "examples": list(result.get("examples", ())) if passive else [],
-        "error": result.get("error", "") if passive else "",
-        "remedy": result.get("remedy", "") if passive else "",
+        "error": error if passive else "",
+        "remedy": remedy if passive else "",
         "aside": result.get("aside", "") if passive else "",
         "last": {
             "ago_s": round(now - result["at"], 1), "seconds": round(result["seconds"], 3), "files": result["files"],

@@ -71,7 +71,7 @@ class FilesSide:
         self._seen = Seen()
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
-        self._recorded: dict[str, float] = {}
+        self._recorded: dict[str, str] = {}
         exchange.handle("files_facts", self._on_facts)
         exchange.handle("files_state", self._on_state)
         exchange.handle("files_changed", self._on_changed)
@@ -412,8 +412,8 @@ class FilesSide:
     def _record(self, found: dict[str, Any]) -> None:
         """Write down what was kept aside, once."""
         for name, one in (found.get("results") or {}).items():
-            if one["aside"] and self._recorded.get(name) != one["at"]:
-                self._recorded[name] = one["at"]
+            if one["aside"] and self._recorded.get(name) != one["aside"]:
+                self._recorded[name] = one["aside"]
                 text = f"Files {name} that only this gateway had were kept aside"
                 self._cluster.store.record("files_aside", "info", text, [one["aside"]])
 
