@@ -173,9 +173,9 @@ class Puller:
                 result.error = "ended: this gateway is not passive any more"
             except ClusterError as error:
                 result.error, result.remedy = error.message, error.remedy
-            except OSError as error:
+            except Exception as error:  # the next one may succeed
                 log.exception("A pass of %s failed", name)
-                result.error = f"{error.strerror or error}"[:300]
+                result.error = f"{getattr(error, 'strerror', None) or error}"[:300]
             result.remember(self.results.get(name))
             result.at, result.seconds = boot_time_s(), boot_time_s() - began
             self.results[name], self.progress = result, None
@@ -323,10 +323,15 @@ class Puller:
 
 def _sweep(tree: Tree) -> None:
     """Remove what passes have left where files wait that were cut off for good, when this gateway became active."""
-    for directory, names, _files in os.walk(tree.path):
-        if STAGING in names:
-            names.remove(STAGING)
-            shutil.rmtree(os.path.join(directory, STAGING), ignore_errors=True)
+    waiting = [tree.path]
+    while waiting:  # however deep
+        directory = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(directory) as found:
+            for one in found:
+                if one.name == STAGING:
+                    shutil.rmtree(one.path, ignore_errors=True)
+                elif one.is_dir(follow_symlinks=False):
+                    waiting.append(one.path)
 
 
 def _split(descriptor: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from flask_hsmx_cluster.files import puller as pullers
 from flask_hsmx_cluster.files.declare import Tree
-from flask_hsmx_cluster.files.exclude import rsync_rules
+from flask_hsmx_cluster.files.exclude import STAGING, rsync_rules
 from flask_hsmx_cluster.files.places import ASIDES_MOST, Places
 from flask_hsmx_cluster.files.puller import Puller, Result
 from flask_hsmx_cluster.files.rsync import Source, serve_text
@@ -51,7 +52,8 @@ class Gateway:
         return shell
 
     def count(self, _tree: str) -> int:
-        return sum(path.is_file() for path in self.here.rglob("*"))
+        argv = ["find", str(self.here), "-type", "f", "-printf", "x"]
+        return len(subprocess.run(argv, capture_output=True, check=True).stdout)
 
     def pull(self, *paths: str) -> Result:
         """Do a pass, of the whole unless paths are named, and return how it went."""
@@ -93,6 +95,21 @@ def test_what_only_this_gateway_had_outlasts_any_number_of_changes_while_deletio
     assert gateway.pull().deleted == 9
     assert gateway.asides()[0] == {"changed": "ours"}
     assert gateway.asides()[1] == {f"own{number}": "only here" for number in range(9)}
+
+
+def test_what_cut_off_passes_have_left_goes_however_deep_it_lies(gateway: Gateway) -> None:
+    deepest = gateway.here
+    for _ in range(1200):
+        deepest = deepest / "d"
+        deepest.mkdir()
+    left = deepest / STAGING
+    left.mkdir()
+    (left / "file").write_text("x")
+    gateway.puller.allow(NAME, 10**6)
+    try:
+        assert not gateway.pull().error and not left.exists()
+    finally:  # before pytest, which cannot
+        subprocess.run(["rm", "-rf", gateway.here / "d"], check=True)
 
 
 def test_a_question_stays_while_single_files_come(gateway: Gateway) -> None:
