@@ -88,7 +88,7 @@ def _row(one: dict[str, Any], peer: str) -> Row:
         "copying": ("info", _("%(count)s here, more are coming", count=count)),
         "behind": ("info", _("%(count)s here, not yet the same as on %(peer)s", count=count, peer=peer)),
         "asks": ("bad", _("%(n)s deletions wait for you", n=f"{one['asks']:,}")),
-        "failed": ("warn", _("could not be copied: %(why)s", why=one["error"])),
+        "failed": ("warn", _("could not be copied: %(why)s", why=f"{one['error']} {one['remedy']}".strip())),
         "absent": ("warn", _("%(path)s is not there, or cannot be read", path=one["path"])),
         "undeclared": ("warn", _("%(peer)s declares no files of this name", peer=peer)),
         "waiting": ("plain", _("nothing is known of %(peer)s's files yet", peer=peer)),

@@ -391,7 +391,8 @@ class FilesSide:
                 f"nothing is deleted before you allow it (limit: {DELETIONS_PART:.0%} or {DELETIONS_MOST:,})"
             )
             yield Showing(f"files_asks_{tree.name}", "critical", text,
-                          f"See why they are gone; then: flask cluster files allow-deletions {tree.name}")  # fmt: skip
+                          "See why they are gone. If it was on purpose, allow it on this gateway's page Files, or: "
+                          f"flask cluster files allow-deletions {tree.name}")  # fmt: skip
         if state["state"] == "failed":
             yield Showing(f"files_failed_{tree.name}", "warning",
                           f"The files {tree.name} cannot be copied: {state['error']}",
