@@ -10,6 +10,8 @@ from dataclasses import dataclass
 DELETIONS_MOST = 1000
 #: Nor more than this part of the files that are here.
 DELETIONS_PART = 0.2
+#: Deletions within this time count together, s; unless they are so few: one by one these are an everyday matter.
+DELETIONS_WITHIN_S, EVERYDAY = 60.0, 10
 #: Room that is left on the disk, bytes.
 ROOM_LEFT = 64 * 1024 * 1024
 _EXAMPLES = 5
@@ -56,15 +58,20 @@ def planned(lines: Iterable[str], length: Callable[[str], int] = lambda _name: 0
     return Plan(files, size, deletions, tuple(examples), replaced)
 
 
-def asks_first(deletions: int, here: int, allowed: int = 0) -> bool:
+def asks_first(deletions: int, here: int, allowed: int = 0, lately: int = 0, asked: bool = False) -> bool:
     """Return whether an operator is to be asked before files are deleted.
 
     :param here: how many files this gateway has.
     :param allowed: so many were allowed.
+    :param lately: so many were deleted a moment ago: whoever empties a directory does it file by file.
+    :param asked: the question is there already; only an answer ends it, or that the files are back.
     """
-    if deletions <= max(1, allowed):
+    together = deletions + lately
+    if together <= EVERYDAY:
+        together, lately = deletions, 0
+    if deletions <= allowed or together <= 1:
         return False
-    return deletions > DELETIONS_MOST or deletions > DELETIONS_PART * here
+    return asked or together > DELETIONS_MOST or together > DELETIONS_PART * (here + lately)
 
 
 def has_room(size: int, free: int) -> bool:

@@ -110,6 +110,7 @@ class Puller:
         self._fresh: set[str] = set()  # trees of which all was not taken over yet since this gateway is passive
         self._came: set[str] = set()  # those of them of which all has come, and deletions wait for an operator
         self._allowed: dict[str, int] = {}
+        self._deleted: dict[str, list[tuple[float, int]]] = {}  # when how many were, of late
         self._passive = False
         self._process: subprocess.Popen[bytes] | None = None
         self.results: dict[str, Result] = {}
@@ -120,6 +121,9 @@ class Puller:
         with self._lock:
             if passive and not self._passive:
                 self._fresh, self._came = {tree.name for tree in trees}, set()
+                self._deleted.clear()
+                for result in self.results.values():
+                    result.asks = 0
             self._trees, self._passive = {tree.name: tree for tree in trees}, passive
             if not passive:
                 self._wanted.clear()
@@ -227,11 +231,14 @@ class Puller:
         dry = pull(self._rsync, source, tree, str(self._places.rules(tree)), dry=True, delete_most=10**9,
                    checksum=repair)  # fmt: skip
         plan = plans.planned(self._lines(dry), lambda name: _length(os.path.join(tree.path, name)))
-        here = self._here(tree.name)
+        here, former = self._here(tree.name), self.results.get(tree.name)
         if not plans.has_room(plan.size, _free(tree.path)):
             raise ClusterError(f"There is no room for {plan.size:,} bytes of {tree.name}.", "Make room on the disk.")
         with self._lock:
-            asks = plans.asks_first(plan.deletions, here, self._allowed.get(tree.name, 0))
+            asks = plans.asks_first(
+                plan.deletions, here, self._allowed.get(tree.name, 0), self._deleted_lately(tree.name),
+                bool(former and former.asks),
+            )  # fmt: skip
             if self.progress:
                 self.progress.of_files, self.progress.of_size = plan.files, plan.size
         if asks:
@@ -261,7 +268,15 @@ class Puller:
                 self._came.add(tree.name)
             elif not asks:
                 self._fresh.discard(tree.name)
-                self._allowed.pop(tree.name, None)
+                if self._allowed.pop(tree.name, None) is None:
+                    self._deleted.setdefault(tree.name, []).append((boot_time_s(), result.deleted))
+                else:  # that was somebody's will
+                    self._deleted.pop(tree.name, None)
+
+    def _deleted_lately(self, name: str) -> int:
+        since = boot_time_s() - plans.DELETIONS_WITHIN_S
+        self._deleted[name] = [one for one in self._deleted.get(name, []) if one[0] > since]
+        return sum(count for _at, count in self._deleted[name])
 
     def _some(self, tree: Tree, source: Source, paths: set[str], result: Result) -> None:
         argv = pull(self._rsync, source, tree, str(self._places.rules(tree)), paths=True)

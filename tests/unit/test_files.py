@@ -183,6 +183,10 @@ def test_when_a_person_is_asked_before_files_are_deleted() -> None:
     assert not plan.asks_first(1, 1) and not plan.asks_first(20, 100) and not plan.asks_first(1000, 10_000)
     assert plan.asks_first(2, 2) and plan.asks_first(21, 100) and plan.asks_first(1001, 1_000_000)
     assert not plan.asks_first(21, 100, allowed=21) and plan.asks_first(22, 100, allowed=21)
+    assert plan.asks_first(11, 90, lately=10) and not plan.asks_first(10, 90, lately=10)
+    assert plan.asks_first(1, 9, lately=10) and not plan.asks_first(1, 9, lately=9) and plan.asks_first(2, 8, lately=1)
+    assert not plan.asks_first(0, 7, lately=3, asked=True)
+    assert plan.asks_first(2, 1000, asked=True) and not plan.asks_first(1, 1000, asked=True)
 
 
 def test_a_dry_run_and_progress_are_read() -> None:

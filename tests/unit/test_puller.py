@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_hsmx_cluster.files import plan as plans
 from flask_hsmx_cluster.files import puller as pullers
 from flask_hsmx_cluster.files.declare import Tree
 from flask_hsmx_cluster.files.exclude import STAGING, rsync_rules
@@ -123,6 +124,27 @@ def test_a_question_stays_while_single_files_come(gateway: Gateway) -> None:
     result = gateway.pull("page0")
     assert (gateway.here / "page0").read_text() == "new"
     assert (result.asks, result.of, len(result.examples)) == (9, 10, 5)
+
+
+def test_a_directory_that_is_emptied_bit_by_bit_is_noticed_and_stays_in_question(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "DELETIONS_WITHIN_S", 10_000.0)
+    for number in range(100):
+        (gateway.there / f"page{number}").write_text("x")
+    gateway.pull()
+    results = []
+    for number in range(40):
+        (gateway.there / f"page{number}").unlink()
+        results.append(gateway.pull())
+    assert gateway.count(NAME) == 80, "no more than a fifth went unasked"
+    assert [one.asks for one in results] == [0] * 20 + list(range(1, 21))
+    monkeypatch.setattr(plans, "DELETIONS_WITHIN_S", 0.0)
+    assert gateway.pull().asks == 20, "time alone is no answer"
+    gateway.puller.allow(NAME, 20)
+    assert gateway.pull().deleted == 20
+    (gateway.there / "page50").unlink()
+    assert not gateway.pull().asks
 
 
 def test_where_it_is_kept_is_said_until_it_is_gone(gateway: Gateway) -> None:
