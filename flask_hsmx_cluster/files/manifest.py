@@ -26,7 +26,7 @@ _DIRECTORY = b"d"
 Stamp = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     content: bytes
     size: int = 0

@@ -100,7 +100,7 @@ def _row(one: dict[str, Any], peer: str) -> Row:
     if one["left_out"]:
         text += " · " + _("%(n)s links, special or too large files are left out", n=f"{one['left_out']:,}")
     if one["aside"]:
-        text += " · " + _("what only this gateway had is kept in %(path)s", path=one["aside"])
+        text += " · " + _("what this gateway had otherwise is kept in %(path)s", path=one["aside"])
     return Row(kind, one["name"], text)
 
 

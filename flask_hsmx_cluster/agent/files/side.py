@@ -415,7 +415,7 @@ class FilesSide:
         for name, one in (found.get("results") or {}).items():
             if one["aside"] and self._recorded.get(name) != one["aside"]:
                 self._recorded[name] = one["aside"]
-                text = f"Files {name} that only this gateway had were kept aside"
+                text = f"Files {name} that the other gateway lacks, or has otherwise, were kept aside"
                 self._cluster.store.record("files_aside", "info", text, [one["aside"]])
 
 
