@@ -291,5 +291,13 @@ def test_only_equal_digests_count_as_synchronised() -> None:
     asks = {"asks": 7, "of": 9, "examples": ("x",), "error": "", "remedy": "", "aside": "", "at": 0}
     seen.shown["results"] = {"a": asks}
     assert state() == "asks"
+    seen.questions = told.questions({"a": 7})
+    active = tree_state("a", "/srv/a", "active", seen, 10.0)
+    assert (active["state"], active["asks"], active["examples"]) == ("asks_there", 7, [])
+    seen.questions = told.questions(None)
+    assert tree_state("a", "/srv/a", "active", seen, 10.0)["state"] == "behind"
+    for wrong in ({"a": "7"}, {"a": 0}, {1: 1}, [1]):
+        with pytest.raises(RequestRefused):
+            told.questions(wrong)
     seen.there = {"b": "d"}
     assert state() == "undeclared"

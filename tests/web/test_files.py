@@ -19,6 +19,8 @@ STATES: dict[str, tuple[Json, str, str]] = {
     "same": (files(tree("synchronised")), "ok", "1,200 files, 2.0 MB, the same on gateway-b"),
     "copying": (files(tree("copying"), progress=PROGRESS), "info", "10 of 40 files, 1.0 kB of 4.0 kB"),
     "asks": (ASKS, "bad", "300 deletions wait for you"),
+    "asks there": (files(tree("asks_there", asks=300), role="active"), "bad",
+                   "300 deletions wait for you on gateway-b"),
     "failed": (files(tree("failed", error="it <broke>.", remedy="Mend it.")), "warn",
                "could not be copied: it <broke>. Mend it."),
     "problem": (files(tree("waiting"), problem="rsync is not installed."), "warn", "rsync is not installed."),

@@ -17,10 +17,12 @@ class Seen:
 
     :param shown: what the process said.
     :param there: the other gateway's digests, by tree.
+    :param questions: how many deletions wait for a person there, by tree.
     """
 
     shown: dict[str, Any] = field(default_factory=dict)
     there: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _equal: dict[str, bool] = field(default_factory=dict)
     _unlike: dict[str, float] = field(default_factory=dict)
@@ -68,8 +70,9 @@ class Seen:
 def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[str, Any]:
     """Return how a tree stands.
 
-    Its ``state`` is ``synchronised`` (both digests are the same), ``copying``, ``asks`` (an operator), ``failed``,
-    ``behind``, ``absent`` (here), ``undeclared`` (there) or ``waiting`` (nothing is known of the other gateway yet).
+    Its ``state`` is ``synchronised`` (both digests are the same), ``copying``, ``asks`` (an operator), ``asks_there``
+    (an operator, on the other gateway), ``failed``, ``behind``, ``absent`` (here), ``undeclared`` (there) or
+    ``waiting`` (nothing is known of the other gateway yet).
     """
     here = seen.shown.get("trees", {}).get(name)
     result = seen.shown.get("results", {}).get(name) or {}
@@ -92,6 +95,8 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         state = "asks"
     elif passive and error:
         state = "failed"
+    elif role == "active" and seen.questions.get(name):
+        state = "asks_there"
     else:
         state = "synchronised" if seen.is_alike(name) else "behind"
     return {
@@ -104,7 +109,7 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         "unreadable": list(here["unreadable"]) if here else [],
         "unreadable_count": here["unreadable_count"] if here else 0,
         "alike_at": seen.alike_at(name),
-        "asks": result.get("asks", 0) if passive else 0,
+        "asks": result.get("asks", 0) if passive else seen.questions.get(name, 0) if role == "active" else 0,
         "of": result.get("of", 0),
         "examples": list(result.get("examples", ())) if passive else [],
         "error": error if passive else "",
