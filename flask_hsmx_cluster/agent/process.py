@@ -24,6 +24,7 @@ from .control_server import ControlServer
 from .data.replicator import ReplicatorLink
 from .data.side import database_is_prepared
 from .files.link import FilesLink
+from .files.side import SET_UP
 from .heartbeat.loop import HeartbeatLoop
 from .heartbeat.services_hand import ServicesLink
 from .jobs import Jobs, Periodic
@@ -97,6 +98,9 @@ def run(config: AgentConfig) -> None:
     service = AgentService(
         config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files, soon=jobs.soon
     )
+
+    for role in ("active", "passive"):  # at once: a gateway that is active copies no files over its own any more
+        clerk.when(role, partial(jobs.soon, SET_UP))
 
     ended, stopped = threading.Event(), threading.Event()
 

@@ -26,7 +26,7 @@ _DIRECTORY = b"d"
 Stamp = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     content: bytes
     size: int = 0
@@ -70,7 +70,13 @@ class Manifest:
         """Look at the whole tree."""
         former, self._entries = self._entries, {}
         self._left_out, self._unreadable, self.directories = set(), set(), {b""}
-        self._walk(b"", former)
+        waiting = [b""]
+        while waiting:  # however deep
+            above = waiting.pop()
+            for name, status in self._list(above):
+                path = above + b"/" + name if above else name
+                if self._take(path, status, former.get(path)):
+                    waiting.append(path)
 
     def update(self, paths: set[bytes]) -> set[bytes]:
         """Look at files again, and return those whose contents or existence changed."""
@@ -103,12 +109,6 @@ class Manifest:
 
     def _full(self, path: bytes) -> bytes:
         return self._root + b"/" + path if path else self._root
-
-    def _walk(self, above: bytes, former: dict[bytes, _Entry]) -> None:
-        for name, status in self._list(above):
-            path = above + b"/" + name if above else name
-            if self._take(path, status, former.get(path)):
-                self._walk(path, former)
 
     def _list(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -106,12 +107,18 @@ class Places:
                 path.unlink()
 
     def new_aside(self, tree: str) -> Path:
-        """Return a directory for what is replaced or deleted; the oldest one of the tree makes room."""
+        """Return the name of a directory for what is replaced or deleted, which is not there yet."""
         base = self.directory / "aside" / tree
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for former in sorted(base.iterdir())[: -(ASIDES_MOST - 1)]:
+        now = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        names = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
+        return next(path for name in names if not (path := base / name).exists())
+
+    def bound_asides(self, tree: str) -> None:
+        """Delete the oldest of what was kept aside of a tree, if there is more of it than is held."""
+        base = self.directory / "aside" / tree
+        for former in sorted(base.iterdir())[:-ASIDES_MOST]:
             shutil.rmtree(former, ignore_errors=True)
-        return base / time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
 
 
 def _write(path: Path, text: str) -> None:

@@ -53,6 +53,7 @@ class FakeAgent:
         self.findings: list[Finding] = []
         self.peer_firmware = "5.2.03"
         self.firewall_closes: bool | None = True
+        self.file_ports: dict[str, int] = {}
         self.delivered = True
         self.unprobed = 0
         self.paths_down: set[str] = set()
@@ -171,7 +172,7 @@ class FakeAgent:
     def verb_firewall(self, peers: list[str]) -> Json:
         known = peers_of(settings.from_dict(self.settings), OWN_ID) if self.settings else ()
         firmwares = ["5.2.03", self.peer_firmware] if self.peer else ["5.2.03"]
-        some = services(firmwares)
+        some = services(firmwares, **self.file_ports)
         found = rules_for(some, [Peer(ip_address(one)) for one in peers] or known)
         return {"rules": [one.as_dict() for one in found], "services": [one.as_dict() for one in some],
                 "nftables": texts.nftables(found), "iptables": texts.iptables(found), "firmware": "5.2.03",
@@ -397,6 +398,16 @@ NOT_SWEPT: Json = {
     "action": "", "table": "", "batch": "", "chosen": 0, "under_way": False, "began_at": "", "ended_at": "",
     "error": "", "remedy": "", "stopped": False, "total": 0, "done": 0, "unfit": 0, "reasons": [], "left_s": None,
 }
+
+
+def files_tree(state: str, **changes: Any) -> Json:
+    return {"name": "portal", "path": "/srv/portal", "state": state, "files": 1200, "size": 2**21, "left_out": 0,
+            "unreadable": [], "unreadable_count": 0, "alike_at": "", "asks": 0, "of": 0, "examples": [], "error": "",
+            "remedy": "", "aside": "", "last": None, **changes}  # fmt: skip
+
+
+def files(one: Json, role: str = "passive", **changes: Any) -> Json:
+    return {"role": role, "way": "ssh", "problem": "", "remedy": "", "progress": None, "trees": [one], **changes}
 
 
 def put_aside(stamp: str = "", **changes: Any) -> Json:
