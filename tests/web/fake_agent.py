@@ -458,7 +458,7 @@ def data_status(**changes: Any) -> Json:
     return {"set_up": True, "problem": "", "remedy": "", "synchronous": True,
             "wants_synchronous": True, "degraded_since_s": None,
             "follower": {"streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
-                         "wal_status": "reserved"},
+                         "wal_status": "reserved", "brake_ms": 0},
             "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
             "stale": None, "quarantined": 0, "streams": [],
             "following": {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False},

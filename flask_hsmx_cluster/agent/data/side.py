@@ -212,6 +212,7 @@ class DataSide:
             "name": self._cluster.config.node_name,
             "peer": peer,
             "scope": self._scope.to_json(),
+            "synchronous": self._cluster.config.synchronous,
         }
 
     def _peer(self) -> dict[str, Any] | None:
