@@ -22,18 +22,20 @@ class Plan:
     """What a pass would do.
 
     :param files: files to be copied; ``size``: their length, bytes.
-    :param deletions: files and directories that the other gateway does not have; ``examples``: some of them.
+    :param deletions: files and directories that the other gateway does not have; ``deleted_files``: the files among
+        them; ``examples``: some of these.
     """
 
     files: int = 0
     size: int = 0
     deletions: int = 0
+    deleted_files: int = 0
     examples: tuple[str, ...] = ()
 
 
 def planned(lines: Iterable[str]) -> Plan:
     """Return what a dry run says. Names of directories end with a slash, and their length says nothing."""
-    files = size = deletions = 0
+    files = size = deletions = deleted_files = 0
     examples: list[str] = []
     for line in lines:
         found = _DONE.fullmatch(line)
@@ -42,17 +44,20 @@ def planned(lines: Iterable[str]) -> Plan:
         what, length, name = found.groups()
         if what == "del.":
             deletions += 1
-            if len(examples) < _EXAMPLES:
-                examples.append(name[:200])
+            if not name.endswith("/"):
+                deleted_files += 1
+                if len(examples) < _EXAMPLES:
+                    examples.append(name[:200])
         elif not name.endswith("/"):
             files += 1
             size += int(length)
-    return Plan(files, size, deletions, tuple(examples))
+    return Plan(files, size, deletions, deleted_files, tuple(examples))
 
 
 def asks_first(deletions: int, here: int, allowed: int = 0) -> bool:
     """Return whether an operator is to be asked before files are deleted.
 
+    :param deletions: of files.
     :param here: how many files this gateway has.
     :param allowed: so many were allowed.
     """

@@ -20,7 +20,7 @@ from typing import Any
 from ..agent_line import Line, lines_to_agent
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .declare import Files
+from .declare import Files, Tree
 from .manifest import Manifest, Summary
 from .paths import tellable
 from .places import Peer, Places
@@ -53,6 +53,7 @@ class Process:
         self._summaries: dict[str, Summary] = {}
         self._watch = Watch()
         self._anew = threading.Event()
+        self._looked = threading.Event()
         self._places: Places | None = None
         self._puller: Puller | None = None
         self._setup: dict[str, Any] = {}
@@ -101,6 +102,7 @@ class Process:
             with self._lock:
                 self._files = declared
                 self._manifests = {tree.name: Manifest(tree) for tree in declared.trees}
+                self._looked.clear()
             self._anew.set()
         self._setup = {"way": way, "role": role}
         self._puller.configure(declared.trees, role == "passive")
@@ -169,6 +171,7 @@ class Process:
     # -- what is here -----------------------------------------------------------------------------------------
 
     def _files_here(self, tree: str) -> int:
+        self._looked.wait()
         found = self._summaries.get(tree)
         return found.files if found else 0
 
@@ -194,6 +197,8 @@ class Process:
         files, before = self._files, dict(self._summaries)
         for tree in files.trees if files else ():
             self._read(tree.name)
+        if files:
+            self._looked.set()
         changed = [name for name, one in self._summaries.items() if one != before.get(name)]
         self._say(dict.fromkeys(changed))
 
@@ -211,23 +216,32 @@ class Process:
             manifest.read()
             if manifest.directories <= known:
                 break
+        self._leave_out(tree)
         found = manifest.summary()
         self._summaries[name] = found if os.path.isdir(root) else Summary()
+
+    def _leave_out(self, tree: Tree) -> None:
+        """Have rsync keep to what is copied, before the other gateway is told to pull."""
+        if self._places is not None:
+            self._places.leave_out(tree, self._manifests[tree.name].left_out)
 
     def _note(self, changes: dict[str, Changes]) -> None:
         """Take note of what the kernel said, and say it on."""
         told: dict[str, set[bytes] | None] = {}
-        for name, one in changes.items():
-            manifest = self._manifests.get(name)
-            if manifest is None:
+        for tree in self._files.trees if self._files else ():
+            name, manifest = tree.name, self._manifests[tree.name]
+            one = changes.get(name)
+            if one is None:
                 continue
             if one.whole:
-                before = self._summaries.get(name)
+                before = self._summaries.get(name), manifest.directories
                 self._read(name)
-                if self._summaries.get(name) != before:
+                if (self._summaries.get(name), manifest.directories) != before:
                     told[name] = None
                 continue
-            if found := manifest.update(one.touched):
+            found = manifest.update(one.touched | manifest.complete(one.created - one.touched))
+            self._leave_out(tree)
+            if found:
                 self._summaries[name] = manifest.summary()
                 told[name] = found if all(map(manifest.has, found)) else None  # what went is found by a whole pass
         self._say(told)
