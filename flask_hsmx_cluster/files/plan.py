@@ -24,13 +24,15 @@ class Plan:
     """What a pass would do.
 
     :param files: files to be copied; ``size``: their length, bytes.
-    :param deletions: files and directories that the other gateway does not have; ``examples``: some of them.
+    :param deletions: files and directories that the other gateway does not have; ``deleted_files``: the files among
+        them; ``examples``: some of these.
     :param replaced: length of the files here that would be replaced or deleted, bytes.
     """
 
     files: int = 0
     size: int = 0
     deletions: int = 0
+    deleted_files: int = 0
     examples: tuple[str, ...] = ()
     replaced: int = 0
 
@@ -40,7 +42,7 @@ def planned(lines: Iterable[str], length: Callable[[str], int] = lambda _name: 0
 
     :param length: of the file here that has a name, bytes.
     """
-    files = size = deletions = replaced = 0
+    files = size = deletions = deleted_files = replaced = 0
     examples: list[str] = []
     for line in lines:
         found = _DONE.fullmatch(line)
@@ -50,17 +52,20 @@ def planned(lines: Iterable[str], length: Callable[[str], int] = lambda _name: 0
         replaced += length(name)
         if what == "del.":
             deletions += 1
-            if len(examples) < _EXAMPLES:
-                examples.append(name[:200])
+            if not name.endswith("/"):
+                deleted_files += 1
+                if len(examples) < _EXAMPLES:
+                    examples.append(name[:200])
         elif not name.endswith("/"):
             files += 1
             size += int(new)
-    return Plan(files, size, deletions, tuple(examples), replaced)
+    return Plan(files, size, deletions, deleted_files, tuple(examples), replaced)
 
 
 def asks_first(deletions: int, here: int, allowed: int = 0, lately: int = 0, asked: bool = False) -> bool:
     """Return whether an operator is to be asked before files are deleted.
 
+    :param deletions: of files.
     :param here: how many files this gateway has.
     :param allowed: so many were allowed.
     :param lately: so many were deleted a moment ago: whoever empties a directory does it file by file.

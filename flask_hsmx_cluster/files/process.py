@@ -20,7 +20,7 @@ from typing import Any
 from ..agent_line import Line, lines_to_agent
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .declare import Files
+from .declare import Files, Tree
 from .manifest import Manifest, Summary
 from .paths import tellable
 from .places import Peer, Places
@@ -212,7 +212,8 @@ class Process:
         files, before = self._files, dict(self._summaries)
         for tree in files.trees if files else ():
             self._read(tree.name)
-        self._known.set()
+        if files:
+            self._known.set()
         changed = [name for name, one in self._summaries.items() if one != before.get(name)]
         self._say(dict.fromkeys(changed))
 
@@ -230,23 +231,32 @@ class Process:
             manifest.read()
             if manifest.directories <= known:
                 break
+        self._leave_out(tree)
         found = manifest.summary()
         self._summaries[name] = found if os.path.isdir(root) else Summary()
+
+    def _leave_out(self, tree: Tree) -> None:
+        """Have rsync keep to what is copied, before the other gateway is told to pull."""
+        if self._places is not None:
+            self._places.leave_out(tree, self._manifests[tree.name].left_out)
 
     def _note(self, changes: dict[str, Changes]) -> None:
         """Take note of what the kernel said, and say it on."""
         told: dict[str, set[bytes] | None] = {}
-        for name, one in changes.items():
-            manifest = self._manifests.get(name)
-            if manifest is None:
+        for tree in self._files.trees if self._files else ():
+            name, manifest = tree.name, self._manifests[tree.name]
+            one = changes.get(name)
+            if one is None:
                 continue
             if one.whole:
-                before = self._summaries.get(name)
+                before = self._summaries.get(name), manifest.directories
                 self._read(name)
-                if self._summaries.get(name) != before:
+                if (self._summaries.get(name), manifest.directories) != before:
                     told[name] = None
                 continue
-            if found := manifest.update(one.touched):
+            found = manifest.update(one.touched | manifest.complete(one.created - one.touched))
+            self._leave_out(tree)
+            if found:
                 self._summaries[name] = manifest.summary()
                 told[name] = found if all(map(manifest.has, found)) else None  # what went is found by a whole pass
         self._say(told)

@@ -30,6 +30,8 @@ _WELL, _PARTLY, _GONE, _NOT_DELETED = 0, 23, 24, 25
 #: Neither the way there nor the other gateway is at fault: our own disk, or what we asked for.
 _OWN_FAULT = (1, 3, 4, 11, 13, 22)
 _LONGEST_LINE = 16384
+#: More changed paths than this are not remembered while they wait: the whole tree is looked at.
+PATHS_MOST = 2000
 
 
 class NoWay(ClusterError):
@@ -94,7 +96,7 @@ class Progress:
 class Puller:
     """Brings this gateway's copies up to date while it is passive.
 
-    :param here: how many files there are in a tree now.
+    :param here: how many files there are in a tree now; waits until it was looked at.
     :param ended: called with a tree's name after each pass.
     """
 
@@ -141,8 +143,7 @@ class Puller:
                 return
             self._sources = tuple(sources)
             for name in trees.keys() & self._trees.keys():
-                paths, known = trees[name], self._wanted.get(name, set())
-                self._wanted[name] = None if paths is None or known is None else known | set(paths)
+                self._wanted[name] = together(self._wanted.get(name, set()), trees[name])
                 if repair:
                     self._repair.add(name)
             self._lock.notify_all()
@@ -228,21 +229,21 @@ class Puller:
                                "Let the agent's user write there; see docs/files.md.") from None  # fmt: skip
 
     def _whole(self, tree: Tree, source: Source, repair: bool, result: Result) -> None:
-        dry = pull(self._rsync, source, tree, str(self._places.rules(tree)), dry=True, delete_most=10**9,
-                   checksum=repair)  # fmt: skip
+        files = str(self._places.rules(tree)), str(self._places.protected(tree))
+        dry = pull(self._rsync, source, tree, *files, dry=True, delete_most=10**9, checksum=repair)
         plan = plans.planned(self._lines(dry), lambda name: _length(os.path.join(tree.path, name)))
         here, former = self._here(tree.name), self.results.get(tree.name)
         if not plans.has_room(plan.size, _free(tree.path)):
             raise ClusterError(f"There is no room for {plan.size:,} bytes of {tree.name}.", "Make room on the disk.")
         with self._lock:
             asks = plans.asks_first(
-                plan.deletions, here, self._allowed.get(tree.name, 0), self._deleted_lately(tree.name),
+                plan.deleted_files, here, self._allowed.get(tree.name, 0), self._deleted_lately(tree.name),
                 bool(former and former.asks),
             )  # fmt: skip
             if self.progress:
                 self.progress.of_files, self.progress.of_size = plan.files, plan.size
         if asks:
-            result.asks, result.of, result.examples = plan.deletions, here, plan.examples
+            result.asks, result.of, result.examples = plan.deleted_files, here, plan.examples
         fresh = tree.name in self._fresh
         keeps = fresh and not (asks and tree.name in self._came)  # what comes now replaces nothing of our own
         aside = self._places.new_aside(tree.name) if keeps else None
@@ -255,14 +256,19 @@ class Puller:
                 f"Make room on the disk of {aside.parent}; what lies there may be moved elsewhere.",
             )
         if plan.files or plan.deletions:
-            argv = pull(self._rsync, source, tree, str(self._places.rules(tree)),
-                        delete_most=0 if asks else plan.deletions, aside=str(aside or ""), checksum=repair)  # fmt: skip
-            self._carry_out(argv, result)
+            argv = pull(self._rsync, source, tree, *files, delete_most=0 if asks else plan.deletions,
+                        aside=str(aside or ""), checksum=repair)  # fmt: skip
+            try:
+                self._carry_out(argv, result)
+            except (NoWay, Stopped):
+                raise  # what has arrived is gone on with
+            except ClusterError:
+                _sweep(tree)  # on a full disk halves would be in the way of everything else
+                raise
         if aside is not None and aside.exists():
             result.aside = str(aside)
             self._places.bound_asides(tree.name)
-        if fresh and not asks:
-            _sweep(tree)
+        _sweep(tree)
         with self._lock:
             if asks and not result.partly:
                 self._came.add(tree.name)
@@ -279,7 +285,8 @@ class Puller:
         return sum(count for _at, count in self._deleted[name])
 
     def _some(self, tree: Tree, source: Source, paths: set[str], result: Result) -> None:
-        argv = pull(self._rsync, source, tree, str(self._places.rules(tree)), paths=True)
+        files = str(self._places.rules(tree)), str(self._places.protected(tree))
+        argv = pull(self._rsync, source, tree, *files, paths=True)
         self._carry_out(argv, result, b"".join(os.fsencode(path) + b"\0" for path in sorted(paths)))
 
     def _carry_out(self, argv: list[str], result: Result, given: bytes = b"") -> None:
@@ -289,7 +296,7 @@ class Puller:
                 files, size = how_far
                 if self.progress:
                     self.progress.files, self.progress.size = files, size
-            elif line.startswith("del."):
+            elif line.startswith("del.") and not line.endswith("/"):
                 result.deleted += 1
         result.files, result.size = files, size
 
@@ -336,8 +343,15 @@ class Puller:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def together(waiting: set[str] | None, paths: list[str] | None) -> set[str] | None:
+    """Return which paths are to be pulled if some wait and others have changed; None: the whole tree."""
+    if waiting is None or paths is None or len(found := waiting.union(paths)) > PATHS_MOST:
+        return None
+    return found
+
+
 def _sweep(tree: Tree) -> None:
-    """Remove what passes have left where files wait that were cut off for good, when this gateway became active."""
+    """Remove what passes have left where files wait: cut off for good, or of files that the other one has no more."""
     waiting = [tree.path]
     while waiting:  # however deep
         directory = waiting.pop()

@@ -33,6 +33,7 @@ class Gateway:
             path.mkdir(parents=True)
         self.tree, self.places = Tree(NAME, str(self.here)), Places(str(self.state))
         self.places.rules(self.tree).write_text(rsync_rules(()))
+        self.places.leave_out(self.tree, ())
         self.source = Source("192.0.2.2", shell=str(self._shell(directory)))
         self._passed = threading.Semaphore(0)
         self.puller = Puller(RSYNC, self.places, self.count, lambda _name: self._passed.release())
@@ -42,7 +43,7 @@ class Gateway:
     def _shell(self, directory: Path) -> Path:
         """Return a program that does for rsync what ssh and the forced command do."""
         configuration, shell = directory / "rsyncd.conf", directory / "shell"
-        rules = {NAME: str(self.places.rules(self.tree))}
+        rules = {NAME: str(self.places.served(self.tree))}
         configuration.write_text(
             serve_text([Tree(NAME, str(self.there))], rules, ["192.0.2.1"], str(directory / "lock"))
         )
