@@ -366,8 +366,8 @@ def _files(values: Mapping[str, Any], state_dir: Path, http_port: int) -> Files:
     except ConfigError as error:
         raise _refuse(ConfigVars.FILES, f"cannot be used: {error.message}", error.remedy) from None
     for tree in trees:
-        path = Path(tree.path)
-        if path == state_dir or path in state_dir.parents or state_dir in path.parents:
+        path, state = Path(tree.path).resolve(), state_dir.resolve()  # a link may lead there
+        if path == state or path in state.parents or state in path.parents:
             why = f"cannot be used: {tree.path} and {ConfigVars.STATE_DIR} ({state_dir}) lie in one another."
             raise _refuse(ConfigVars.FILES, why, "The state directory holds keys, and is each gateway's own.")
     ports = {

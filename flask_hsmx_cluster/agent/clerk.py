@@ -37,6 +37,7 @@ class Clerk:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.dropped = 0
+        self._told: dict[str, Callable[[], Any]] = {}
         self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
         self._thread.start()
@@ -52,7 +53,13 @@ class Clerk:
         """Queue an event for the log that people read."""
         level = {"info": logging.INFO, "warning": logging.WARNING}.get(severity, logging.ERROR)
         log.log(level, "%s%s", text, f" [{'; '.join(evidence)}]" if evidence else "")
+        if kind in self._told:
+            self.do(self._told[kind])  # before a disk is waited for
         self.do(lambda: self.ledger.record(kind, severity, text, list(evidence)))
+
+    def when(self, kind: str, call: Callable[[], Any]) -> None:
+        """Have somebody told, on the clerk's thread, of each event of a kind that the loop records."""
+        self._told[kind] = call
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Finish what waits, then stop."""

@@ -30,6 +30,7 @@ from .damaged import DamagedService
 from .data.replicator import ReplicatorLink
 from .data.side import database_is_prepared
 from .files.link import FilesLink
+from .files.side import SET_UP
 from .heartbeat.loop import HeartbeatLoop
 from .heartbeat.services_hand import ServicesLink
 from .heartbeat.watchdog import Watchdog
@@ -130,6 +131,9 @@ def run(config: AgentConfig) -> None:
         config, store, loop, jobs.as_dicts, link=link, services=(services, loop.services), files=files,
         soon=jobs.soon, leave=leave, arbiter=arbiter,
     )  # fmt: skip
+
+    for role in ("active", "passive"):  # at once: a gateway that is active copies no files over its own any more
+        clerk.when(role, partial(jobs.soon, SET_UP))
 
     def restart() -> None:
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from ..errors import ConfigError
-from .exclude import check_pattern
+from .exclude import check_pattern, excluder
 
 #: Most trees, and most patterns of one.
 TREES_MOST, PATTERNS_MOST = 16, 100
@@ -60,6 +61,11 @@ class Tree:
             raise self._refuse("path must not hold % # ; \\ or a quotation mark", "Choose another directory.")
         if path in _NEVER or any(path.startswith(f"{one}/") for one in _NEVER_BELOW):
             raise self._refuse(f"{path} is the system's own", "Declare the directory of the firmware's files alone.")
+        never = excluder(())
+        for part in path.split("/"):
+            if never.fullmatch(os.fsencode(part)):
+                raise self._refuse(f"what is called {part} is never sent", "Backups, certificates and the licence are "
+                                   "each gateway's own; choose another directory.")  # fmt: skip
 
     def _refuse(self, problem: str, remedy: str) -> ConfigError:
         return ConfigError(f"Files {self.name!r:.60}: {problem}.", remedy)

@@ -39,6 +39,14 @@ def rsync_rules(patterns: Iterable[str]) -> str:
     return "".join(f"- {_any_case(pattern)}\n" for pattern in (*NEVER, *patterns))
 
 
+def path_rules(paths: Iterable[bytes], kind: bytes = b"-") -> bytes:
+    """Return rules for single paths of a tree: links, and whatever else is not copied there.
+
+    :param kind: ``-``: they are not sent; ``P``: they are not deleted where files arrive.
+    """
+    return b"".join(b"%b /%b\n" % (kind, _literal(path)) for path in sorted(paths))
+
+
 def excluder(patterns: Iterable[str]) -> re.Pattern[bytes]:
     """Return what matches, as a whole, each name that is not sent."""
     wild = {"*": b".*", "?": b"."}
@@ -47,6 +55,13 @@ def excluder(patterns: Iterable[str]) -> re.Pattern[bytes]:
         for pattern in (*NEVER, *patterns)
     )
     return re.compile(b"|".join(parts), re.IGNORECASE | re.DOTALL)
+
+
+def _literal(path: bytes) -> bytes:
+    """Return a pattern for one path; for a line break, which a line cannot hold, stands any character."""
+    if re.search(rb"[*?[\r\n]", path):  # only beside these a backslash means something to rsync
+        path = re.sub(rb"[*?[\\]", rb"\\\g<0>", path)
+    return re.sub(rb"[\r\n]", b"?", path)
 
 
 def _any_case(pattern: str) -> str:

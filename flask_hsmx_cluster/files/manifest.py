@@ -1,7 +1,7 @@
 """What is in a tree: names and contents, and one digest of all of it, which is the same on both gateways or is not.
 
-Links and special files are not copied, and so do not count; neither does what is never sent. Contents are read again
-only where a file has changed.
+Links and special files are not copied, and so do not count; neither does what is never sent. Nor do directories: one
+stays on the gateway where something of its own lies in it. Contents are read again only where a file has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIRECTORY = b"d"
 Stamp = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     content: bytes
     size: int = 0
@@ -58,7 +58,8 @@ class Manifest:
         self._most = tree.file_mb * 1024 * 1024
         self._excluded = excluder(tree.exclude)
         self._entries: dict[bytes, _Entry] = {}
-        self._left_out: set[bytes] = set()
+        #: Links, special files and files that are too large.
+        self.left_out: set[bytes] = set()
         self._unreadable: set[bytes] = set()
         self.directories: set[bytes] = set()
 
@@ -69,15 +70,21 @@ class Manifest:
     def read(self) -> None:
         """Look at the whole tree."""
         former, self._entries = self._entries, {}
-        self._left_out, self._unreadable, self.directories = set(), set(), {b""}
-        self._walk(b"", former)
+        self.left_out, self._unreadable, self.directories = set(), set(), {b""}
+        waiting = [b""]
+        while waiting:  # however deep
+            above = waiting.pop()
+            for name, status in self._list(above):
+                path = above + b"/" + name if above else name
+                if self._take(path, status, former.get(path)):
+                    waiting.append(path)
 
     def update(self, paths: set[bytes]) -> set[bytes]:
         """Look at files again, and return those whose contents or existence changed."""
         changed = set()
         for path in paths:
             before = self._entries.pop(path, None)
-            self._left_out.discard(path)
+            self.left_out.discard(path)
             self._unreadable.discard(path)
             with contextlib.suppress(OSError):  # it has gone
                 self._take(path, os.stat(self._full(path), follow_symlinks=False), None)
@@ -85,6 +92,16 @@ class Manifest:
             if (before and before.content) != (after and after.content):
                 changed.add(path)
         return changed
+
+    def complete(self, paths: set[bytes]) -> set[bytes]:
+        """Return those of new paths to which no write is to follow: further names of files, links, special files."""
+        found = set()
+        for path in paths:
+            with contextlib.suppress(OSError):  # it has gone
+                status = os.stat(self._full(path), follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    found.add(path)
+        return found
 
     def has(self, path: bytes) -> bool:
         """Return whether there is a file or directory at a path."""
@@ -95,20 +112,15 @@ class Manifest:
         whole = hashlib.sha256()
         files = size = 0
         for path, entry in sorted(self._entries.items()):
-            whole.update(len(path).to_bytes(4, "big") + path + entry.content)
-            files += entry.content != _DIRECTORY
-            size += entry.size
+            if entry.content != _DIRECTORY:
+                whole.update(len(path).to_bytes(4, "big") + path + entry.content)
+                files += 1
+                size += entry.size
         unreadable = tuple(path[:200].decode(errors="backslashreplace") for path in sorted(self._unreadable)[:5])
-        return Summary(whole.hexdigest(), files, size, len(self._left_out), unreadable, len(self._unreadable))
+        return Summary(whole.hexdigest(), files, size, len(self.left_out), unreadable, len(self._unreadable))
 
     def _full(self, path: bytes) -> bytes:
         return self._root + b"/" + path if path else self._root
-
-    def _walk(self, above: bytes, former: dict[bytes, _Entry]) -> None:
-        for name, status in self._list(above):
-            path = above + b"/" + name if above else name
-            if self._take(path, status, former.get(path)):
-                self._walk(path, former)
 
     def _list(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         try:
@@ -131,7 +143,7 @@ class Manifest:
             self.directories.add(path)
             return True
         if not stat.S_ISREG(status.st_mode) or status.st_size > self._most:
-            self._left_out.add(path)
+            self.left_out.add(path)
             return False
         stamp = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         if former is not None and former.stamp == stamp:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import os
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ClusterError
 from .declare import Tree
-from .exclude import rsync_rules
+from .exclude import path_rules, rsync_rules
 from .rsync import USER, serve_text
 from .ssh import authorized_keys, known_hosts, public_key, serve_command
 
+log = logging.getLogger(__name__)
 #: Of what was kept aside of a tree so many times are held; the oldest goes.
 ASIDES_MOST = 10
 
@@ -50,8 +53,30 @@ class Places:
         self._secret = self.directory / "secret"
 
     def rules(self, tree: Tree) -> Path:
-        """Return the file with what is never sent of a tree."""
+        """Return the file with what is never sent of a tree, as the gateway that pulls leaves it alone."""
         return self.directory / f"{tree.name}.rules"
+
+    def served(self, tree: Tree) -> Path:
+        """Return the file with all that this gateway does not send of a tree."""
+        return self.directory / f"{tree.name}.served"
+
+    def protected(self, tree: Tree) -> Path:
+        """Return the file with what is not deleted of a tree, because it is not copied."""
+        return self.directory / f"{tree.name}.protected"
+
+    def leave_out(self, tree: Tree, paths: Iterable[bytes]) -> None:
+        """Take note of links and the like in a tree that was looked at: they are neither sent nor deleted.
+
+        Whoever names a path beyond a link would be led along it. What cannot be written keeps everything from going.
+        """
+        paths = sorted(paths)
+        try:
+            _write(self.protected(tree), path_rules(paths, b"P"))
+            _write(self.served(tree), rsync_rules(tree.exclude).encode() + path_rules(paths))
+        except OSError as error:
+            log.warning("What is not copied of %s cannot be written, so nothing is: %s", tree.name, error)
+            for file in (self.protected(tree), self.served(tree)):
+                file.unlink(missing_ok=True)
 
     def serve_configuration(self, listening: bool) -> Path:
         return self.directory / ("daemon.conf" if listening else "ssh.conf")
@@ -82,13 +107,16 @@ class Places:
 
         :param over_ssh: files travel over ssh; otherwise nobody may log in.
         """
-        rules = {tree.name: str(self.rules(tree)) for tree in trees}
+        served = {tree.name: str(self.served(tree)) for tree in trees}
         for tree in trees:
-            _write(self.rules(tree), rsync_rules(tree.exclude))
+            never = rsync_rules(tree.exclude)
+            _write(self.rules(tree), never)
+            if (former := self.served(tree)).exists() and not former.read_bytes().startswith(never.encode()):
+                former.unlink()  # of another configuration
         for listening in (False, True):
             lock = str(self.directory / f"{'daemon' if listening else 'ssh'}.lock")
             secret = str(self.directory / "secrets") if listening else ""
-            _write(self.serve_configuration(listening), serve_text(trees, rules, peer.addresses, lock, secret))
+            _write(self.serve_configuration(listening), serve_text(trees, served, peer.addresses, lock, secret))
         _write(self.directory / "secrets", f"{USER}:{self._secret.read_text()}\n")
         _write(self.password, f"{peer.secret}\n")
         _write(self.directory / "known_hosts", known_hosts(peer.host_key, peer.addresses, ssh_port))
@@ -106,23 +134,30 @@ class Places:
                 path.unlink()
 
     def new_aside(self, tree: str) -> Path:
-        """Return a directory for what is replaced or deleted; the oldest one of the tree makes room."""
+        """Return the name of a directory for what is replaced or deleted, which is not there yet."""
         base = self.directory / "aside" / tree
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for former in sorted(base.iterdir())[: -(ASIDES_MOST - 1)]:
+        now = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        names = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
+        return next(path for name in names if not (path := base / name).exists())
+
+    def bound_asides(self, tree: str) -> None:
+        """Delete the oldest of what was kept aside of a tree, if there is more of it than is held."""
+        base = self.directory / "aside" / tree
+        for former in sorted(base.iterdir())[:-ASIDES_MOST]:
             shutil.rmtree(former, ignore_errors=True)
-        return base / time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str | bytes) -> None:
     """Write a file as a whole, for nobody else to read, unless it has this text already."""
+    content = text.encode() if isinstance(text, str) else text
     with contextlib.suppress(OSError):
-        if path.read_text() == text:
+        if path.read_bytes() == content:
             return
     new = path.with_name(f"{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(descriptor)
     new.replace(path)

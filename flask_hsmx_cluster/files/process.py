@@ -20,7 +20,7 @@ from typing import Any
 from ..agent_line import Line, lines_to_agent
 from ..errors import ClusterError
 from ..network.clock import boot_time_s
-from .declare import Files
+from .declare import Files, Tree
 from .manifest import Manifest, Summary
 from .paths import tellable
 from .places import Peer, Places
@@ -36,6 +36,8 @@ SETTLE_S = 0.01
 READ_EVERY_S = 300.0
 #: Files are read in the background, beside a heartbeat.
 NICENESS = 5
+#: A daemon that has not ended by then is ended by force, s.
+ENDS_WITHIN_S = 2.0
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_LOWER = 47, 3
 _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
 
@@ -53,6 +55,7 @@ class Process:
         self._summaries: dict[str, Summary] = {}
         self._watch = Watch()
         self._anew = threading.Event()
+        self._known = threading.Event()  # what is declared has been read once
         self._places: Places | None = None
         self._puller: Puller | None = None
         self._setup: dict[str, Any] = {}
@@ -60,7 +63,7 @@ class Process:
 
     def run(self) -> None:
         """Serve until the agent has closed its lines."""
-        threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+        threading.Thread(target=self._watch_or_end, name="watch", daemon=True).start()
         while (message := self._patient.read()) is not None:
             self._patient.write({"id": message["id"], "verb": message["verb"], **self._carry_out(message)})
 
@@ -101,6 +104,7 @@ class Process:
             with self._lock:
                 self._files = declared
                 self._manifests = {tree.name: Manifest(tree) for tree in declared.trees}
+                self._known.clear()
             self._anew.set()
         self._setup = {"way": way, "role": role}
         self._puller.configure(declared.trees, role == "passive")
@@ -120,7 +124,11 @@ class Process:
             if address not in addresses or self._daemons[address].poll() is not None:
                 former = self._daemons.pop(address)
                 former.terminate()
-                former.wait()
+                try:
+                    former.wait(ENDS_WITHIN_S)
+                except subprocess.TimeoutExpired:
+                    former.kill()
+                    former.wait()
         for address in addresses:
             if address not in self._daemons and self._places is not None:
                 argv = daemon(rsync, str(self._places.serve_configuration(True)), address, port)
@@ -169,6 +177,8 @@ class Process:
     # -- what is here -----------------------------------------------------------------------------------------
 
     def _files_here(self, tree: str) -> int:
+        """Return how many files a tree has here; until it has been read it is waited."""
+        self._known.wait()
         found = self._summaries.get(tree)
         return found.files if found else 0
 
@@ -176,6 +186,14 @@ class Process:
         with self._lock:  # what came is noted before it is said that it has come
             self._note(self._watch.take())
         self._tell(event="pulled", tree=tree)
+
+    def _watch_or_end(self) -> None:
+        """Watch; without it nothing of what is told would be true, so the agent is to start another process."""
+        try:
+            self._keep_watch()
+        except BaseException:
+            log.exception("The files cannot be watched any more")
+            os._exit(1)
 
     def _keep_watch(self) -> None:
         read_at = float("-inf")
@@ -194,6 +212,8 @@ class Process:
         files, before = self._files, dict(self._summaries)
         for tree in files.trees if files else ():
             self._read(tree.name)
+        if files:
+            self._known.set()
         changed = [name for name, one in self._summaries.items() if one != before.get(name)]
         self._say(dict.fromkeys(changed))
 
@@ -211,23 +231,32 @@ class Process:
             manifest.read()
             if manifest.directories <= known:
                 break
+        self._leave_out(tree)
         found = manifest.summary()
         self._summaries[name] = found if os.path.isdir(root) else Summary()
+
+    def _leave_out(self, tree: Tree) -> None:
+        """Have rsync keep to what is copied, before the other gateway is told to pull."""
+        if self._places is not None:
+            self._places.leave_out(tree, self._manifests[tree.name].left_out)
 
     def _note(self, changes: dict[str, Changes]) -> None:
         """Take note of what the kernel said, and say it on."""
         told: dict[str, set[bytes] | None] = {}
-        for name, one in changes.items():
-            manifest = self._manifests.get(name)
-            if manifest is None:
+        for tree in self._files.trees if self._files else ():
+            name, manifest = tree.name, self._manifests[tree.name]
+            one = changes.get(name)
+            if one is None:
                 continue
             if one.whole:
-                before = self._summaries.get(name)
+                before = self._summaries.get(name), manifest.directories
                 self._read(name)
-                if self._summaries.get(name) != before:
+                if (self._summaries.get(name), manifest.directories) != before:
                     told[name] = None
                 continue
-            if found := manifest.update(one.touched):
+            found = manifest.update(one.touched | manifest.complete(one.created - one.touched))
+            self._leave_out(tree)
+            if found:
                 self._summaries[name] = manifest.summary()
                 told[name] = found if all(map(manifest.has, found)) else None  # what went is found by a whole pass
         self._say(told)

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
@@ -29,6 +30,8 @@ _WELL, _PARTLY, _GONE, _NOT_DELETED = 0, 23, 24, 25
 #: Neither the way there nor the other gateway is at fault: our own disk, or what we asked for.
 _OWN_FAULT = (1, 3, 4, 11, 13, 22)
 _LONGEST_LINE = 16384
+#: More changed paths than this are not remembered while they wait: the whole tree is looked at.
+PATHS_MOST = 2000
 
 
 class NoWay(ClusterError):
@@ -67,6 +70,16 @@ class Result:
     aside: str = ""
     host: str = ""
 
+    def remember(self, former: Result | None) -> None:
+        """Take over from the pass before what this one has not looked at."""
+        if former is None:
+            return
+        if not self.whole:
+            self.asks, self.of, self.examples = former.asks, former.of, former.examples
+            self.partly = self.partly or former.partly
+        if former.aside and os.path.isdir(former.aside):
+            self.aside = self.aside or former.aside
+
 
 @dataclass
 class Progress:
@@ -83,7 +96,7 @@ class Progress:
 class Puller:
     """Brings this gateway's copies up to date while it is passive.
 
-    :param here: how many files there are in a tree now.
+    :param here: how many files there are in a tree now; waits until it was looked at.
     :param ended: called with a tree's name after each pass.
     """
 
@@ -97,7 +110,9 @@ class Puller:
         self._wanted: dict[str, set[str] | None] = {}
         self._repair: set[str] = set()
         self._fresh: set[str] = set()  # trees of which all was not taken over yet since this gateway is passive
+        self._came: set[str] = set()  # those of them of which all has come, and deletions wait for an operator
         self._allowed: dict[str, int] = {}
+        self._deleted: dict[str, list[tuple[float, int]]] = {}  # when how many were, of late
         self._passive = False
         self._process: subprocess.Popen[bytes] | None = None
         self.results: dict[str, Result] = {}
@@ -107,7 +122,10 @@ class Puller:
         """Take over what is declared, and the role. Whatever is under way ends when this gateway is not passive."""
         with self._lock:
             if passive and not self._passive:
-                self._fresh = {tree.name for tree in trees}
+                self._fresh, self._came = {tree.name for tree in trees}, set()
+                self._deleted.clear()
+                for result in self.results.values():
+                    result.asks = 0
             self._trees, self._passive = {tree.name: tree for tree in trees}, passive
             if not passive:
                 self._wanted.clear()
@@ -125,8 +143,7 @@ class Puller:
                 return
             self._sources = tuple(sources)
             for name in trees.keys() & self._trees.keys():
-                paths, known = trees[name], self._wanted.get(name, set())
-                self._wanted[name] = None if paths is None or known is None else known | set(paths)
+                self._wanted[name] = together(self._wanted.get(name, set()), trees[name])
                 if repair:
                     self._repair.add(name)
             self._lock.notify_all()
@@ -161,9 +178,10 @@ class Puller:
                 result.error = "ended: this gateway is not passive any more"
             except ClusterError as error:
                 result.error, result.remedy = error.message, error.remedy
-            except OSError as error:
+            except Exception as error:  # the next one may succeed
                 log.exception("A pass of %s failed", name)
-                result.error = f"{error.strerror or error}"[:300]
+                result.error = f"{getattr(error, 'strerror', None) or error}"[:300]
+            result.remember(self.results.get(name))
             result.at, result.seconds = boot_time_s(), boot_time_s() - began
             self.results[name], self.progress = result, None
             self._ended(name)
@@ -211,35 +229,64 @@ class Puller:
                                "Let the agent's user write there; see docs/files.md.") from None  # fmt: skip
 
     def _whole(self, tree: Tree, source: Source, repair: bool, result: Result) -> None:
-        dry = pull(self._rsync, source, tree, str(self._places.rules(tree)), dry=True, delete_most=10**9,
-                   checksum=repair)  # fmt: skip
-        plan = plans.planned(line for line in self._lines(dry))
-        here = self._here(tree.name)
-        if not plans.fits(plan, _free(tree.path)):
+        files = str(self._places.rules(tree)), str(self._places.protected(tree))
+        dry = pull(self._rsync, source, tree, *files, dry=True, delete_most=10**9, checksum=repair)
+        plan = plans.planned(self._lines(dry), lambda name: _length(os.path.join(tree.path, name)))
+        here, former = self._here(tree.name), self.results.get(tree.name)
+        if not plans.has_room(plan.size, _free(tree.path)):
             raise ClusterError(f"There is no room for {plan.size:,} bytes of {tree.name}.", "Make room on the disk.")
         with self._lock:
-            asks = plans.asks_first(plan.deletions, here, self._allowed.get(tree.name, 0))
+            asks = plans.asks_first(
+                plan.deleted_files, here, self._allowed.get(tree.name, 0), self._deleted_lately(tree.name),
+                bool(former and former.asks),
+            )  # fmt: skip
             if self.progress:
                 self.progress.of_files, self.progress.of_size = plan.files, plan.size
         if asks:
-            result.asks, result.of, result.examples = plan.deletions, here, plan.examples
+            result.asks, result.of, result.examples = plan.deleted_files, here, plan.examples
         fresh = tree.name in self._fresh
-        aside = self._places.new_aside(tree.name) if fresh else None
+        keeps = fresh and not (asks and tree.name in self._came)  # what comes now replaces nothing of our own
+        aside = self._places.new_aside(tree.name) if keeps else None
+        if aside is not None and not _same_disk(tree.path, aside.parent) and not plans.has_room(
+            plan.replaced, _free(str(aside.parent))
+        ):
+            raise ClusterError(
+                f"There is no room for the {plan.replaced:,} bytes of {tree.name} that only this gateway has: they are "
+                "kept aside before anything is overwritten.",
+                f"Make room on the disk of {aside.parent}; what lies there may be moved elsewhere.",
+            )
         if plan.files or plan.deletions:
-            argv = pull(self._rsync, source, tree, str(self._places.rules(tree)),
-                        delete_most=0 if asks else plan.deletions, aside=str(aside or ""), checksum=repair)  # fmt: skip
-            self._carry_out(argv, result)
+            argv = pull(self._rsync, source, tree, *files, delete_most=0 if asks else plan.deletions,
+                        aside=str(aside or ""), checksum=repair)  # fmt: skip
+            try:
+                self._carry_out(argv, result)
+            except (NoWay, Stopped):
+                raise  # what has arrived is gone on with
+            except ClusterError:
+                _sweep(tree)  # on a full disk halves would be in the way of everything else
+                raise
         if aside is not None and aside.exists():
             result.aside = str(aside)
-        if fresh and not asks:
-            _sweep(tree)
+            self._places.bound_asides(tree.name)
+        _sweep(tree)
         with self._lock:
-            if not asks:
+            if asks and not result.partly:
+                self._came.add(tree.name)
+            elif not asks:
                 self._fresh.discard(tree.name)
-                self._allowed.pop(tree.name, None)
+                if self._allowed.pop(tree.name, None) is None:
+                    self._deleted.setdefault(tree.name, []).append((boot_time_s(), result.deleted))
+                else:  # that was somebody's will
+                    self._deleted.pop(tree.name, None)
+
+    def _deleted_lately(self, name: str) -> int:
+        since = boot_time_s() - plans.DELETIONS_WITHIN_S
+        self._deleted[name] = [one for one in self._deleted.get(name, []) if one[0] > since]
+        return sum(count for _at, count in self._deleted[name])
 
     def _some(self, tree: Tree, source: Source, paths: set[str], result: Result) -> None:
-        argv = pull(self._rsync, source, tree, str(self._places.rules(tree)), paths=True)
+        files = str(self._places.rules(tree)), str(self._places.protected(tree))
+        argv = pull(self._rsync, source, tree, *files, paths=True)
         self._carry_out(argv, result, b"".join(os.fsencode(path) + b"\0" for path in sorted(paths)))
 
     def _carry_out(self, argv: list[str], result: Result, given: bytes = b"") -> None:
@@ -249,7 +296,7 @@ class Puller:
                 files, size = how_far
                 if self.progress:
                     self.progress.files, self.progress.size = files, size
-            elif line.startswith("del."):
+            elif line.startswith("del.") and not line.endswith("/"):
                 result.deleted += 1
         result.files, result.size = files, size
 
@@ -296,12 +343,24 @@ class Puller:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def together(waiting: set[str] | None, paths: list[str] | None) -> set[str] | None:
+    """Return which paths are to be pulled if some wait and others have changed; None: the whole tree."""
+    if waiting is None or paths is None or len(found := waiting.union(paths)) > PATHS_MOST:
+        return None
+    return found
+
+
 def _sweep(tree: Tree) -> None:
-    """Remove what passes have left where files wait that were cut off for good, when this gateway became active."""
-    for directory, names, _files in os.walk(tree.path):
-        if STAGING in names:
-            names.remove(STAGING)
-            shutil.rmtree(os.path.join(directory, STAGING), ignore_errors=True)
+    """Remove what passes have left where files wait: cut off for good, or of files that the other one has no more."""
+    waiting = [tree.path]
+    while waiting:  # however deep
+        directory = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(directory) as found:
+            for one in found:
+                if one.name == STAGING:
+                    shutil.rmtree(one.path, ignore_errors=True)
+                elif one.is_dir(follow_symlinks=False):
+                    waiting.append(one.path)
 
 
 def _split(descriptor: int) -> Iterator[str]:
@@ -318,6 +377,20 @@ def _split(descriptor: int) -> Iterator[str]:
 def _words(said: bytes) -> str:
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
     return "".join(filter(str.isprintable, "; ".join(lines)))[:400]
+
+
+def _length(path: str) -> int:
+    """Return the length of what is at a path, bytes; 0: no file is."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _same_disk(one: str, other: Path) -> bool:
+    """Return whether a file is moved from one to the other without a copy."""
+    return os.stat(one).st_dev == os.stat(other).st_dev
 
 
 def _free(path: str) -> int:

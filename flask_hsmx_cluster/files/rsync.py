@@ -55,11 +55,11 @@ class Source:
 
 
 def serve_text(
-    trees: Sequence[Tree], rules: dict[str, str], hosts: Sequence[str], lock_file: str, secrets_file: str = ""
+    trees: Sequence[Tree], served: dict[str, str], hosts: Sequence[str], lock_file: str, secrets_file: str = ""
 ) -> str:
     """Return the text of ``rsyncd.conf``: each tree to be read by the other gateway, and by nobody else.
 
-    :param rules: path of the file with what is never sent, by tree.
+    :param served: path of the file with what is not sent of a tree, by tree; without it nothing is.
     :param hosts: addresses from where the other gateway may come; none: nobody may.
     :param secrets_file: who may read, where the daemon listens itself.
     """
@@ -80,14 +80,14 @@ def serve_text(
         "hosts deny = *",
     ]
     for tree in trees:
-        lines += [f"[{tree.name}]", f"path = {tree.path}", f"exclude from = {rules[tree.name]}"]
+        lines += [f"[{tree.name}]", f"path = {tree.path}", f"exclude from = {served[tree.name]}"]
         if secrets_file:
             lines += [f"auth users = {USER}", f"secrets file = {secrets_file}", "strict modes = yes"]
     return "\n".join(lines) + "\n"
 
 
 def pull(
-    rsync: str, source: Source, tree: Tree, rules: str, *, paths: bool = False, dry: bool = False,
+    rsync: str, source: Source, tree: Tree, rules: str, protected: str, *, paths: bool = False, dry: bool = False,
     delete_most: int = 0, aside: str = "", checksum: bool = False,
 ) -> list[str]:
     """Return the command that brings a tree's copy up to date.
@@ -96,6 +96,7 @@ def pull(
     modes only as far as this gateway's own defaults allow.
 
     :param rules: the file with what is never sent; what this gateway has under such names stays.
+    :param protected: the file with what is not deleted here, though it may be replaced.
     :param paths: only the paths that come on the standard input, each ended by a zero byte.
     :param dry: say only what would be done.
     :param delete_most: delete what the other gateway does not have, at most so many; 0: nothing.
@@ -113,9 +114,10 @@ def pull(
         argv += [f"--partial-dir={STAGING}", "--delay-updates", f"--temp-dir={TEMPORARY}", "--fsync"]
         argv += ["--info=progress2", "--no-human-readable"]
     if paths:
-        argv += ["--from0", "--files-from=-", "--ignore-missing-args"]
+        # They have changed, even where length and second of the time are what they were.
+        argv += ["--from0", "--files-from=-", "--ignore-missing-args", "--ignore-times"]
     if delete_most:
-        argv += ["--delete-delay", f"--max-delete={delete_most}"]
+        argv += [f"--filter=merge {protected}", "--delete-delay", f"--max-delete={delete_most}"]
     if aside and not dry:
         argv += ["--backup", f"--backup-dir={aside}"]
     if checksum:

@@ -22,10 +22,12 @@ class Changes:
     """What has changed in one tree.
 
     :param touched: files that were written, or came or went.
+    :param created: files that have just got a name; most are written next.
     :param whole: more than that, such as a directory that came or went: look at the whole tree.
     """
 
     touched: set[bytes] = field(default_factory=set)
+    created: set[bytes] = field(default_factory=set)
     whole: bool = False
 
 
@@ -96,6 +98,7 @@ class Watch:
             return
         if mask & (_IS_DIR | _DELETE_SELF | _MOVE_SELF):
             found.setdefault(place.tree, Changes()).whole = True
-        elif mask & (_CLOSE_WRITE | _MOVED_TO | _MOVED_FROM | _DELETE):
+        else:
             path = place.directory + b"/" + name if place.directory else name
-            found.setdefault(place.tree, Changes()).touched.add(path)
+            changes = found.setdefault(place.tree, Changes())
+            (changes.created if mask & _CREATE else changes.touched).add(path)

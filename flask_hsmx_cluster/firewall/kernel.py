@@ -1,7 +1,7 @@
 """What ``nft -j list ruleset`` says, reduced to the rules that let somebody in.
 
-Only what can be judged is: a rule that accepts by interface, source, protocol and port. One that asks for more, such as
-the state of a connection, is left out; so is what goes through a verdict map.
+Only what can be judged is: a rule that accepts by interface, source, protocol and port, new connections among others.
+One that asks for more is left out; so is what goes through a verdict map.
 """
 
 from __future__ import annotations
@@ -70,10 +70,15 @@ def _read(rule: Mapping[str, Any], sets: Mapping[Any, Any]) -> Iterator[Allowed]
         if kind != "match":
             continue
         left, right = content["left"], content["right"]
-        if content["op"] not in ("==", "in"):
-            raise _Unclear
         meta, payload = left.get("meta", {}).get("key"), left.get("payload", {})
         field = payload.get("field")
+        if content["op"] == "!=" and (meta in ("iif", "iifname") or field == "saddr"):
+            continue  # from all but one is from anybody
+        if content["op"] not in ("==", "in"):
+            raise _Unclear
+        if left.get("ct", {}).get("key") == "state" and "new" in (
+            right if isinstance(right, list) else _elements(right, sets)):
+            continue  # fmt: skip
         if meta in ("iif", "iifname"):
             if right == "lo":
                 raise _Unclear

@@ -58,7 +58,8 @@ def written(target: Target, message: Message) -> EmailMessage:
     mail["To"] = ", ".join(target.recipients)
     mail["Subject"] = texts.subject(message)
     mail["Date"] = formatdate(localtime=False)
-    mail["Message-ID"] = f"<{message.news[0].id or 'test'}.{len(message.news)}@hsmx-cluster.invalid>"
+    plain = "".join(sign for sign in message.news[0].id if sign.isascii() and sign.isalnum())
+    mail["Message-ID"] = f"<{plain or 'test'}.{len(message.news)}@hsmx-cluster.invalid>"
     mail["Auto-Submitted"] = "auto-generated"
     if message.severity == "critical":
         mail["Importance"] = "high"

@@ -19,7 +19,7 @@ BETWEEN_S = 30.0
 RETRY_S = (10.0, 3600.0)
 #: News that may wait; of more the least severe, oldest first, are dropped and counted.
 MOST_WAITING = 100
-#: Alarms of which is remembered what was said.
+#: Alarms of which is remembered what was said. More are told when others are over: none is told again and again.
 MOST_SAID = 300
 #: After a start an alarm that is not seen is not over yet: it may just not have been looked at, s.
 GRACE_S = 45.0
@@ -119,7 +119,7 @@ class Voice:
     def _there(self, alarm: Alarm, now: float, wall: str, limits: Limits) -> None:
         said, ident = self.said.get(alarm.ident), alarm.ident
         if said is None:
-            return self._say("raised", alarm, now, wall)
+            return self._say("raised", alarm, now, wall) if self._has_room(alarm) else None
         worse = said.open and alarm.severity == "critical" != said.news.severity
         quiet = now - said.at < limits.repeat_s
         if ident not in self.present and not said.open:
@@ -172,8 +172,15 @@ class Voice:
             least = min(self.waiting, key=lambda one: ("info", "warning", "critical").index(one.severity))
             self.waiting.remove(least)
             self.dropped += 1
-        for ident in list(self.said)[: max(0, len(self.said) - MOST_SAID)]:
-            del self.said[ident]
+
+    def _has_room(self, alarm: Alarm) -> bool:
+        """Return whether one more alarm can be remembered; the first that is over makes room, a critical one has it."""
+        if len(self.said) >= MOST_SAID and alarm.severity != "critical":
+            past = next((ident for ident, said in self.said.items() if not said.open and ident not in self.present), "")
+            if not past:
+                return False
+            del self.said[past]
+        return True
 
     # -- sending ----------------------------------------------------------------------------------------------
 

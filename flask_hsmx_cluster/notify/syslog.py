@@ -48,8 +48,8 @@ def send(target: Target, message: Message) -> str:
 def written(news: News, gateway: str) -> bytes:
     """Return one message of the protocol."""
     priority = _FACILITY + (_SEVERITY["info"] if news.kind == "over" else _SEVERITY[news.severity])
-    host, key = _word(gateway, 255), _word(news.key, 32)
-    head = f"<{priority}>1 {news.at or '-'} {host} hsmx-cluster {os.getpid()} {key} - ".encode()
+    at, host, key = _word(news.at, 32), _word(gateway, 255), _word(news.key, 32)
+    head = f"<{priority}>1 {at} {host} hsmx-cluster {os.getpid()} {key} - ".encode()
     text = b"\xef\xbb\xbf" + texts.line(news).encode()
     return (head + text)[:LONGEST].decode(errors="ignore").encode()
 

@@ -19,6 +19,8 @@ StepKey = Literal["install", "reboot", "seen", "failover"]
 State = Literal["done", "now", "next"]
 #: Longest text of what a gateway tells of itself.
 MOST_TEXT = 128
+#: Renewals by which another gateway can be ahead of this one; a number beyond is made up, and could not be counted on.
+MOST_AHEAD = 1000
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Guide:
 
     def is_newer_than(self, other: Guide | None) -> bool:
         """Return whether it is to replace another one that a gateway has; of two alike neither does."""
+        if self.number - (other.number if other else 0) > MOST_AHEAD:
+            return False
         return other is None or self._rank() > other._rank()
 
     def _rank(self) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 The lease is a row (:mod:`.schema`) that the agent renews together with the addresses; it always ends before theirs.
 The guard is a trigger on every shared table and on each of its partitions (an INSERT into a partition passes no
 trigger of its parent). Apply workers write in the replica role, which fires no such trigger.
+
+The guard is also where writers are slowed while the other gateway cannot keep up (:mod:`.brake`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ WITH granted AS (
     SET term = excluded.term, until_cs = excluded.until_cs, server_started = excluded.server_started
     RETURNING until_cs)
 SELECT setval('hsmx_cluster.lease_seen', 0), setval('hsmx_cluster.lease_server', {SERVER}),
-    setval('hsmx_cluster.lease_until_cs', until_cs)
+    setval('hsmx_cluster.lease_until_cs', until_cs), setval('hsmx_cluster.brake_until_cs', 0),
+    setval('hsmx_cluster.unhindered', 1)
 FROM granted""".encode()
 _RENEW = b"""
 WITH renewed AS (
@@ -36,8 +39,13 @@ WITH renewed AS (
 SELECT setval('hsmx_cluster.lease_seen', 0), setval('hsmx_cluster.lease_until_cs', until_cs) FROM renewed"""
 _REVOKE = b"""
 WITH revoked AS (DELETE FROM hsmx_cluster.lease RETURNING term)
-SELECT setval('hsmx_cluster.lease_until_cs', 0), setval('hsmx_cluster.lease_seen', 0)
+SELECT setval('hsmx_cluster.unhindered', 0), setval('hsmx_cluster.lease_until_cs', 0),
+    setval('hsmx_cluster.lease_seen', 0), setval('hsmx_cluster.brake_until_cs', 0)
 FROM (SELECT count(*) FROM revoked) AS counted"""
+_BRAKE = b"""
+SELECT setval('hsmx_cluster.brake_ms', %s), setval('hsmx_cluster.brake_until_cs', %s),
+    setval('hsmx_cluster.unhindered', %s)
+FROM (SELECT FROM hsmx_cluster.lease FOR UPDATE) AS granted"""
 _PARTS = b"SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) AS part \
 JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE part.level > 0"
 _FOUND = b"""SELECT n.nspname::text, c.relname::text, t.tgname::text,
@@ -64,6 +72,14 @@ def renew(connection: Connection, term: int, until_s: float) -> bool:
 def revoke(connection: Connection) -> None:
     """End the lease at once; transactions that are under way are refused at their commit."""
     connection.execute(_REVOKE, prepare=True)
+
+
+def brake(connection: Connection, ms: int, until_s: float) -> None:
+    """Slow each transaction that writes shared data by that much, until that boot time, s; 0: none any more.
+
+    Does nothing where no lease is granted.
+    """
+    connection.execute(_BRAKE, (ms, int(until_s * 100) if ms else 0, int(not ms)), prepare=True)
 
 
 # As in pg_trigger.tgtype.

@@ -72,11 +72,11 @@ class Process:
         while self._watching.wait():
             time.sleep(WATCH_EVERY_S)
             try:
-                found = self._replicator.follower()
+                found = self._replicator.watch.look()
             except Exception as error:
                 log.debug("The follower cannot be looked at: %s", error)
                 found = {"streaming": False, "caught_up": False, "filled": True, "lag_bytes": 0, "kept_bytes": 0,
-                         "wal_status": ""}  # fmt: skip
+                         "wal_status": "", "brake_ms": 0}  # fmt: skip
             if self._watching.is_set():
                 self._prompt.write({"event": "follower", **found})
 

@@ -28,13 +28,14 @@ from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
 from .keeper import Keeper
-from .names import FOLLOWING, FOLLOWS, SUBSCRIPTION
+from .names import FOLLOWING, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
 from .sequences import Sequences
 from .setup import Peer, Setup, setup_from
 from .survey import survey
 from .verifying import Verifying
+from .watch import Watch
 
 #: A demotion whose sessions do not end their transactions by then ends the sessions, s.
 DEMOTE_PATIENCE_S = 0.0
@@ -59,12 +60,12 @@ class Replicator:
         self._sequences: Sequences | None = None
         self._promoting = threading.Lock()
         self._promoter: Connection | None = None
-        self._seen_lsn = "0/0"
         self._incarnated = False
         self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
         self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
         self._peer_dsn = self._peer_here = ""  #: how the server and how this process reaches the other database
+        self.watch = Watch(self.connection, lambda: self.setup)
         self.verifying = Verifying()
         self._pace = Pace(
             self._open, lambda: connect(self._peer_here, "hsmx_cluster pace", **PROMPT),
@@ -329,42 +330,6 @@ class Replicator:
             self._sequences.tell(connection)
         connection.execute(b"DELETE FROM hsmx_cluster.commit_check", prepare=True)
         return {}
-
-    def follower(self) -> dict[str, Any]:
-        """Return how the other gateway follows; *caught up*: it has what was written at the last look; *filled*: it
-        is not being filled for the first time.
-
-        That is: confirmed, while commits wait for it. While they do not, it does not flush every commit (:mod:`.pace`):
-        it is enough that it has applied it, and confirms as soon as they wait. Before they begin to, it must have seen
-        that this database goes on from what it has; a position ahead of our log tells that it does not.
-        """
-        connection, setup = self.connection(), self.setup
-        found = self._follower(connection)
-        row = connection.execute(
-            b"""SELECT pg_current_wal_lsn()::text, s.confirmed_flush_lsn <= pg_current_wal_insert_lsn() AND CASE
-                       WHEN current_setting('synchronous_standby_names') = '' THEN %s::pg_lsn <= r.replay_lsn
-                           AND EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s)
-                       ELSE %s::pg_lsn <= s.confirmed_flush_lsn END,
-                       (SELECT joined_system FROM hsmx_cluster.node)
-                FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
-                WHERE s.slot_name = %s""",
-            (self._seen_lsn, FOLLOWS, self._seen_lsn, channel.slot_of(SUBSCRIPTION, setup.peer_id)),
-            prepare=True,
-        ).fetchone()
-        # Only once it is on disk here that the other one has been filled may commits wait for it: else this gateway,
-        # lost and back, would be filled anew, and what it alone has would not go to quarantine.
-        caught_up = bool(found.streaming and row and row[1] and row[2])
-        system = setup.peer.system if setup.peer is not None else ""
-        if found.streaming and row and system and row[2] != system:
-            # Positions of another database's log mean nothing in this one's.
-            connection.execute(
-                b"UPDATE hsmx_cluster.node SET joined_system = %s, fork_lsn = NULL, fork_bulk_lsn = NULL",
-                (system,), prepare=True)
-        self._seen_lsn = row[0] if row else "0/0"
-        return {**found.__dict__, "caught_up": caught_up, "filled": bool(row is None or row[2])}
-
-    def _follower(self, connection: Connection) -> synchrony.Follower:
-        return synchrony.follower(connection, channel.slot_of(SUBSCRIPTION, self.setup.peer_id))
 
     def tend_passive(self) -> dict[str, Any]:
         """On the passive gateway: keep sequences ahead and the fork slots at the present position."""

@@ -25,7 +25,6 @@ CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_until_cs MINVALUE 0;
 CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_server MINVALUE 0;
 -- When somebody's commit read the boot time last, and for which end of the lease: see guard_commit().
 CREATE UNLOGGED SEQUENCE hsmx_cluster.lease_seen MINVALUE 0;
-
 -- One row for each transaction that wrote shared data, for the check at its end. More turns: see guard_commit().
 CREATE UNLOGGED TABLE hsmx_cluster.commit_check (turn integer NOT NULL);
 
@@ -99,6 +98,14 @@ CREATE TABLE hsmx_cluster.dirty_key (
 );
 """
 
+_BRAKE = """
+-- 1 while a lease is granted and writers are not slowed: who finds that looks no further.
+CREATE UNLOGGED SEQUENCE hsmx_cluster.unhindered MINVALUE 0;
+-- By how much each transaction is slowed, and until which boot time at most: see hinder().
+CREATE UNLOGGED SEQUENCE hsmx_cluster.brake_ms MINVALUE 0;
+CREATE UNLOGGED SEQUENCE hsmx_cluster.brake_until_cs MINVALUE 0;
+"""
+
 #: When this server was started, as the lease knows it: a clean restart keeps what is unlogged, and boot time may begin
 #: anew, so a lease ends with the server.
 SERVER = """(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
@@ -107,6 +114,8 @@ _UNTIL_CS = "pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_until_cs'::pg
 # The functions that each write calls are written into each other, and every name in them is qualified instead of a
 # SET search_path: that takes 5 us a call, and more of what the client does next.
 _GRANTED = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8"""
+_UNHINDERED = """pg_catalog.pg_sequence_last_value('hsmx_cluster.unhindered'::pg_catalog.regclass)
+        OPERATOR(pg_catalog.>) 0::pg_catalog.int8"""
 _SAME_SERVER = f"""pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_server'::pg_catalog.regclass)
         OPERATOR(pg_catalog.=) {SERVER}"""
 # Boot time, 1/100 s: the wall clock may be stepped, and a step must not extend a lease (rule 14). Read by a commit it
@@ -123,7 +132,7 @@ _WALL_US = """pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
 # has passed since, to 10 ms. Whatever changes the lease forgets the reading (:mod:`.guard`); who has read just before
 # keeps one of 10 ms at most, and none at all of a lease that was revoked. Each function that is called here takes a
 # thousandth of a small transaction, so there are few.
-_JUST_SEEN = f"""{_UNTIL_CS} OPERATOR(pg_catalog.>) 0::pg_catalog.int8 AND pg_catalog.abs({_WALL_US}
+_JUST_SEEN = f"""{_UNHINDERED} AND pg_catalog.abs({_WALL_US}
         OPERATOR(pg_catalog.-)
         pg_catalog.pg_sequence_last_value('hsmx_cluster.lease_seen'::pg_catalog.regclass)::pg_catalog.float8)
         OPERATOR(pg_catalog.<=) 5000::pg_catalog.float8"""
@@ -173,6 +182,25 @@ BEGIN
 END
 $$;
 
+-- Where a write is not simply free: it is refused, or slowed, once for each transaction and before that locks anything
+-- by it. A brake that is not renewed ends by itself.
+CREATE OR REPLACE FUNCTION hsmx_cluster.hinder(what text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
+BEGIN
+    IF ({_TO_BE_CHECKED}) IS NOT TRUE AND {_GRANTED}
+        AND pg_catalog.pg_sequence_last_value('hsmx_cluster.brake_until_cs'::pg_catalog.regclass)
+            OPERATOR(pg_catalog.>) {_BOOT_CS}
+    THEN
+        PERFORM pg_catalog.pg_sleep(
+            pg_catalog.pg_sequence_last_value('hsmx_cluster.brake_ms'::pg_catalog.regclass)
+            OPERATOR(pg_catalog./) 1000::pg_catalog.float8);
+    END IF;
+    IF ({_GRANTED}) IS NOT TRUE THEN
+        PERFORM hsmx_cluster.refuse(what);
+    END IF;
+END
+$$;
+
 -- Once for each statement: whether a lease is granted. The first one of a transaction leaves a row, whose trigger asks
 -- at the commit whether the lease has not ended, too. All of it has the writer's rights: to change them takes longer.
 CREATE OR REPLACE FUNCTION hsmx_cluster.guard() RETURNS trigger
@@ -180,8 +208,8 @@ LANGUAGE plpgsql SECURITY INVOKER AS $$
 DECLARE
     noted pg_catalog.text;
 BEGIN
-    IF ({_GRANTED}) IS NOT TRUE THEN
-        PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
+    IF ({_UNHINDERED}) IS NOT TRUE THEN
+        PERFORM hsmx_cluster.hinder(TG_TABLE_NAME);
     END IF;
     IF ({_TO_BE_CHECKED}) IS NOT TRUE THEN
         INSERT INTO hsmx_cluster.commit_check VALUES (0);
@@ -204,8 +232,8 @@ BEGIN
     IF NOT shared AND TG_OP <> 'DELETE' THEN
         EXECUTE format('SELECT coalesce((%s), false) FROM (SELECT ($1).*) AS row', TG_ARGV[0]) INTO shared USING NEW;
     END IF;
-    IF shared AND ({_GRANTED}) IS NOT TRUE THEN
-        PERFORM hsmx_cluster.refuse(TG_TABLE_NAME);
+    IF shared AND ({_UNHINDERED}) IS NOT TRUE THEN
+        PERFORM hsmx_cluster.hinder(TG_TABLE_NAME);
     END IF;
     IF shared AND ({_TO_BE_CHECKED}) IS NOT TRUE THEN
         INSERT INTO hsmx_cluster.commit_check VALUES (0);
@@ -264,11 +292,12 @@ END
 $$;
 -- What a writer's own rights must be enough for.
 GRANT INSERT ON hsmx_cluster.commit_check TO PUBLIC;
-GRANT SELECT ON SEQUENCE hsmx_cluster.lease_until_cs, hsmx_cluster.lease_server, hsmx_cluster.lease_seen TO PUBLIC;
+GRANT SELECT ON SEQUENCE hsmx_cluster.lease_until_cs, hsmx_cluster.lease_server, hsmx_cluster.lease_seen,
+    hsmx_cluster.unhindered TO PUBLIC;
 """
 
 #: What brings the schema from each version to the next; the first makes it. A step that was released stays as it is.
-STEPS: tuple[str, ...] = (_TABLES,)
+STEPS: tuple[str, ...] = (_TABLES, _BRAKE)
 
 _COMMIT_CHECK = """
 CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON hsmx_cluster.commit_check

@@ -38,6 +38,7 @@ class Setup:
     :param dsn: connection string of the agent's role, over the local socket.
     :param peer: None while this gateway is alone in its cluster.
     :param scope: as the host declares it; in force is what of it the host has made already.
+    :param synchronous: commits are to wait for the other gateway while it keeps up.
     """
 
     dsn: str = field(repr=False)
@@ -45,6 +46,7 @@ class Setup:
     peer: Peer | None
     scope: Scope = field(repr=False)
     name: str = "this gateway"
+    synchronous: bool = True
 
     @property
     def peer_id(self) -> str:
@@ -64,4 +66,5 @@ def setup_from(arguments: dict[str, Any]) -> Setup:
         peer=None if peer is None else _peer_from(peer),
         scope=Scope.from_json(arguments["scope"]),
         name=arguments["name"],
+        synchronous=arguments["synchronous"],
     )

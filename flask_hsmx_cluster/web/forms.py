@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -87,6 +88,12 @@ class LinkForm(Form):
 
 class _Form(FlaskForm):
     """Base of all forms. Hidden fields have no id: several forms stand on one page."""
+
+    class Meta(FlaskForm.Meta):
+        """As Flask-WTF's, but no body is read as JSON: of a form's fields all are texts."""
+
+        def wrap_formdata(self, form: Form, formdata: Any) -> Any:
+            return request.form if request.is_json else super().wrap_formdata(form, formdata)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -109,6 +109,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[Sample]
     yield "replication_kept_bytes", "gauge", "WAL that is kept for the other gateway, bytes.", [
         ({}, follower.get("kept_bytes"))
     ]
+    yield "replication_brake_seconds", "gauge", "Delay of each write while the other gateway catches up, s.", [
+        ({}, _seconds(follower.get("brake_ms")))
+    ]
     yield "replication_streaming", "gauge", "Whether the other gateway follows.", [
         ({}, int(bool(follower["streaming"])) if "streaming" in follower else None)
     ]

@@ -104,13 +104,23 @@ def _active(status: dict[str, Any], data: dict[str, Any], peer: str) -> DataWord
                          _("Until it is complete, %(peer)s cannot take over.", peer=peer), facts=facts)
     if not data["wants_synchronous"]:
         return _asynchronous(data, peer, facts)
-    since = data["degraded_since_s"]
+    since, slowed = data["degraded_since_s"], _slowed(data["follower"] or {}, peer)
     if since is None:
-        return DataWords("warn", _("Writes are confirmed by this gateway only, at this moment."), facts=facts)
+        text = _("Writes are confirmed by this gateway only, at this moment.")
+        return DataWords("warn", f"{text}{slowed}", facts=facts)
+    text = _("Writes are confirmed by this gateway only, for %(time)s now.", time=words.duration(since))
     return DataWords(
-        "bad", _("Writes are confirmed by this gateway only, for %(time)s now.", time=words.duration(since)),
+        "bad", f"{text}{slowed}",
         _("If this gateway fails now, what was written meanwhile is missing on %(peer)s. It ends by itself when "
           "%(peer)s has caught up; look there if it does not.", peer=peer), facts=facts)
+
+
+def _slowed(follower: dict[str, Any], peer: str) -> str:
+    """Return a sentence, with a space before it, where writes are slowed; else nothing."""
+    if not follower.get("brake_ms"):
+        return ""
+    return " " + _("Writes are slowed by %(ms)s ms each so that %(peer)s catches up, %(size)s left.",
+                   ms=follower["brake_ms"], peer=peer, size=words.size(follower["lag_bytes"]))
 
 
 def _asynchronous(data: dict[str, Any], peer: str, facts: tuple[tuple[str, str], ...]) -> DataWords:

@@ -71,6 +71,8 @@ def _headline(told: dict[str, Any], peer: str) -> tuple[Kind, str, str]:
         return "warn", _("The files are not kept as one: %(why)s", why=told["problem"]), told["remedy"]
     if "asks" in states:
         return "bad", _("Many files are gone on %(peer)s: nothing is deleted here before you allow it.", peer=peer), ""
+    if "asks_there" in states:
+        return "bad", _("Many files are gone here: %(peer)s deletes nothing before you allow it there.", peer=peer), ""
     if states & {"failed", "absent", "undeclared"}:
         return "warn", _("Not all files are the same on both gateways."), ""
     if "copying" in states:
@@ -88,7 +90,9 @@ def _row(one: dict[str, Any], peer: str) -> Row:
         "copying": ("info", _("%(count)s here, more are coming", count=count)),
         "behind": ("info", _("%(count)s here, not yet the same as on %(peer)s", count=count, peer=peer)),
         "asks": ("bad", _("%(n)s deletions wait for you", n=f"{one['asks']:,}")),
-        "failed": ("warn", _("could not be copied: %(why)s", why=one["error"])),
+        "asks_there": ("bad", _("%(n)s deletions wait for you on %(peer)s's own page Files", n=f"{one['asks']:,}",
+                                peer=peer)),
+        "failed": ("warn", _("could not be copied: %(why)s", why=f"{one['error']} {one['remedy']}".strip())),
         "absent": ("warn", _("%(path)s is not there, or cannot be read", path=one["path"])),
         "undeclared": ("warn", _("%(peer)s declares no files of this name", peer=peer)),
         "waiting": ("plain", _("nothing is known of %(peer)s's files yet", peer=peer)),
@@ -100,13 +104,13 @@ def _row(one: dict[str, Any], peer: str) -> Row:
     if one["left_out"]:
         text += " · " + _("%(n)s links, special or too large files are left out", n=f"{one['left_out']:,}")
     if one["aside"]:
-        text += " · " + _("what only this gateway had is kept in %(path)s", path=one["aside"])
+        text += " · " + _("what this gateway had otherwise is kept in %(path)s", path=one["aside"])
     return Row(kind, one["name"], text)
 
 
 def _questions(trees: list[dict[str, Any]], peer: str) -> Iterator[Question]:
     for one in trees:
-        if one["asks"]:
+        if one["asks"] and one["state"] != "asks_there":
             text = _("%(peer)s no longer has %(n)s of the %(all)s files of %(name)s that are here. If they were "
                      "deleted there on purpose, allow it. If not, look there first: here they are safe.",
                      peer=peer, n=f"{one['asks']:,}", all=f"{one['of']:,}", name=one["name"])  # fmt: skip

@@ -9,9 +9,8 @@ from ..translate import gettext as _
 
 def use(rule: dict[str, Any]) -> str:
     """Return what a port is for."""
-    if rule["use"] in ("ssh", "rsync"):
-        return _("Files, over ssh") if rule["port"] == 22 else _("Files, over an rsync daemon")
     return {
+        "ssh": _("Files, over ssh"), "rsync": _("Files, over an rsync daemon"),
         "settings": _("Settings and pairing"), "database": _("Database"), "heartbeats": _("Heartbeats"),
         "connections": _("Guests' connections (conntrackd)"),
     }[rule["use"]]  # fmt: skip
@@ -25,12 +24,12 @@ def link(rule: dict[str, Any]) -> str:
 def versions(told: dict[str, Any]) -> str:
     """Return for which firmware the rules are."""
     own, peer = told["firmware"], told["peer_firmware"]
-    ports = {rule["port"] for rule in told["services"] if rule["use"] in ("ssh", "rsync")}
+    ports = {rule["use"]: rule["port"] for rule in told["services"] if rule["use"] in ("ssh", "rsync")}
     if len(ports) > 1:
         text = _("This gateway runs firmware %(own)s, the other one %(peer)s.", own=own, peer=peer) if peer else _(
             "This gateway runs firmware %(own)s.", own=own)  # fmt: skip
-        return text + " " + _("Files need port 873 before 5.2.03, and port 22 from then on: keep both until both "
-                              "gateways are new. Then remove the rules for 873.")  # fmt: skip
+        return text + " " + _("Files need port %(rsync)s before 5.2.03, and port %(ssh)s from then on: keep both until "
+                              "both gateways are new. Then remove the rules for %(rsync)s.", **ports)  # fmt: skip
     if not peer:
         return _("These are the rules for firmware %(own)s on both gateways.", own=own)
     return _("Both gateways speak alike: firmware %(own)s here, %(peer)s there.", own=own, peer=peer)

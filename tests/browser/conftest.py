@@ -21,7 +21,7 @@ from sample_app.firmware.models import db  # noqa: E402
 from sample_app.lab_page.bench import Refused  # noqa: E402
 from sample_app.lab_page.server import create_app as create_lab_page  # noqa: E402
 
-from ..web.fake_agent import PEER_ID, FakeAgent, compared, kept_row  # noqa: E402
+from ..web.fake_agent import PEER_ID, FakeAgent, compared, files, files_tree, kept_row  # noqa: E402
 
 _CHROMIUM = shutil.which("chromium")
 
@@ -65,6 +65,8 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     agent.form()
     agent.keep(PEER_ID, kept_row(1), kept_row(2))
     agent.verified = compared("public.voucher")
+    agent.files = files(files_tree("asks", asks=300, of=1200, examples=[f"images/{'a_long_name_' * 12}.jpeg"],
+                                   aside=f"/var/lib/hsmx-cluster/files/aside/{'portal' * 20}"))  # fmt: skip
     with agent.listening(Path(state, "agent.sock")), serving(app) as address:
         yield address
     with app.app_context():

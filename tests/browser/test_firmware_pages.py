@@ -15,7 +15,9 @@ from .looks import VIEWS, flaws
 PAGES = [item.path for _, items in NAVIGATION for item in items]
 CLUSTER = next(path for path in PAGES if "cluster" in path)
 ROW = f"quarantine/row?id=1&node={PEER_ID}"
-PAGES += [CLUSTER + part for part in ("events", "quarantine", ROW, "verify", "replace")]
+PAGES += [CLUSTER + part for part in (
+    "events", "quarantine", ROW, "verify", "replace", "files", "firewall", "renewal", "notifications", "coverage",
+)]  # fmt: skip
 
 
 def logged_in(browser: Any, firmware: str, **options: Any) -> Any:

@@ -105,7 +105,7 @@ def test_who_was_away_catches_up_with_clients_that_never_pause(sides: tuple[Side
 
         def caught_up() -> bool:
             time.sleep(0.2)  # as often as the replicator looks
-            return bool(replicator.follower()["caught_up"])
+            return bool(replicator.watch.look()["caught_up"])
 
         wait_until(caught_up)
         a.be_synchronous()

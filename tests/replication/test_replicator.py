@@ -116,7 +116,7 @@ def test_positions_of_another_server_are_forgotten_with_it(pair: Pair) -> None:
     a.connection.execute("UPDATE hsmx_cluster.node SET fork_lsn = 'F/0', fork_bulk_lsn = 'F/0', joined_system = '7'")
     b.follow(a)
     replicator = replicator_of(a)
-    replicator.follower()
+    replicator.watch.look()
     assert replicator.fork()["lsn"] == replicator.fork()["bulk_lsn"] == "0/0"
     for one in (a, b, replicator):
         one.close()

@@ -54,7 +54,7 @@ def test_who_went_back_in_time_is_compared_with(two: TwoGateways, monkeypatch: p
                               "AND application_name = 'hsmx_cluster' AND state = 'streaming'")))  # fmt: skip
     replicator = Replicator()
     replicator._setup = Setup(two.a.server.dsn, two.a.id, Peer(two.b.id, (), 0, "", "", "1234", "", ""), two.scope)
-    assert not any(replicator.follower()["caught_up"] for _ in range(3)), "its commits would wait for nothing"
+    assert not any(replicator.watch.look()["caught_up"] for _ in range(3)), "its commits would wait for nothing"
     replicator.close()
 
     Pace(lambda: connect(two.b.server.dsn), lambda: connect(two.a.server.dsn), lambda: [], lambda: two.a.id)._run()

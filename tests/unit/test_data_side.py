@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from flask_hsmx_cluster.agent.child import ASK_TIMEOUT_S
 from flask_hsmx_cluster.agent.data import side as data
 from flask_hsmx_cluster.agent.data.side import CREDENTIALS, REHEARSE_MOST_S, DataSide
 from flask_hsmx_cluster.agent.peer.client import Route
+from flask_hsmx_cluster.control import VERBS
 from flask_hsmx_cluster.errors import ClusterError, RequestRefused
 
 LOOK: dict[str, Any] = {
@@ -37,6 +39,7 @@ class Replicator:
     refusal: ClusterError | None = None
     shared = True
     writable = True
+    frozen = False
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -47,8 +50,11 @@ class Replicator:
     def alive(self) -> bool:
         return True
 
-    def ask(self, verb: str, timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
+    def ask(self, verb: str, timeout_s: float = ASK_TIMEOUT_S, **arguments: Any) -> dict[str, Any]:
         self.asked.append(verb)
+        if self.frozen:
+            self.clock.now += timeout_s
+            raise RequestRefused(f"The replicator did not answer within {timeout_s:.0f} s.")
         if self.refusal is not None:
             raise self.refusal
         if verb == "confirm":
@@ -64,7 +70,7 @@ def side_of(directory: Path, link: Replicator) -> DataSide:
     cluster: Any = SimpleNamespace(
         node_id="a" * 32, role=lambda: "active", hot=SimpleNamespace(snapshot=lambda: {"peer": None}),
         store=SimpleNamespace(record=lambda *words: None), heads=lambda: heads, require_heads=lambda: heads,
-        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a"),
+        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a", synchronous=True),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(handle=lambda *words: None)
     replicator: Any = link
@@ -165,6 +171,14 @@ def test_a_database_in_no_order_keeps_no_hand_over_from_happening(
     link.refusal = RequestRefused("PostgreSQL does not answer.") if broken == "does not answer" else None
     side.rehearse_handover()
     assert clock.now < 102
+
+
+def test_a_frozen_replicator_is_not_waited_for_longer_than_whoever_asked_waits(
+    side: DataSide, link: Replicator, clock: Clock
+) -> None:
+    link.frozen = True
+    side.rehearse_handover()
+    assert clock.now - 100 < VERBS["failover"].timeout_s / 2
 
 
 def test_links_that_are_to_change_need_both_databases_behind_them(

@@ -21,7 +21,7 @@ from flask_hsmx_cluster.files import exclude, plan, rsync, ssh
 from flask_hsmx_cluster.files.declare import Files, Tree
 from flask_hsmx_cluster.files.manifest import Manifest
 from flask_hsmx_cluster.files.paths import is_inside, tellable
-from flask_hsmx_cluster.files.places import ASIDES_MOST, Peer, Places
+from flask_hsmx_cluster.files.places import Peer, Places
 from flask_hsmx_cluster.files.watch import Watch
 from flask_hsmx_cluster.files.way import way
 
@@ -44,6 +44,8 @@ def configured(*trees: dict[str, Any], **more: Any) -> Config:
         ([{"name": "a", "path": "/srv/a\n[b]"}], {}, "printable"),
         ([{"name": "a", "path": "/etc"}], {}, "system's own"),
         ([{"name": "a", "path": "/proc/1"}], {}, "system's own"),
+        ([{"name": "a", "path": "/etc/ssl/site"}], {}, "ssl is never sent"),
+        ([{"name": "a", "path": "/srv/firmware/Backups"}], {}, "Backups is never sent"),
         ([{"name": "a", "path": "/srv/a", "exclude": ["a/b"]}], {}, "must be a name"),
         ([{"name": "a", "path": "/srv/a", "exclude": "*.tmp"}], {}, "must be a list"),
         ([{"name": "a", "path": "/srv/a", "file_mb": 0}], {}, "file_mb"),
@@ -62,6 +64,13 @@ def test_what_cannot_work_is_refused_and_the_key_is_named(
     with pytest.raises(ConfigError, match="HSMX_CLUSTER_") as raised:
         configured(*trees, **more)
     assert why in raised.value.message, raised.value.message
+
+
+def test_no_link_leads_into_the_state_directory(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "portal").symlink_to("state")
+    with pytest.raises(ConfigError, match="lie in one another"):
+        configured({"name": "a", "path": str(tmp_path / "portal")}, HSMX_CLUSTER_STATE_DIR=str(tmp_path / "state"))
 
 
 def test_what_is_declared_reaches_the_agent_as_it_is() -> None:
@@ -159,12 +168,13 @@ def test_what_the_daemon_gives_and_to_whom() -> None:
 
 def test_a_pull_asks_for_nothing_dangerous() -> None:
     source = rsync.Source("2001:db8::1", shell="ssh -T")
-    argv = rsync.pull("rsync", source, Tree("a", "/srv/a"), "/x/rules", delete_most=5, aside="/x/aside")
+    argv = rsync.pull("rsync", source, Tree("a", "/srv/a"), "/x/rules", "/x/own", delete_most=5, aside="/x/aside")
     assert argv[-2:] == ["[2001:db8::1]::a/", "/srv/a/"] and "--fsync" in argv and "--delay-updates" in argv
     assert {"--no-links", "--no-devices", "--no-specials", "--no-perms", "--max-delete=5", "--backup"} <= set(argv)
-    dry = rsync.pull("rsync", source, Tree("a", "/srv/a"), "/x/rules", dry=True, aside="/x/aside")
+    dry = rsync.pull("rsync", source, Tree("a", "/srv/a"), "/x/rules", "/x/own", dry=True, aside="/x/aside")
     assert "--dry-run" in dry and "--backup" not in dry and "--delete-delay" not in dry
-    password = rsync.pull("rsync", rsync.Source("192.0.2.1", password_file="/x/p"), Tree("a", "/srv/a"), "/x/rules")
+    daemon = rsync.Source("192.0.2.1", password_file="/x/p")
+    password = rsync.pull("rsync", daemon, Tree("a", "/srv/a"), "/x/rules", "/x/own")
     assert "--contimeout=3" in password
     assert not [one for one in argv if "contimeout" in one], "rsync refuses it where it does not connect itself"
     assert "--password-file=/x/p" in password and password[-2] == "hsmx-cluster@192.0.2.1::a/"
@@ -183,15 +193,21 @@ def test_when_a_person_is_asked_before_files_are_deleted() -> None:
     assert not plan.asks_first(1, 1) and not plan.asks_first(20, 100) and not plan.asks_first(1000, 10_000)
     assert plan.asks_first(2, 2) and plan.asks_first(21, 100) and plan.asks_first(1001, 1_000_000)
     assert not plan.asks_first(21, 100, allowed=21) and plan.asks_first(22, 100, allowed=21)
+    assert plan.asks_first(11, 90, lately=10) and not plan.asks_first(10, 90, lately=10)
+    assert plan.asks_first(1, 9, lately=10) and not plan.asks_first(1, 9, lately=9) and plan.asks_first(2, 8, lately=1)
+    assert not plan.asks_first(0, 7, lately=3, asked=True)
+    assert plan.asks_first(2, 1000, asked=True) and not plan.asks_first(1, 1000, asked=True)
 
 
 def test_a_dry_run_and_progress_are_read() -> None:
     lines = ["recv 100 a", "recv 4096 sub/", "recv 7 sub/b\\#012c", "del. 0 own", 'skipping "x"', "del. 0 d/"]
     found = plan.planned(lines)
-    assert found == plan.Plan(2, 107, 2, ("own", "d/"))
+    assert found == plan.Plan(2, 107, 2, 1, ("own",))
     assert plan.progress("        1001 100%  977.54kB/s    0:00:00 (xfr#2, to-chk=0/3)") == (2, 1001)
     assert plan.progress("recv 100 a") is None
-    assert plan.fits(found, 10**9) and not plan.fits(plan.Plan(1, 10**9, 0), 10**9)
+    lengths = {"a": 5, "own": 7}
+    assert plan.planned(lines, lambda name: lengths.get(name, 0)).replaced == 12
+    assert plan.has_room(107, 10**9) and not plan.has_room(10**9, 10**9)
 
 
 def test_a_manifest_knows_contents_and_nothing_else(tmp_path: Path) -> None:
@@ -237,7 +253,7 @@ def test_the_kernel_says_what_changed(tmp_path: Path) -> None:
         (tmp_path / "new").write_text("x")
         (tmp_path / "new").rename(tmp_path / "final\n")
         found = watch.take()["a"]
-        assert found.touched == {b"new", b"final\n"} and not found.whole
+        assert found.touched == {b"new", b"final\n"} and found.created == {b"new"} and not found.whole
         (tmp_path / "sub").mkdir()
         assert watch.take()["a"].whole
     finally:
@@ -256,8 +272,7 @@ def test_places_write_for_nobody_else_and_forget(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
     places.write([tree], Peer(KEY, KEY, "cd" * 24, ("192.0.2.2",)), 22, False, "/usr/bin/rsync")
     assert login.read_text() == "", "over the daemon nobody logs in"
-    for _ in range(ASIDES_MOST + 3):
-        (places.new_aside("portal") / str(_)).mkdir(parents=True, exist_ok=True)
+    places.new_aside("portal").mkdir()
     places.forget()
     assert not login.exists() and not places.key.exists() and (places.directory / "aside").is_dir()
 
@@ -278,8 +293,21 @@ def test_only_equal_digests_count_as_synchronised() -> None:
     assert state() == "behind"
     seen.compared({"a": False}, 2.0, "today")
     assert state() == "behind" and seen.unlike_since("a") == 2.0
+    seen.shown["results"] = {"a": {"error": "", "partly": "rsync: mkstemp: Permission denied", "aside": ""}}
+    assert state() == "failed", "what stands in the way is said"
+    seen.compared({"a": True}, 3.0, "today")
+    assert state() == "synchronised"
+    seen.compared({"a": False}, 4.0, "today")
     asks = {"asks": 7, "of": 9, "examples": ("x",), "error": "", "remedy": "", "aside": "", "at": 0}
     seen.shown["results"] = {"a": asks}
     assert state() == "asks"
+    seen.questions = told.questions({"a": 7})
+    active = tree_state("a", "/srv/a", "active", seen, 10.0)
+    assert (active["state"], active["asks"], active["examples"]) == ("asks_there", 7, [])
+    seen.questions = told.questions(None)
+    assert tree_state("a", "/srv/a", "active", seen, 10.0)["state"] == "behind"
+    for wrong in ({"a": "7"}, {"a": 0}, {1: 1}, [1]):
+        with pytest.raises(RequestRefused):
+            told.questions(wrong)
     seen.there = {"b": "d"}
     assert state() == "undeclared"

@@ -146,6 +146,17 @@ def test_a_full_disk_keeps_no_gateway_out_of_its_cluster() -> None:
     assert ledger.events == ["terms_not_reserved"]
 
 
+def test_whoever_waits_for_a_role_is_told_before_the_disk_is_waited_for() -> None:
+    order: list[str] = []
+    ledger = SimpleNamespace(record=lambda kind, *_rest: order.append(f"written: {kind}"))
+    clerk = Clerk(ledger)  # type: ignore[arg-type]
+    clerk.when("active", lambda: order.append("told"))
+    clerk.record("passive", "info", "Became passive.")
+    clerk.record("active", "info", "Became active.")
+    clerk.close()
+    assert order == ["written: passive", "told", "written: active"]
+
+
 def test_a_child_that_is_started_again_is_heard_although_it_has_the_descriptor_of_the_one_before(
     loop: HeartbeatLoop,
 ) -> None:

@@ -276,6 +276,11 @@ def test_no_text_of_an_alarm_becomes_a_header() -> None:
         mail.written(replace(MAIL, sender="a@b\r\nBcc: c@d"), MESSAGE)
 
 
+def test_no_id_of_another_gateway_keeps_a_mail_from_being_written() -> None:
+    odd = replace(MESSAGE, news=(replace(MESSAGE.news[0], id="é> <x\u2028"),))
+    assert mail.written(MAIL, odd)["Message-ID"] == f"<x.{len(odd.news)}@hsmx-cluster.invalid>"
+
+
 # Webhooks
 
 
@@ -379,9 +384,10 @@ def test_over_tcp_octets_are_counted() -> None:
 
 
 def test_a_line_of_syslog_is_one_line_and_short() -> None:
-    odd = replace(DEAD, gateway="gäte way", key="a b\n", text="ä" * 5000)
+    odd = replace(DEAD, gateway="gäte way", key="a b\n", text="ä" * 5000, at="- b c")
     line = syslog.written(odd, odd.gateway)
-    assert len(line) <= syslog.LONGEST and b"\n" not in line and line.decode().count(" g_te_way hsmx-cluster ") == 1
+    told = line.decode()
+    assert len(line) <= syslog.LONGEST and b"\n" not in line and told.count(" -_b_c g_te_way hsmx-cluster ") == 1
 
 
 # The process

@@ -11,6 +11,7 @@ from flask_hsmx_cluster.notify import texts
 from flask_hsmx_cluster.notify.news import News
 from flask_hsmx_cluster.notify.policy import (
     BETWEEN_S,
+    MOST_SAID,
     MOST_WAITING,
     RETRY_S,
     SETTLE_S,
@@ -70,6 +71,16 @@ def test_what_comes_together_is_told_together_and_a_storm_in_few_messages(target
     target.run(60, *(Alarm(f"x{number}", f"x{number}", "a", "warning", "x") for number in range(60)), DISK, PATH)
     assert len(target.got) <= 2 + 120 / BETWEEN_S
     assert sum(map(len, target.got)) == 62
+
+
+def test_of_a_thousand_alarms_none_is_told_again_and_again_and_a_critical_one_is_told_all_the_same(
+    target: Listener,
+) -> None:
+    many = [Alarm(f"x{number}@a", f"x{number}", "a", "warning", "x") for number in range(MOST_SAID + 100)]
+    assert sum(map(len, target.run(300, *many))) <= MOST_SAID
+    assert target.run(300, *many) == []
+    assert target.run(60, *many, DEAD) == [["raised peer"]]
+    assert any("raised" in one for sent in target.run(60, *many[200:], DEAD) for one in sent), "what is over makes room"
 
 
 def test_one_that_comes_and_goes_is_told_again_only_after_the_stated_time(target: Listener) -> None:

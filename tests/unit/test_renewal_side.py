@@ -249,3 +249,13 @@ def test_a_guide_of_other_gateways_is_not_taken(world: World) -> None:
     begun["before"][0]["node_id"], begun["number"] = "c" * 32, 99
     world.a.service._renewal._take({"facts": world.b.service._renewal.own().as_dict(), "guide": begun})
     assert guide_of(world.a).number == 1
+
+
+def test_no_number_that_is_made_up_ends_the_counting(world: World) -> None:
+    world.a.service.renewal_begin("certificate")
+    told = {**guide_of(world.a).as_dict(), "number": 2**31 - 1, "ended_at": "2030-01-01T00:00:00+00:00"}
+    world.a.service._renewal._take({"facts": world.b.service._renewal.own().as_dict(), "guide": told})
+    assert guide_of(world.a).number == 1
+    world.a.service.renewal_end()
+    world.b.service.renewal_begin("certificate")
+    assert guide_of(world.a).number == guide_of(world.b).number == 2

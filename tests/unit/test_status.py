@@ -17,7 +17,7 @@ from flask_hsmx_cluster.network import clock
 
 NOW = 1000.0
 FOLLOWER = {"event": "follower", "streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0,
-            "kept_bytes": 16 << 20}  # fmt: skip
+            "kept_bytes": 16 << 20, "brake_ms": 0}  # fmt: skip
 
 
 def writing_core(peer: str = "b" * 32, data: bool = True, synchronous: bool = True) -> Core:
@@ -74,7 +74,7 @@ def test_writes_confirmed_alone_are_an_alarm_after_some_seconds(monkeypatch: pyt
         "wants_synchronous": True,
         "degraded_since_s": 7.0,  # a reign that began without the other gateway is degraded from its beginning
         "follower": {"streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
-                     "wal_status": "reserved"},
+                     "wal_status": "reserved", "brake_ms": 0},
         "stale": None,
     }  # fmt: skip
 

@@ -54,6 +54,7 @@ class FakeAgent:
         self.findings: list[Finding] = []
         self.peer_firmware = "5.2.03"
         self.firewall_closes: bool | None = True
+        self.file_ports: dict[str, int] = {}
         self.delivered = True
         self.unprobed = 0
         self.paths_down: set[str] = set()
@@ -174,7 +175,7 @@ class FakeAgent:
     def verb_firewall(self, peers: list[str]) -> Json:
         known = peers_of(settings.from_dict(self.settings), OWN_ID) if self.settings else ()
         firmwares = ["5.2.03", self.peer_firmware] if self.peer else ["5.2.03"]
-        some = services(firmwares)
+        some = services(firmwares, **self.file_ports)
         found = rules_for(some, [Peer(ip_address(one)) for one in peers] or known)
         return {"rules": [one.as_dict() for one in found], "services": [one.as_dict() for one in some],
                 "nftables": texts.nftables(found), "iptables": texts.iptables(found), "firmware": "5.2.03",
@@ -411,6 +412,16 @@ NOT_SWEPT: Json = {
 }
 
 
+def files_tree(state: str, **changes: Any) -> Json:
+    return {"name": "portal", "path": "/srv/portal", "state": state, "files": 1200, "size": 2**21, "left_out": 0,
+            "unreadable": [], "unreadable_count": 0, "alike_at": "", "asks": 0, "of": 0, "examples": [], "error": "",
+            "remedy": "", "aside": "", "last": None, **changes}  # fmt: skip
+
+
+def files(one: Json, role: str = "passive", **changes: Any) -> Json:
+    return {"role": role, "way": "ssh", "problem": "", "remedy": "", "progress": None, "trees": [one], **changes}
+
+
 def put_aside(stamp: str = "", **changes: Any) -> Json:
     """Return one set of what was put aside, as the agent tells it."""
     listed = [{"table": "public.voucher", "copy": "public.voucher", "rows": 50, "bytes": 16384},
@@ -459,7 +470,7 @@ def data_status(**changes: Any) -> Json:
     return {"set_up": True, "problem": "", "remedy": "", "synchronous": True,
             "wants_synchronous": True, "degraded_since_s": None,
             "follower": {"streaming": True, "caught_up": True, "filled": True, "lag_bytes": 0, "kept_bytes": 16 << 20,
-                         "wal_status": "reserved"},
+                         "wal_status": "reserved", "brake_ms": 0},
             "writable": True, "synchronous_standby": "hsmx_cluster", "version": "15.10", "size_bytes": 35 << 20,
             "stale": None, "quarantined": 0, "streams": [],
             "following": {"step": "", "copying": False, "done": 0, "total": 0, "error": "", "under_way": False},

@@ -147,3 +147,12 @@ class _Endless:
         raise AssertionError("it must not be read")
 
     readline = read
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"duration_s": 1, "on": true}', '{"address": "\\ud800"}', "[1]", "7"])
+def test_no_page_takes_json(make_app: Any, formed: FakeAgent, body: str) -> None:
+    app = make_app(WTF_CSRF_ENABLED=False)
+    client = app.test_client()
+    for method, path in rules(app):
+        if method == "POST" and not path.removeprefix(PREFIX).startswith(("/api/", *PUBLIC)):
+            assert client.post(path, data=body, content_type="application/json").status_code < 500, path

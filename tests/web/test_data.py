@@ -19,6 +19,9 @@ STATES: dict[str, tuple[str, Any, str, str]] = {
     "synchronous": ("active", data_status(), "ok", "Every write is confirmed by both gateways."),
     "degraded": ("active", data_status(synchronous=False, degraded_since_s=725.0), "bad",
                  "Writes are confirmed by this gateway only, for 12 min 5 s now."),
+    "degraded, and slowed": ("active", data_status(synchronous=False, degraded_since_s=9.0, follower={
+        **data_status()["follower"], "lag_bytes": 3 << 20, "brake_ms": 16}), "bad",
+        "for 9 s now. Writes are slowed by 16 ms each so that gateway-b catches up, 3.0 MB left."),
     "being filled": ("active", data_status(synchronous=False, degraded_since_s=725.0, follower={
         **data_status()["follower"], "streaming": False, "filled": False}), "info",
         "gateway-b is being filled with this gateway's data for the first time."),

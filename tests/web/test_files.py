@@ -10,28 +10,21 @@ import pytest
 from flask import Flask
 
 from .conftest import PREFIX
-from .fake_agent import FakeAgent, Json
+from .fake_agent import FakeAgent, Json, files
+from .fake_agent import files_tree as tree
 
-
-def tree(state: str, **changes: Any) -> Json:
-    return {"name": "portal", "path": "/srv/portal", "state": state, "files": 1200, "size": 2**21, "left_out": 0,
-            "unreadable": [], "unreadable_count": 0, "alike_at": "", "asks": 0, "of": 0, "examples": [], "error": "",
-            "remedy": "", "aside": "", "last": None, **changes}  # fmt: skip
-
-
-def told(one: Json, role: str = "passive", **changes: Any) -> Json:
-    return {"role": role, "way": "ssh", "problem": "", "remedy": "", "progress": None, "trees": [one], **changes}
-
-
-ASKS = told(tree("asks", asks=300, of=1200, examples=["a<b>.html"]))
+ASKS = files(tree("asks", asks=300, of=1200, examples=["a<b>.html"]))
 PROGRESS = {"tree": "portal", "files": 10, "size": 1024, "of_files": 40, "of_size": 4096}
 STATES: dict[str, tuple[Json, str, str]] = {
-    "same": (told(tree("synchronised")), "ok", "1,200 files, 2.0 MB, the same on gateway-b"),
-    "copying": (told(tree("copying"), progress=PROGRESS), "info", "10 of 40 files, 1.0 kB of 4.0 kB"),
+    "same": (files(tree("synchronised")), "ok", "1,200 files, 2.0 MB, the same on gateway-b"),
+    "copying": (files(tree("copying"), progress=PROGRESS), "info", "10 of 40 files, 1.0 kB of 4.0 kB"),
     "asks": (ASKS, "bad", "300 deletions wait for you"),
-    "failed": (told(tree("failed", error="it <broke>")), "warn", "could not be copied: it <broke>"),
-    "problem": (told(tree("waiting"), problem="rsync is not installed."), "warn", "rsync is not installed."),
-    "unreadable": (told(tree("synchronised", unreadable_count=3)), "ok", "3 cannot be read"),
+    "asks there": (files(tree("asks_there", asks=300), role="active"), "bad",
+                   "300 deletions wait for you on gateway-b"),
+    "failed": (files(tree("failed", error="it <broke>.", remedy="Mend it.")), "warn",
+               "could not be copied: it <broke>. Mend it."),
+    "problem": (files(tree("waiting"), problem="rsync is not installed."), "warn", "rsync is not installed."),
+    "unreadable": (files(tree("synchronised", unreadable_count=3)), "ok", "3 cannot be read"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,14 @@ def test_a_mixed_pair_is_told_why_there_are_two(client: FlaskClient, formed: Fak
     formed.peer_firmware = "5.2.02"
     text = client.get(PAGE).text
     assert "873/tcp" in text and "22/tcp" in text and "the other one 5.2.02" in text and "keep both until both" in text
+
+
+def test_a_port_of_ones_own_keeps_its_purpose(client: FlaskClient, formed: FakeAgent) -> None:
+    formed.peer_firmware, formed.file_ports = "5.2.02", {"ssh": 2222, "rsync": 8730}
+    text = client.get(PAGE).text
+    assert "need port 8730 before 5.2.03, and port 2222 from then on" in text
+    rows = re.findall(r"(\d+)/tcp</span></th><td><code>[^<]*</code></td><td>(Files[^<]*)<", text)
+    assert set(rows) == {("2222", "Files, over ssh"), ("8730", "Files, over an rsync daemon")}
 
 
 def test_before_there_is_a_cluster_the_addresses_are_asked_for(client: FlaskClient, agent: FakeAgent) -> None:

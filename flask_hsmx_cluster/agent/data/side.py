@@ -212,6 +212,7 @@ class DataSide:
             "name": self._cluster.config.node_name,
             "peer": peer,
             "scope": self._scope.to_json(),
+            "synchronous": self._cluster.config.synchronous,
         }
 
     def _peer(self) -> dict[str, Any] | None:
@@ -396,7 +397,7 @@ class DataSide:
         deadline = time.monotonic() + REHEARSE_MOST_S
         while True:
             try:
-                answer = self._link.ask("confirm", patience_s=REHEARSAL_MOST_S)
+                answer = self._link.ask("confirm", REHEARSE_MOST_S, patience_s=REHEARSAL_MOST_S)
             except ClusterError as error:
                 log.warning("The hand-over is not rehearsed: %s", error.message)
                 return

@@ -17,10 +17,12 @@ class Seen:
 
     :param shown: what the process said.
     :param there: the other gateway's digests, by tree.
+    :param questions: how many deletions wait for a person there, by tree.
     """
 
     shown: dict[str, Any] = field(default_factory=dict)
     there: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _equal: dict[str, bool] = field(default_factory=dict)
     _unlike: dict[str, float] = field(default_factory=dict)
@@ -68,13 +70,17 @@ class Seen:
 def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[str, Any]:
     """Return how a tree stands.
 
-    Its ``state`` is ``synchronised`` (both digests are the same), ``copying``, ``asks`` (an operator), ``failed``,
-    ``behind``, ``absent`` (here), ``undeclared`` (there) or ``waiting`` (nothing is known of the other gateway yet).
+    Its ``state`` is ``synchronised`` (both digests are the same), ``copying``, ``asks`` (an operator), ``asks_there``
+    (an operator, on the other gateway), ``failed``, ``behind``, ``absent`` (here), ``undeclared`` (there) or
+    ``waiting`` (nothing is known of the other gateway yet).
     """
     here = seen.shown.get("trees", {}).get(name)
     result = seen.shown.get("results", {}).get(name) or {}
     progress = seen.shown.get("progress") or {}
     passive = role == "passive"
+    error, remedy = result.get("error", ""), result.get("remedy", "")
+    if not error and result.get("partly") and not seen.is_alike(name):
+        error, remedy = result["partly"], "Let the agent's user read and write them; see docs/files.md."
     if here is None:
         state = "waiting"
     elif not here["digest"]:
@@ -87,8 +93,10 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         state = "copying"
     elif passive and result.get("asks"):
         state = "asks"
-    elif passive and result.get("error"):
+    elif passive and error:
         state = "failed"
+    elif role == "active" and seen.questions.get(name):
+        state = "asks_there"
     else:
         state = "synchronised" if seen.is_alike(name) else "behind"
     return {
@@ -101,11 +109,11 @@ def tree_state(name: str, path: str, role: str, seen: Seen, now: float) -> dict[
         "unreadable": list(here["unreadable"]) if here else [],
         "unreadable_count": here["unreadable_count"] if here else 0,
         "alike_at": seen.alike_at(name),
-        "asks": result.get("asks", 0) if passive else 0,
+        "asks": result.get("asks", 0) if passive else seen.questions.get(name, 0) if role == "active" else 0,
         "of": result.get("of", 0),
         "examples": list(result.get("examples", ())) if passive else [],
-        "error": result.get("error", "") if passive else "",
-        "remedy": result.get("remedy", "") if passive else "",
+        "error": error if passive else "",
+        "remedy": remedy if passive else "",
         "aside": result.get("aside", "") if passive else "",
         "last": {
             "ago_s": round(now - result["at"], 1), "seconds": round(result["seconds"], 3), "files": result["files"],

@@ -71,7 +71,7 @@ class FilesSide:
         self._seen = Seen()
         self._problem: ClusterError | None = None
         self._showing: dict[str, Showing] = {}
-        self._recorded: dict[str, float] = {}
+        self._recorded: dict[str, str] = {}
         exchange.handle("files_facts", self._on_facts)
         exchange.handle("files_state", self._on_state)
         exchange.handle("files_changed", self._on_changed)
@@ -286,10 +286,11 @@ class FilesSide:
 
         :raises RequestRefused: it is not active.
         """
-        found = self._seen.shown.get("trees", {})
-        answer = self._exchange.ask("files_state", timeout_s=3.0, trees={
-            name: one["digest"] for name, one in found.items()
-        })  # fmt: skip
+        found, results = self._seen.shown.get("trees", {}), self._seen.shown.get("results", {})
+        answer = self._exchange.ask(
+            "files_state", timeout_s=3.0, trees={name: one["digest"] for name, one in found.items()},
+            questions={name: one["asks"] for name, one in results.items() if one["asks"]},
+        )  # fmt: skip
         if answer.get("role") != "active":
             raise RequestRefused("The other gateway is not active: nothing is pulled from it.")
         there = told.trees(answer.get("trees"))
@@ -297,10 +298,11 @@ class FilesSide:
         return there
 
     def _on_state(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        theirs, found = told.trees(arguments.get("trees")), self._look()
+        theirs, questions = told.trees(arguments.get("trees")), told.questions(arguments.get("questions"))
+        found = self._look()
         here = {name: one["digest"] for name, one in found["trees"].items()}
         if self._cluster.role() == "active":
-            self._seen.there = theirs
+            self._seen.there, self._seen.questions = theirs, questions
             equal = {name: bool(digest) and here.get(name) == digest for name, digest in theirs.items()}
             self._seen.compared(equal, boot_time_s(), datetime.now(UTC).isoformat(timespec="seconds"))
         return {"role": self._cluster.role(), "trees": here}
@@ -385,13 +387,19 @@ class FilesSide:
 
     def _present_of(self, tree: Tree) -> Iterator[Showing]:
         state = tree_state(tree.name, tree.path, self._cluster.role(), self._seen, boot_time_s())
-        if state["asks"]:
+        if state["state"] == "asks_there":
+            yield Showing(f"peer_files_asks_{tree.name}", "critical",
+                          f"{state['asks']:,} files {tree.name} are gone here: the other gateway still has them, and "
+                          "asks before it deletes them",
+                          "See why they are gone; then go to the other gateway's own page Files.")  # fmt: skip
+        elif state["asks"]:
             text = (
                 f"The other gateway lacks {state['asks']:,} of the {state['of']:,} files {tree.name} that are here: "
                 f"nothing is deleted before you allow it (limit: {DELETIONS_PART:.0%} or {DELETIONS_MOST:,})"
             )
             yield Showing(f"files_asks_{tree.name}", "critical", text,
-                          f"See why they are gone; then: flask cluster files allow-deletions {tree.name}")  # fmt: skip
+                          "See why they are gone. If it was on purpose, allow it on this gateway's page Files, or: "
+                          f"flask cluster files allow-deletions {tree.name}")  # fmt: skip
         if state["state"] == "failed":
             yield Showing(f"files_failed_{tree.name}", "warning",
                           f"The files {tree.name} cannot be copied: {state['error']}",
@@ -412,9 +420,9 @@ class FilesSide:
     def _record(self, found: dict[str, Any]) -> None:
         """Write down what was kept aside, once."""
         for name, one in (found.get("results") or {}).items():
-            if one["aside"] and self._recorded.get(name) != one["at"]:
-                self._recorded[name] = one["at"]
-                text = f"Files {name} that only this gateway had were kept aside"
+            if one["aside"] and self._recorded.get(name) != one["aside"]:
+                self._recorded[name] = one["aside"]
+                text = f"Files {name} that the other gateway lacks, or has otherwise, were kept aside"
                 self._cluster.store.record("files_aside", "info", text, [one["aside"]])
 
 

@@ -59,6 +59,18 @@ def trees(told: Any) -> dict[str, str]:
     return found
 
 
+def questions(told: Any) -> dict[str, int]:
+    """Return how many deletions wait for a person there, by tree; of a gateway that does not tell it, none."""
+    try:
+        found = {_name(name): count for name, count in (told or {}).items()}
+        fits = len(found) <= TREES_MOST and all(type(count) is int and 0 < count < 2**31 for count in found.values())
+    except (TypeError, AttributeError):
+        fits, found = False, {}
+    if not fits:
+        raise _unreadable()
+    return found
+
+
 def _name(name: Any) -> str:
     if not isinstance(name, str) or len(name) > 32:
         raise _unreadable()

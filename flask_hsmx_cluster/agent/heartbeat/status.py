@@ -410,7 +410,7 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
 def _data(session: Session, now: float, known: DataStanding) -> dict[str, Any]:
     core, seen = session.core, session.database.follower
     since = degraded_since(core)
-    keys = ("streaming", "caught_up", "filled", "lag_bytes", "kept_bytes", "wal_status")
+    keys = ("streaming", "caught_up", "filled", "lag_bytes", "kept_bytes", "wal_status", "brake_ms")
     return {
         "synchronous": core.data.synchronous,
         "wants_synchronous": core.plan.synchronous,
