@@ -131,7 +131,7 @@ class Gateway:
             node_id="a" * 32, role=lambda: self.role, heads=lambda: heads, require_heads=lambda: heads,
             hot=SimpleNamespace(snapshot=lambda: {"peer": {"role": "active"}}),
             config=SimpleNamespace(
-                state_dir=str(directory), scope=SCOPE.to_json(), node_name="gw-b",
+                state_dir=str(directory), scope=SCOPE.to_json(), node_name="gw-b", synchronous=True,
                 firmware_version=self.firmware["own"]),
             store=SimpleNamespace(
                 record=lambda kind, severity, text: self.recorded.append((kind, severity)),

@@ -64,7 +64,7 @@ def side_of(directory: Path, link: Replicator) -> DataSide:
     cluster: Any = SimpleNamespace(
         node_id="a" * 32, role=lambda: "active", hot=SimpleNamespace(snapshot=lambda: {"peer": None}),
         store=SimpleNamespace(record=lambda *words: None), heads=lambda: heads, require_heads=lambda: heads,
-        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a"),
+        config=SimpleNamespace(state_dir=str(directory), scope="", node_name="gw-a", synchronous=True),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(handle=lambda *words: None)
     replicator: Any = link
