@@ -375,7 +375,8 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         [alarm] = checks.status()["alarms"]
         assert "Check poor fails on this gateway: it says no." in alarm["text"]
         monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
-        os.kill(processes(f"{tmp_path}:app")[0], signal.SIGKILL)
+        assert runner._program is not None
+        os.kill(runner._program._process.pid, signal.SIGKILL)  # not one of those that it forks for each call
         assert within(60, lambda: not hooks.status()["ready"])
         with pytest.raises(AppNotLoaded):
             runner.call(4, 20.0, None)
