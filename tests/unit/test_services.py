@@ -384,6 +384,7 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         [alarm] = checks.status()["alarms"]
         assert "Check poor fails on this gateway: it says no." in alarm["text"]
         monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
+        assert within(20, lambda: runner._again_s == 3600), "from the next answer on"
         os.kill(program, signal.SIGKILL)
         assert within(60, lambda: not hooks.status()["ready"])
         with pytest.raises(AppNotLoaded):
@@ -392,11 +393,11 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         assert "hooks_app" not in str(hooks.status()["alarms"])
         monkeypatch.setattr(runner_module, "LOAD_MOST_S", 0.0)
         assert "hooks_app" in str(hooks.status()["alarms"]), "that nobody is called is known"
-        monkeypatch.setattr(runner_module, "AGAIN_S", 0.0)
+        runner._again_s = 0.0
 
         def again() -> bool:
             hooks.tick(boot_time_s())
-            return len(processes(f"{tmp_path}:app")) == 1 and bool(hooks.status()["ready"])
+            return len(programs(f"{tmp_path}:app")) == 1 and bool(hooks.status()["ready"])
 
         assert within(60, again), "it is started again"
     finally:
