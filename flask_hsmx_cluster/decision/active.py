@@ -254,7 +254,7 @@ class Active:
         ):
             return
         mine = frozenset(core.health.causes) - core.brake.useless
-        if judge.healthier(mine, core.peer.causes):
+        if judge.healthier(mine, core.peer_causes()):
             self.begin_handover(Motive.HEALTH)
 
     def _both_active(self, beat: Beat) -> None:
@@ -302,6 +302,13 @@ class Active:
             core.do(HandoverEnded(False, "A hand-over is under way already", 0.0))
         elif core.renewed_at is None:
             core.do(HandoverEnded(False, "This gateway has just become active, and is taking the addresses", 0.0))
+        elif (
+            event.motive is not Motive.STOP
+            and (dead := core.peer_dead_ports())
+            and judge.healthier(core.peer_causes(), frozenset(core.health.causes))
+        ):
+            why = f"others are heard on {', '.join(dead)}, and it is not: guests could not reach it there"
+            core.do(HandoverEnded(False, f"{core.plan.peer_name} cannot take over: {why}", 0.0))
         else:
             self.begin_handover(event.motive)
 

@@ -598,6 +598,16 @@ class Core:
             return reports[index].mac
         return self.plan.peer_macs[index] if index < len(self.plan.peer_macs) else b""
 
+    def peer_dead_ports(self) -> list[str]:
+        """Return the ports on which guests could not reach the other gateway, which cannot know it."""
+        down_s = self.plan.timing.path_down_s
+        return [name for name, port in self.ports.items() if port.peer_end_is_dead(self.now, down_s)]
+
+    def peer_causes(self) -> frozenset[Cause]:
+        """Return how ill the other gateway is: as it says, and as is seen from here."""
+        seen = {Cause(CauseKind.UNSEEN, self.plan.ports.index(name)) for name in self.peer_dead_ports()}
+        return frozenset(self.peer.causes if self.peer else ()) | seen
+
     def peer_ports(self) -> tuple[PortReport, ...]:
         """Return what the peer last said of the ports, by their index; nothing if it has other ports or addresses."""
         return self.peer.ports if self.peer and self.peer.revision in self.alike else ()

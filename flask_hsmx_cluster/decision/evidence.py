@@ -159,6 +159,19 @@ class PortEvidence:
             self.cut_off_at = now
         return now - self.cut_off_at < 3 * interval_s + MENDED_S
 
+    def peer_end_is_dead(self, now: float, down_s: float) -> bool:
+        """Return whether guests could not reach the peer here: others are heard, and for long it was not.
+
+        :param down_s: silence of its Ethernet heartbeats that no loss explains.
+        """
+        return (
+            self.ethernet_at is not None
+            and self.strangers(now)
+            and self.stranger_at is not None
+            and self.stranger_at > self.ethernet_at + down_s
+            and now - self.stranger_at < ALONE_FRESH_S
+        )
+
     def heard(self, now: float) -> None:
         """Take note of a frame of anybody else: this port hears."""
         if self.heard_since is None and (self.answered_at is None or now > self.answered_at + STILL_ANSWERED_S):

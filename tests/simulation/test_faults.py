@@ -8,7 +8,7 @@ import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import CLONE_HEARD_S
-from flask_hsmx_cluster.decision.model import Beat, Kind, Motive, Phase, Timing
+from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, Phase, Timing
 
 from .machine import Machine
 from .world import ALL_PATHS, World, active
@@ -229,6 +229,23 @@ def test_a_passive_whose_port_hears_nothing_accuses_nobody_nor_when_it_hears_aga
     world.lan.deaf = set()
     world.run(5)
     assert active(world) == ["a"] and len(world.reigns) == 1, world.log
+
+
+def test_a_passive_whose_port_passes_nothing_is_not_handed_the_role(world: World) -> None:
+    """It sees nothing of it itself: the carrier is up."""
+    world.lan_up["b"] = False
+    world.run(3)
+    check = Cause(CauseKind.SERVICE, 0)
+    world._tell(world.machines["a"], events.HealthReport(check, True))
+    world.run(3)
+    world.fail_over("a")
+    world.run(1)
+    ended = world.machines["a"].handovers[-1]
+    assert active(world) == ["a"] and world.none_longest == 0, world.log
+    assert not ended.ok and "guests could not reach it" in ended.text
+    world.lan_up["b"] = True
+    world.run(5)
+    assert active(world) == ["b"] and world.none_longest < 0.05, world.log
 
 
 def test_bounced_blind_passive_does_not_dethrone_the_server(world: World) -> None:
