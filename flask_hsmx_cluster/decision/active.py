@@ -236,6 +236,14 @@ class Active:
             if core.role is Role.ACTIVE and not ok and core.plan.data and not core.data.writable:
                 core.data.regain()
 
+    def watch_health(self) -> None:
+        """Move if another one is healthier; causes for which a move was of no use, and that are gone, count again."""
+        core = self.core
+        gone = core.brake.useless - frozenset(core.health.causes)
+        if gone and core.role is Role.ACTIVE and core.now - core.since > 10:
+            core.brake.useless -= gone
+        self.move_for_health()
+
     def move_for_health(self) -> None:
         """A less healthy active hands over at once; equal health never moves the role."""
         core = self.core
@@ -254,7 +262,7 @@ class Active:
         ):
             return
         mine = frozenset(core.health.causes) - core.brake.useless
-        if judge.healthier(mine, core.peer_causes()):
+        if judge.healthier(mine, core.lan.peer_causes()):
             self.begin_handover(Motive.HEALTH)
 
     def _both_active(self, beat: Beat) -> None:
@@ -304,8 +312,8 @@ class Active:
             core.do(HandoverEnded(False, "This gateway has just become active, and is taking the addresses", 0.0))
         elif (
             event.motive is not Motive.STOP
-            and (dead := core.peer_dead_ports())
-            and judge.healthier(core.peer_causes(), frozenset(core.health.causes))
+            and (dead := core.lan.peer_dead_ports())
+            and judge.healthier(core.lan.peer_causes(), frozenset(core.health.causes))
         ):
             why = f"others are heard on {', '.join(dead)}, and it is not: guests could not reach it there"
             core.do(HandoverEnded(False, f"{core.plan.peer_name} cannot take over: {why}", 0.0))

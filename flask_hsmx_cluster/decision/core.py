@@ -46,12 +46,12 @@ from .events import (
 )
 from .evidence import PathEvidence, PortEvidence
 from .health import Health, MoveBrake
+from .lan import Lan
 from .model import (
     JUST_STARTED,
     NEVER,
     NO_TERM,
     Beat,
-    Cause,
     CauseKind,
     Kind,
     Motive,
@@ -68,8 +68,6 @@ from .restart import Restart
 from .services import Services
 from .terms import Terms
 
-#: A conflict is announced against at most this often per port, s (rule 12).
-CONFLICT_ANNOUNCE_S = 10.0
 #: With so many paths and all of them at work, each heartbeat goes over half of them in turn: a third of the
 #: agent's processor time less (measured), and still two independent ways for each heartbeat.
 SPREAD_PATHS = 4
@@ -117,6 +115,7 @@ class Core:
         self.behind = self.plan.data and self.start.behind  #: the data may be older than the other gateway's
         self.data = Data(self)
         self.services = Services(self)
+        self.lan = Lan(self)
         self.restart = Restart(self)
         self.preference = Preference(self)
         self.arbiter = Arbiter(self)
@@ -171,16 +170,16 @@ class Core:
             case Heard():
                 self._heard(event)
             case AddressSeen():
-                self._address_seen(event)
+                self.lan.address_seen(event)
             case StrangerSeen():
-                self._stranger(event)
+                self.lan.stranger(event)
             case CloneHeard():
                 self._clone_heard(event)
             case NotAsked():
                 if port := self.ports.get(event.port):
                     port.not_asked(now)
             case Carrier():
-                self._carrier(event)
+                self.lan.carrier(event)
             case Renewed():
                 self.active.renewed(event)
             case HealthReport():
@@ -225,7 +224,8 @@ class Core:
         self.arbiter.step()
         if self.beats_now:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
-            self._watch_health()
+            self.lan.watch_health()
+            self.active.watch_health()
             self.terms.step()
             self.preference.step()
             self.active.renew_before_beat()
@@ -323,7 +323,7 @@ class Core:
             path.beats.clear()  # an absence is told as such, not as loss
         path.heard(self.now, event.rtt_s, (2 if beat.spread else 1) if beat.kind is Kind.BEAT else 0)
         if path.path.kind == "ethernet":
-            self._heard_on_port(path.path.port, beat)
+            self.lan.heard(path.path.port, beat)
         if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
             self.passive.watch_stall(self.now - self.peer_at)
         if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
@@ -368,62 +368,6 @@ class Core:
             self.active.heard(beat)
         else:
             self.passive.heard(beat)
-
-    def _heard_on_port(self, name: str, beat: Beat) -> None:
-        port = self.ports.get(name)
-        if port is not None:
-            port.ethernet_at = self.now
-            port.heard(self.now)
-            index = self.plan.ports.index(name)
-            if beat.revision in self.alike and index < len(beat.ports) and beat.ports[index].peer_seen:
-                port.both_ways_at = self.now
-
-    def _carrier(self, event: Carrier) -> None:
-        self.restart.carrier(event.port, event.up)
-        port = self.ports.get(event.port)
-        if port is not None:
-            was = port.carrier
-            port.set_carrier(event.up, self.now)
-            index = self.plan.ports.index(event.port)
-            if not event.up:
-                self.health.report(Cause(CauseKind.NO_CARRIER, index), True, self.now)
-                if was:
-                    self.send(Kind.BEAT)
-                self.active.move_for_health()
-            elif not was and self.role is Role.ACTIVE:
-                self.do(Announce())
-        if not event.up and any(one.path.direct and one.path.port == event.port for one in self.paths.values()):
-            self.arbiter.carrier_lost()
-            if self.phase is Phase.FOLLOWING and self.passive.burst is None:
-                self.passive.begin_burst(f"the carrier of {event.port} is gone", sure=True)
-
-    def _address_seen(self, event: AddressSeen) -> None:
-        port = self.ports.get(event.port)
-        if port is None:
-            return
-        if event.mac == (self.peer_mac(event.port) or event.mac) and self.plan.peer:
-            port.answered(self.now)
-            if self.role is Role.ACTIVE and self.active.handover is None and not self.passive.adopting:
-                self.active.peer_holds_too(port)
-        else:
-            first = not port.conflict(self.now)
-            port.conflict_at, port.conflict_mac = self.now, event.mac
-            if first:
-                self.note(
-                    "conflict",
-                    "critical",
-                    f"Another device ({event.mac.hex(':')}) uses {event.address} on {event.port}",
-                    ("its MAC is neither gateway's: it delays nothing, and is announced against",),
-                )
-            if self.role is Role.ACTIVE and self.now - port.conflict_announced_at >= CONFLICT_ANNOUNCE_S:
-                port.conflict_announced_at = self.now
-                self.do(Announce())
-
-    def _stranger(self, event: StrangerSeen) -> None:
-        port = self.ports.get(event.port)
-        if port is not None:
-            port.stranger_at = self.now
-            port.heard(self.now)
 
     def _clone_heard(self, event: CloneHeard) -> None:
         first, self._clone_at = not self.clone_near(), self.now
@@ -518,28 +462,6 @@ class Core:
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.passive.wait_until = self.passive.yield_until = self.now + CLAIM_AGAIN_S
 
-    def _watch_health(self) -> None:
-        """Recompute what this node sees for itself."""
-        for index, port in enumerate(self.ports.values()):
-            no_carrier = Cause(CauseKind.NO_CARRIER, index)
-            unproven = no_carrier in self.health.causes and not port.forwards()
-            self.health.report(no_carrier, not port.carrier or unproven, self.now)
-            cut_off = port.peer_was_cut_off(self.now, self.plan.timing.interval_s)
-            told = (
-                self.role is Role.ACTIVE
-                and self.renewed_at is not None  # the addresses may still wait for data and services
-                and self.peer is not None
-                and self.peer_fresh()
-                and index < len(self.peer_ports())
-                and self.peer_ports()[index].unseen
-                and not cut_off
-            )
-            self.health.report(Cause(CauseKind.UNSEEN, index), told, self.now)
-        gone = self.brake.useless - frozenset(self.health.causes)
-        if gone and self.role is Role.ACTIVE and self.now - self.since > 10:
-            self.brake.useless -= gone
-        self.active.move_for_health()
-
     def _forget_peer(self) -> None:
         """Drop all that is known of a former peer but its term: terms only grow."""
         if self.peer is not None:
@@ -597,16 +519,6 @@ class Core:
         if index < len(reports := self.peer_ports()):
             return reports[index].mac
         return self.plan.peer_macs[index] if index < len(self.plan.peer_macs) else b""
-
-    def peer_dead_ports(self) -> list[str]:
-        """Return the ports on which guests could not reach the other gateway, which cannot know it."""
-        down_s = self.plan.timing.path_down_s
-        return [name for name, port in self.ports.items() if port.peer_end_is_dead(self.now, down_s)]
-
-    def peer_causes(self) -> frozenset[Cause]:
-        """Return how ill the other gateway is: as it says, and as is seen from here."""
-        seen = {Cause(CauseKind.UNSEEN, self.plan.ports.index(name)) for name in self.peer_dead_ports()}
-        return frozenset(self.peer.causes if self.peer else ()) | seen
 
     def peer_ports(self) -> tuple[PortReport, ...]:
         """Return what the peer last said of the ports, by their index; nothing if it has other ports or addresses."""
