@@ -144,33 +144,27 @@ class PortEvidence:
             and now - self.stranger_at <= STRANGER_FRESH_S
         )
 
-    def peer_was_cut_off(self, now: float, interval_s: float) -> bool:
-        """Look whether others are heard here still, and the peer's Ethernet heartbeats are not: then its end is broken.
+    def others_since_peer(self, now: float, silent_s: float) -> bool:
+        """Return whether others are heard here, and the peer's Ethernet heartbeats were not for so long before that.
 
-        Return whether that is so, or was until a moment ago.
-        """
-        if (
-            self.ethernet_at is not None
-            and self.strangers(now)
-            and self.stranger_at is not None
-            and self.stranger_at > self.ethernet_at + 3 * interval_s + ALONE_AFTER_S
-            and now - self.stranger_at < ALONE_FRESH_S
-        ):
-            self.cut_off_at = now
-        return now - self.cut_off_at < 3 * interval_s + MENDED_S
-
-    def peer_end_is_dead(self, now: float, down_s: float) -> bool:
-        """Return whether guests could not reach the peer here: others are heard, and for long it was not.
-
-        :param down_s: silence of its Ethernet heartbeats that no loss explains.
+        Then its end is broken, not this one.
         """
         return (
             self.ethernet_at is not None
             and self.strangers(now)
             and self.stranger_at is not None
-            and self.stranger_at > self.ethernet_at + down_s
+            and self.stranger_at > self.ethernet_at + silent_s
             and now - self.stranger_at < ALONE_FRESH_S
         )
+
+    def watch_peer(self, now: float, interval_s: float) -> None:
+        """Remember when the peer's end was last found broken."""
+        if self.others_since_peer(now, 3 * interval_s + ALONE_AFTER_S):
+            self.cut_off_at = now
+
+    def peer_was_cut_off(self, now: float, interval_s: float) -> bool:
+        """Return whether the peer's end is broken, or was until a moment ago."""
+        return now - self.cut_off_at < 3 * interval_s + MENDED_S
 
     def heard(self, now: float) -> None:
         """Take note of a frame of anybody else: this port hears."""

@@ -93,7 +93,7 @@ class Lan:
             no_carrier = Cause(CauseKind.NO_CARRIER, index)
             unproven = no_carrier in core.health.causes and not port.forwards()
             core.health.report(no_carrier, not port.carrier or unproven, core.now)
-            cut_off = port.peer_was_cut_off(core.now, core.plan.timing.interval_s)
+            port.watch_peer(core.now, core.plan.timing.interval_s)
             told = (
                 core.role is Role.ACTIVE
                 and core.renewed_at is not None  # the addresses may still wait for data and services
@@ -101,15 +101,15 @@ class Lan:
                 and core.peer_fresh()
                 and index < len(core.peer_ports())
                 and core.peer_ports()[index].unseen
-                and not cut_off
+                and not port.peer_was_cut_off(core.now, core.plan.timing.interval_s)
             )
             core.health.report(Cause(CauseKind.UNSEEN, index), told, core.now)
 
     def peer_dead_ports(self) -> list[str]:
         """Return the ports on which guests could not reach the other gateway, which cannot know it."""
         core = self.core
-        down_s = core.plan.timing.path_down_s
-        return [name for name, port in core.ports.items() if port.peer_end_is_dead(core.now, down_s)]
+        down_s = core.plan.timing.path_down_s  # a silence that no loss explains
+        return [name for name, port in core.ports.items() if port.others_since_peer(core.now, down_s)]
 
     def peer_causes(self) -> frozenset[Cause]:
         """Return how ill the other gateway is: as it says, and as is seen from here."""
