@@ -1,4 +1,8 @@
-"""The clerk writes for the heartbeat loop: terms, reigns, events. fsync can take 100 ms, the loop must not."""
+"""The clerk writes for the heartbeat loop: terms, reigns, events. fsync can take 100 ms, the loop must not.
+
+An event that cannot be written is lost. What a later run of the agent decides by is written again until it is on disk:
+a full disk gets room again, and what stood there before would be a lie.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from .heartbeat.standing import DataStanding
 log = logging.getLogger(__name__)
 #: Jobs that may wait; more are dropped (events) and counted, never waited for.
 MOST_WAITING = 1000
+#: What could not be written is tried again this often, s.
+AGAIN_S = 5.0
 
 
 class Ledger(Protocol):
@@ -38,6 +44,7 @@ class Clerk:
         self.ledger = ledger
         self.dropped = 0
         self._told: dict[str, Callable[[], Any]] = {}
+        self._kept: dict[str, Callable[[], Any]] = {}
         self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
         self._thread.start()
@@ -48,6 +55,11 @@ class Clerk:
             self._jobs.put_nowait(job)
         except queue.Full:
             self.dropped += 1
+
+    def keep(self, name: str, job: Callable[[], Any]) -> None:
+        """Queue a job that is done until it succeeds, unless a later one of the same name takes its place."""
+        self._kept[name] = job
+        self.do(lambda: self._try(name))
 
     def record(self, kind: str, severity: str, text: str, evidence: tuple[str, ...] = ()) -> None:
         """Queue an event for the log that people read."""
@@ -62,13 +74,34 @@ class Clerk:
         self._told[kind] = call
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Finish what waits, then stop."""
+        """Finish what waits, try once more what could not be written, then stop."""
         self._jobs.put(None)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        going_on = True
+        while going_on:
             try:
-                job()
-            except Exception:
-                log.exception("The node store could not be written; the gateway goes on without")
+                job = self._jobs.get(timeout=AGAIN_S if self._kept else None)
+            except queue.Empty:
+                job = self._try_all
+            going_on = job is not None
+            self._write(job or self._try_all)
+
+    def _try_all(self) -> None:
+        for name in tuple(self._kept):
+            self._try(name)
+
+    def _try(self, name: str) -> None:
+        job = self._kept.pop(name, None)
+        if job is not None and not self._write(job):
+            self._kept.setdefault(name, job)  # a later one has come meanwhile, or this one waits
+
+    @staticmethod
+    def _write(job: Callable[[], Any]) -> bool:
+        try:
+            job()
+        except Exception:
+            log.exception("The node store could not be written; the gateway goes on without")
+            return False
+        return True

@@ -226,7 +226,6 @@ class Core:
             self._next_beat = max(self._next_beat + self.plan.timing.interval_s, now)
             self.lan.watch_health()
             self.active.watch_health()
-            self.terms.step()
             self.preference.step()
             self.active.renew_before_beat()
             self._beats += 1

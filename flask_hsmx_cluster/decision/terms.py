@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 #: Terms reserved on disk in one go, and how few may be left before more are.
 TERM_BLOCK = 10
 TERMS_LOW = 5
-#: A reservation that is not on disk after this time is asked for again, s: the disk may have been full.
-RESERVE_AGAIN_S = 5.0
 
 
 class Terms:
@@ -27,7 +25,6 @@ class Terms:
         self.core = core
         self._next = core.start.next_term
         self._reserved_to = self._reserving = core.start.reserved_to
-        self._asked_at = core.began
 
     def used_up(self) -> bool:
         """Return whether no reign can begin here any more: counters never begin anew within a cluster."""
@@ -51,16 +48,7 @@ class Terms:
         needed = self._after(term.counter)
         if needed + TERMS_LOW > self._reserving and self._reserving < MOST_TERM:
             self._reserving = min(needed + TERM_BLOCK, MOST_TERM)
-            self._reserve()
-
-    def step(self) -> None:
-        """Ask again for what could not be written."""
-        if self._reserved_to < self._reserving and self.core.now - self._asked_at >= RESERVE_AGAIN_S:
-            self._reserve()
-
-    def _reserve(self) -> None:
-        self._asked_at = self.core.now
-        self.core.do(ReserveTerms(self._reserving))
+            self.core.do(ReserveTerms(self._reserving))
 
     def reserved(self, event: TermsReserved) -> None:
         self._reserved_to = max(self._reserved_to, event.upto)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flask_hsmx_cluster.agent.clerk import AGAIN_S
 from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
 from flask_hsmx_cluster.errors import ClusterError
 
@@ -81,6 +82,7 @@ class SimulatedClerk:
         self.machine, self.delay_s = machine, delay_s
         self.ledger = NodeStore()
         self.dropped = 0
+        self._kept: dict[str, Callable[[], Any]] = {}
         self._jobs: deque[Callable[[], Any]] = deque()
 
     def do(self, job: Callable[[], Any]) -> None:
@@ -90,13 +92,33 @@ class SimulatedClerk:
         if len(self._jobs) == 1:
             self.machine.world.at(self.delay_s, self._write, self._jobs)
 
+    def keep(self, name: str, job: Callable[[], Any]) -> None:
+        self._kept[name] = job
+        self.do(lambda: self._try(name))
+
     def record(self, kind: str, severity: str, text: str, evidence: tuple[str, ...] = ()) -> None:
         """Events for people are written, too, but nothing depends on them."""
         self.machine.noted(kind, severity, text, evidence)
 
     def lose(self) -> None:
         """The agent has ended: what waits is not written."""
-        self._jobs = deque()
+        self._jobs, self._kept = deque(), {}
+
+    def _try(self, name: str) -> None:
+        job = self._kept.pop(name, None)
+        if job is None:
+            return
+        try:
+            job()
+        except ClusterError:
+            self._kept[name] = job
+            self.machine.world.at(AGAIN_S, self._again, name, job)
+
+    def _again(self, name: str, job: Callable[[], Any]) -> None:
+        if self._kept.get(name) is job:
+            self._jobs.append(lambda: self._try(name))
+            if len(self._jobs) == 1:
+                self.machine.world.at(self.delay_s, self._write, self._jobs)
 
     def _write(self, jobs: deque[Callable[[], Any]]) -> None:
         if jobs is not self._jobs:

@@ -16,13 +16,9 @@ from .run import Case, run
 
 
 def one_seed(seed: int, minutes: float, heartbeat_ms: int) -> dict[str, Any]:
-    """Run a seed; the form of a line in the state file.
-
-    :param heartbeat_ms: 0: one between 100 ms and 1 s, that the seed chooses.
-    """
-    heartbeat_ms = heartbeat_ms or (100, 200, 300, 500, 1000)[seed % 5]
-    outcome = run(Case.of_seed(seed, minutes, heartbeat_ms))
-    return {**outcome.as_dict(), "minutes": minutes, "heartbeat_ms": heartbeat_ms}
+    """Run a seed; the form of a line in the state file."""
+    case = Case.of_seed(seed, minutes, heartbeat_ms)
+    return {**run(case).as_dict(), "minutes": minutes, "heartbeat_ms": case.heartbeat_ms}
 
 
 def kept(state: Path) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ class Machine:
             self.frozen = False
             self.install(Core(plan, start, now), self.new_codec())
             if start.adopt is None and not claim:
-                self._guarded(lambda session: session.reconcile())
+                self._guarded(lambda session: session.start_clean())
             self._slow_at = self._due = now
         self.turn()
 

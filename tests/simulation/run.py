@@ -38,8 +38,12 @@ class Case:
 
     @classmethod
     def of_seed(cls, seed: int, minutes: float, heartbeat_ms: int) -> Case:
-        """Return what a seed runs: some pairs share a database, some have services, some neither."""
+        """Return what a seed runs: some pairs share a database, some have services, some neither.
+
+        :param heartbeat_ms: 0: one between 100 ms and 1 s, that the seed chooses.
+        """
         dice = random.Random(f"case {seed}")
+        heartbeat_ms = heartbeat_ms or (100, 200, 300, 500, 1000)[seed % 5]
         return cls(seed, minutes, heartbeat_ms, dice.random() < 0.6, dice.random() < 0.4)
 
     def timing(self) -> Timing:

@@ -545,3 +545,34 @@ def test_terms_that_a_full_disk_refused_are_written_once_it_has_room(world: Worl
     store.full = False
     world.run(10)
     assert store.reserved > 100_000, world.log
+
+
+def test_a_reign_that_a_full_disk_refused_is_written_once_it_has_room(world: World) -> None:
+    """What stood there before was an earlier reign of the same boot: nobody may go on with that one."""
+    machine = world.machines["b"]
+    store = machine.clerk.ledger
+    world.fail_over("a")
+    world.run(1)
+    earlier = store.last_reign()
+    store.full = True
+    world.fail_over("b")
+    world.run(1)
+    world.fail_over("a")
+    world.run(1)
+    assert active(world) == ["b"] and store.last_reign() == earlier, world.log
+    store.full = False
+    world.run(10)
+    assert machine.core is not None
+    assert store.last_reign() == (machine.core.term.counter, machine.clocks.boot_id)
+
+
+def test_a_reign_that_ended_with_its_lease_is_forgotten_when_the_agent_comes_back(world: World) -> None:
+    machine = world.machines["b"]
+    world.fail_over("a")
+    world.run(1)
+    world.kill("b")
+    world.run(20)
+    assert active(world) == ["a"] and machine.clerk.ledger.last_reign() is not None
+    machine.start_agent()
+    world.run(5)
+    assert active(world) == ["a"] and machine.clerk.ledger.last_reign() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,6 +156,34 @@ def test_whoever_waits_for_a_role_is_told_before_the_disk_is_waited_for() -> Non
     clerk.record("active", "info", "Became active.")
     clerk.close()
     assert order == ["written: passive", "told", "written: active"]
+
+
+def test_what_must_be_on_disk_is_written_again_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_hsmx_cluster.agent.clerk.AGAIN_S", 0.02)
+    tried, written, full = threading.Event(), threading.Event(), [True]
+    order: list[str] = []
+
+    def job(name: str) -> Callable[[], None]:
+        def write() -> None:
+            tried.set()
+            if full[0]:
+                raise StoreError("The node store cannot be written: disk full")
+            order.append(name)
+            written.set()
+
+        return write
+
+    clerk = Clerk(SimpleNamespace())  # type: ignore[arg-type]
+    clerk.keep("reign", job("the reign before"))
+    assert tried.wait(5)
+    clerk.keep("reign", job("the reign"))
+    full[0] = False
+    assert written.wait(5)
+    full[0] = True
+    clerk.keep("terms", job("terms"))
+    full[0] = False
+    clerk.close()
+    assert order in (["the reign", "terms"], ["the reign before", "the reign", "terms"])
 
 
 def test_a_child_that_is_started_again_is_heard_although_it_has_the_descriptor_of_the_one_before(

@@ -401,7 +401,7 @@ class HeartbeatLoop:
         if old is not None:
             self._carry_over(old, session)
         elif core.role is Role.PASSIVE and self._start_adopts is None:
-            session.reconcile()
+            session.start_clean()
         session.slow_tick(boot_time_s())
         self._register_session(session)
 

@@ -257,6 +257,11 @@ class Session:
             if name in self.link_index:
                 self.stale = True
 
+    def start_clean(self) -> None:
+        """This agent goes on with nothing: neither its predecessor's reign nor its addresses stay."""
+        self.clerk.keep("reign", self.clerk.ledger.forget_reign)
+        self.reconcile()
+
     def reconcile(self) -> None:
         """Compare the shared addresses in the kernel with what the role demands, and mend the difference."""
         if self.core.restart.over:
@@ -407,7 +412,7 @@ class Session:
         self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
         term, asked = effect.term.counter, self.core.preference.asked
-        self.clerk.do(lambda: self.clerk.ledger.remember_reign(term, machine_boot_id(), asked))
+        self.clerk.keep("reign", lambda: self.clerk.ledger.remember_reign(term, machine_boot_id(), asked))
 
     def _release(self) -> None:
         self.announcer.stop()
@@ -423,7 +428,7 @@ class Session:
                 ("the kernel drops them when their lease ends",),
             )
         self.services.go(PASSIVE, self.core.why, self.core.term)
-        self.clerk.do(self.clerk.ledger.forget_reign)
+        self.clerk.keep("reign", self.clerk.ledger.forget_reign)
 
     def _renew(self) -> None:
         before = boot_time_s()
@@ -465,7 +470,7 @@ class Session:
             self.clerk.ledger.reserve_term(upto)
             self.reserved = upto  # the loop tells the core at its next slow tick
 
-        self.clerk.do(write)
+        self.clerk.keep("terms", write)
 
     def peer_macs(self) -> dict[str, str]:
         """Return the MACs of the other gateway's virtual-IP ports as far as they are known, by port name."""
@@ -476,7 +481,7 @@ class Session:
         """Once a second: open paths that were closed, ask the references, take over written reservations."""
         if self.core.peer is not None and (macs := self.peer_macs()) != self._kept_macs:
             self._kept_macs = macs
-            self.clerk.do(lambda: self.clerk.ledger.remember_peer_macs(macs))
+            self.clerk.keep("peer_macs", lambda: self.clerk.ledger.remember_peer_macs(macs))
         if self.core.role is Role.PASSIVE:
             self.services.pet(now)  # an active gateway's is with its renewals
         for path in (*self.udp.values(), *self.former.values()):

@@ -54,7 +54,7 @@ class StandingKeeper:
         news = replace(found, in_step_at="") != replace(self.known, in_step_at="")
         if news or (found != self.known and now - self._written_at >= IN_STEP_EVERY_S):
             self.known, self._written_at = found, now
-            self._clerk.do(lambda: self._clerk.ledger.remember_standing(found))
+            self._clerk.keep("standing", lambda: self._clerk.ledger.remember_standing(found))
 
 
 def standing(
