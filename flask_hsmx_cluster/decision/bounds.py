@@ -34,6 +34,7 @@ class Fault(Enum):
 
     POWER_OFF = "power_off"
     POWER_OFF_DIRECT = "power_off_direct"  #: and the passive sees the carrier of a cable go
+    POWER_BLINK = "power_blink"  #: its machine is back before its silence was noticed
     POWER_OFF_AFTER_STALL = "power_off_after_stall"  #: its whole machine had stood still within the hour
     AGENT_DEAD = "agent_dead"  #: killed or frozen; its kernel goes on
     AGENT_THAWED = "agent_thawed"  #: frozen, and it goes on just when its lease has lapsed
@@ -202,6 +203,19 @@ def _power_off_direct(site: Site) -> Bound:
     return Bound(Fault.POWER_OFF_DIRECT, (), (carrier(site), burst(site), *ready(site)))
 
 
+def _power_blink(site: Site) -> Bound:
+    """It listens as it starts, and the other one, which hears it again, asks its kernel and goes first."""
+    none = (
+        message(site),
+        silence(site),
+        burst(site),
+        heartbeats(site, 4, "learning of each other"),
+        burst(site),
+        *ready(site),
+    )
+    return Bound(Fault.POWER_BLINK, (), none)
+
+
 def _power_off_after_stall(site: Site) -> Bound:
     patience_s = max(site.timing.lease_s, silence(site).seconds + burst_s(site))
     patience = Step("patience", "1.25 × the stall that was seen, at most the lease", patience_s)
@@ -304,6 +318,7 @@ def _healed(site: Site) -> Bound:
 BOUNDS: Mapping[Fault, Callable[[Site], Bound]] = {
     Fault.POWER_OFF: _power_off,
     Fault.POWER_OFF_DIRECT: _power_off_direct,
+    Fault.POWER_BLINK: _power_blink,
     Fault.POWER_OFF_AFTER_STALL: _power_off_after_stall,
     Fault.AGENT_DEAD: _agent_dead,
     Fault.AGENT_THAWED: _agent_thawed,

@@ -66,6 +66,7 @@ from .passive import Passive
 from .preference import Preference
 from .restart import Restart
 from .services import Services
+from .stalls import Stalls
 from .terms import Terms
 
 #: With so many paths and all of them at work, each heartbeat goes over half of them in turn: a third of the
@@ -116,6 +117,7 @@ class Core:
         self.data = Data(self)
         self.services = Services(self)
         self.lan = Lan(self)
+        self.stalls = Stalls(self)
         self.restart = Restart(self)
         self.preference = Preference(self)
         self.arbiter = Arbiter(self)
@@ -324,7 +326,7 @@ class Core:
         if path.path.kind == "ethernet":
             self.lan.heard(path.path.port, beat)
         if self.peer_at is not None and self.peer and beat.role is Role.ACTIVE and beat.term == self.peer.term:
-            self.passive.watch_stall(self.now - self.peer_at)
+            self.stalls.watch(self.now - self.peer_at)
         if self.peer_at is None or self.now - self.peer_at > self.plan.timing.path_down_s / 2:
             self.contact_since = self.now
         self.peer_at = self.now
@@ -358,9 +360,13 @@ class Core:
                 self.data.degraded_since = None
             self.passive.peer_passive_since = None
             self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
-        elif beat.listening or self.phase is Phase.LISTENING:
-            self.passive.peer_passive_since = None  # neither may go first yet, so neither waits for the other
-        elif self.passive.peer_passive_since is None or (before and before.role is Role.ACTIVE):
+        elif self.phase is Phase.LISTENING:
+            self.passive.peer_passive_since = None  # this one may not go first yet
+        elif (
+            self.passive.peer_passive_since is None
+            or before is None
+            or (before.role, before.listening) != (beat.role, beat.listening)
+        ):
             self.passive.peer_passive_since = self.now
         if self.role is Role.ACTIVE:
             self.data.go_on_alone()

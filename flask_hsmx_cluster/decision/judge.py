@@ -120,10 +120,22 @@ def both_passive_winner(mine: Standing, theirs: Standing) -> str:
     Who is not in maintenance, then health, data position, term, node id.
     """
 
-    def rank(one: Standing) -> tuple[bool, int, int, int, str]:
-        return (not one.maintenance, -weight(one.causes), one.position, one.term.counter, one.node)
+    def rank(one: Standing) -> tuple[tuple[bool, int, int], int, str]:
+        return (_fitness(one), one.term.counter, one.node)
 
     return max(mine, theirs, key=rank).node
+
+
+def goes_before_a_listener(mine: Standing, theirs: Standing) -> bool:
+    """Return whether a passive gateway claims although the other one, which has just started, listens still.
+
+    It can claim nothing yet, so who waits for it causes an outage. It is waited for where it is the better one.
+    """
+    return _fitness(mine) >= _fitness(theirs)
+
+
+def _fitness(one: Standing) -> tuple[bool, int, int]:
+    return (not one.maintenance, -weight(one.causes), one.position)
 
 
 def why_not_ready(

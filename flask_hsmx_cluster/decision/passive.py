@@ -31,16 +31,14 @@ EXPIRY_PROBE_EVERY_S = 0.045
 SEEN_BEFORE_S = 1.0
 #: Until a machine that may only stand still counts as gone it asks this often, s.
 STALL_PROBE_EVERY_S = 0.2
-#: The dead time is longer than the longest stall seen by this factor.
-STALL_MARGIN = 1.25
-#: A stall is remembered this long, s: a short cut of every wire looks the same, and must not slow fail-overs for ever.
-STALL_REMEMBERED_S = 3600.0
 #: Bounds of the time that the last probe of a burst is given, s.
 TAIL_LEAST_S, TAIL_MOST_S = 0.005, 0.1
 #: Without any sign of the peer for this many leases, gates open (rule 7).
 GATE_LEASES = 3
 #: Of two passives the one that should go first may be unable to (its kernel refuses): the other waits this long, s.
 TIE_PATIENCE_S = 2.0
+#: Who reads the answers to a burst this late asks once more, s: meanwhile its own port may have come back.
+ANSWERS_STALE_S = 0.1
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
 ARP_ALONE_LEASES = 2
 #: Why a gateway that has a clone claims nothing.
@@ -54,6 +52,8 @@ class Burst:
     reason: str
     started: float
     sure: bool = False  #: a carrier is gone, or the peer said goodbye: no stall of its machine
+    heard: bool = False  #: the peer is heard, and says that it has nothing: its kernel is asked
+    anew: bool = False  #: this is the second one: the answers to the first were read late
     sent: int = 0
     next_at: float = 0.0
 
@@ -87,9 +87,6 @@ class Passive:
         #: since when both are passive and past their boot hold, boot time in s
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
-        #: the longest time for which the peer's whole machine stood still and then went on, s
-        self.stall_s = 0.0
-        self._stall_at = -NEVER
         self.yield_until = self.ready_until = self.wait_until = -NEVER
 
     def deadline(self) -> float:
@@ -134,6 +131,8 @@ class Passive:
             self.granted = None
             if core.active.handover and core.active.handover.granted:
                 core.active.end_handover(True, f"{core.plan.peer_name} is active")
+            if self.burst and self.burst.heard:
+                self.burst = None
             if self.adopting is not None:
                 self.adopting = None
                 core.do(Release())
@@ -219,12 +218,11 @@ class Passive:
             self._break_tie()
 
     def _tie_is_ripe(self) -> bool:
-        """Two passives that hear each other, both past their boot hold, with nobody handing over."""
+        """Two passives that hear each other, this one past its boot hold, with nobody handing over."""
         core = self.core
         return (
             core.peer is not None
             and core.peer.role is Role.PASSIVE
-            and not core.peer.listening
             and self.peer_passive_since is not None
             and core.now - self.peer_passive_since > 2 * core.plan.timing.interval_s
             and core.now >= self.yield_until
@@ -238,6 +236,10 @@ class Passive:
         causes = frozenset(core.health.causes)
         mine = Standing(False, core.term, int(not core.behind), causes, core.plan.node, core.maintenance)
         theirs = Standing.of(core.peer, core.plan.peer)
+        if core.peer.listening:
+            if judge.goes_before_a_listener(mine, theirs):
+                self.begin_burst(f"{core.plan.peer_name} has just started, and listens", sure=True, heard=True)
+            return
         winner = judge.both_passive_winner(mine, theirs)
         assert self.peer_passive_since is not None
         waited_s = core.now - self.peer_passive_since
@@ -253,9 +255,9 @@ class Passive:
                 ),
             )
 
-    def begin_burst(self, reason: str, sure: bool = False) -> None:
+    def begin_burst(self, reason: str, sure: bool = False, heard: bool = False, anew: bool = False) -> None:
         core = self.core
-        self.burst = Burst(reason, core.now, sure, next_at=core.now)
+        self.burst = Burst(reason, core.now, sure, heard, anew, next_at=core.now)
         if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
             core.phase = Phase.SUSPECTING
         self._burst_step(self.burst)
@@ -271,48 +273,16 @@ class Passive:
             core.probe_addresses()
             last = burst.sent == timing.burst_probes
             burst.next_at = core.now + (self._tail_s() if last else timing.burst_spacing_s)
-        elif not burst.sure and core.peer_at is not None and core.now < core.peer_at + self.dead_time_s():
+        elif not burst.sure and core.peer_at is not None and core.now < core.peer_at + core.stalls.dead_time_s():
             burst.sent += 1
             core.send(Kind.PROBE)
             core.probe_addresses()
-            burst.next_at = min(core.now + STALL_PROBE_EVERY_S, core.peer_at + self.dead_time_s())
+            burst.next_at = min(core.now + STALL_PROBE_EVERY_S, core.peer_at + core.stalls.dead_time_s())
+        elif core.now > burst.next_at + ANSWERS_STALE_S and not burst.anew:
+            self.begin_burst(burst.reason, burst.sure, burst.heard, anew=True)
         else:
             self.burst = None
             self._judge(burst)
-
-    def dead_time_s(self) -> float:
-        """Return how long the peer must be silent at least: longer than any stall of its machine seen (rule 11).
-
-        A lease where it has other addresses than those that are asked for: then their silence proves nothing.
-        """
-        core = self.core
-        if core.now - self._stall_at > STALL_REMEMBERED_S:
-            self.stall_s = 0.0
-        if core.peer is not None and core.peer.revision not in core.alike:
-            return core.plan.timing.lease_s
-        return min(self.stall_s * STALL_MARGIN, core.plan.timing.lease_s)
-
-    def watch_stall(self, silent_s: float) -> None:
-        """The peer goes on with the same reign after a silence: if its kernel was silent too, its machine stood still.
-
-        Hypervisors do that. The next such stall must not look like a death.
-        """
-        core = self.core
-        timing = core.plan.timing
-        stood_still = timing.suspect_s < silent_s < timing.lease_s and any(
-            port.carrier and port.unanswered >= timing.burst_probes for port in core.ports.values()
-        )
-        if not stood_still:
-            return
-        self._stall_at = core.now
-        if silent_s > self.stall_s:
-            self.stall_s = silent_s
-            core.note(
-                "stall",
-                "warning",
-                f"{core.plan.peer_name}'s machine stood still for {silent_s * 1000:.0f} ms",
-                (f"from now on it must be silent for {self.dead_time_s() * 1000:.0f} ms before it counts as gone",),
-            )
 
     def _tail_s(self) -> float:
         """The last probe of a burst is given twice the usual round trip of the slowest path, within bounds."""
@@ -328,6 +298,9 @@ class Passive:
             return
         cold = not core.peer_was_active
         readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
+        if burst.heard:
+            self._judge_listener(burst, readings)
+            return
         clone = core.clone_near()
         gated = core.maintenance or Cause(CauseKind.NO_REFERENCE) in core.health.causes
         silent_for = core.now - max(core.peer_at or core.began, core.began)
@@ -384,6 +357,15 @@ class Passive:
             self.wait_until = burst.started + max(timing.lease_s / 4, timing.burst_probes / WAIT_PROBES_PER_S)
             if core.now < core.arbiter.not_before() < self.wait_until:
                 self.wait_until = core.arbiter.not_before()
+
+    def _judge_listener(self, burst: Burst, readings: dict[str, Reading]) -> None:
+        """The other gateway serves nobody, as it says itself, unless its kernel has kept the addresses."""
+        core = self.core
+        core.phase = Phase.FOLLOWING
+        if judge.judge_silence(readings.values(), gated=False, clone=core.clone_near()) is Verdict.CLAIM:
+            core.claim(burst.reason, tuple(self._reading_words(name, one, burst) for name, one in readings.items()))
+        else:
+            self.yield_until = core.now + TIE_PATIENCE_S
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core
@@ -514,7 +496,7 @@ class Passive:
     def end_doubt(self, path: str) -> None:
         """Any authenticated message ends a suspicion, a hold, and a wait."""
         core = self.core
-        if self.burst and self.adopting is None:
+        if self.burst and self.adopting is None and not self.burst.heard:
             self.burst = None
         if self.hold:
             self.hold = None

@@ -103,6 +103,9 @@ def _texts(site: Site) -> dict[Fault, tuple[str, str]]:
         Fault.POWER_OFF_DIRECT: (
             _("The same, with a cable straight from one gateway to the other"),
             _("The cable goes dead with it: the other one asks at once.")),
+        Fault.POWER_BLINK: (
+            _("The same, but its machine is back before the other one has missed it"),
+            _("It has nothing any more and listens first. The other one asks its kernel, and takes over.")),
         Fault.POWER_OFF_AFTER_STALL: (
             _("The same, within an hour after its machine had stood still for a moment"),
             _("A virtual machine that is paused looks like a dead one, so it is given more time.")),

@@ -6,8 +6,10 @@ from typing import Any
 
 from flask_hsmx_cluster.decision import events, judge
 from flask_hsmx_cluster.decision.core import Core
-from flask_hsmx_cluster.decision.judge import Standing
+from flask_hsmx_cluster.decision.evidence import Reading
+from flask_hsmx_cluster.decision.judge import Standing, Verdict
 from flask_hsmx_cluster.decision.model import (
+    NO_TERM,
     Kind,
     Motive,
     Phase,
@@ -76,6 +78,37 @@ TWO_PASSIVE = Table(
     ),
     two_passive,
     "then",
+)
+
+
+def beside_a_listener(upkeep: tuple[bool, bool], health: Any, data: Any, reading: Reading) -> str:
+    mine, theirs = (Standing(False, NO_TERM, data[at], health[at], (A, B)[at], upkeep[at]) for at in (0, 1))
+    if not judge.goes_before_a_listener(mine, theirs):
+        return "waits until the other one has listened"
+    return "**claims**" if judge.judge_silence([reading], gated=False) is Verdict.CLAIM else "waits, and asks again"
+
+
+LISTENER = Table(
+    "One has listened, and the other one has just started",
+    "Who listens claims nothing yet. The one that has listened waits two intervals and asks the other one's kernel.",
+    (
+        Column(
+            "in maintenance",
+            {
+                "there only": ((False, True),),
+                "here only": ((True, False),),
+                "neither, or both": ((False, False), (True, True)),
+            },
+        ),
+        Column("health", HEALTH),
+        Column("data", DATA),
+        Column(
+            "the other one's address",
+            {"silent": (Reading.SILENT,), "answers": (Reading.ANSWERED,), "unknown": (Reading.BLIND,)},
+        ),
+    ),
+    beside_a_listener,
+    "this one",
 )
 
 

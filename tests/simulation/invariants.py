@@ -328,7 +328,10 @@ class Checks:
     def single(self, fault: Fault, none_s: float) -> None:
         """An episode of one fault has ended, which began while nothing was braked."""
         world = self.world
-        most_s = single_fault_s(fault.kind, bounds.Site(world.timing, data=world.data, services=world.services))
+        site = bounds.Site(world.timing, data=world.data, services=world.services)
+        most_s = single_fault_s(fault.kind, site)
+        if fault.kind == "power_off" and fault.lasts < bounds.bound(bounds.Fault.POWER_OFF, site).none_s:
+            most_s = bounds.bound(bounds.Fault.POWER_BLINK, site).none_s
         if most_s is None or self._parts(fault):
             return
         if none_s > most_s + 1e-6:

@@ -25,10 +25,16 @@ def cut_power(world: World) -> None:
     world.power_off("a", switched=True)
 
 
+def blink(world: World) -> None:
+    cut_power(world)
+    world.run(world.dice.random() * (world.timing.suspect_s + 0.05))
+    world.power_on("a")
+
+
 def cut_power_after_a_stall(world: World) -> None:
     core = world.machines["b"].core
     assert core is not None
-    core.passive.stall_s, core.passive._stall_at = world.timing.lease_s, world.now
+    core.stalls.longest_s, core.stalls.at = world.timing.lease_s, world.now
     cut_power(world)
 
 
@@ -92,6 +98,7 @@ def kill_passive(world: World) -> None:
 FAULTS: list[tuple[Fault, Callable[[World], None], float]] = [
     (Fault.POWER_OFF, cut_power, 1.5),
     (Fault.POWER_OFF_DIRECT, cut_power_and_carrier, 1.0),
+    (Fault.POWER_BLINK, blink, 2.0),
     (Fault.POWER_OFF_AFTER_STALL, cut_power_after_a_stall, 2.0),
     (Fault.AGENT_DEAD, lambda world: world.kill("a"), 2.0),
     (Fault.AGENT_DEAD, lambda world: world.freeze("a"), 2.0),

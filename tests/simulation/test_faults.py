@@ -380,7 +380,7 @@ def test_a_machine_that_stood_still_once_is_given_more_time(world: World) -> Non
     world.run(3)
     assert world.both < 0.02 and len(active(world)) == 1, world.log
     core = world.machines["b"].core
-    assert core is not None and 0.25 < core.passive.stall_s < 0.5, world.log
+    assert core is not None and 0.25 < core.stalls.longest_s < 0.5, world.log
     if active(world) == ["b"]:
         world._tell(world.machines["b"], events.FailoverRequested(Motive.REQUEST))
         world.run(2)
@@ -392,7 +392,7 @@ def test_a_machine_that_stood_still_once_is_given_more_time(world: World) -> Non
 def test_the_second_stall_moves_nothing(world: World) -> None:
     core = world.machines["b"].core
     assert core is not None
-    core.passive.stall_s, core.passive._stall_at = 0.4, world.now
+    core.stalls.longest_s, core.stalls.at = 0.4, world.now
     world.pause("a", 0.4)
     world.run(2)
     assert active(world) == ["a"] and world.both == 0, world.log
@@ -506,7 +506,7 @@ def test_a_hold_asks_seldom_but_around_the_end_of_a_lease(seed: int) -> None:
 def test_a_gateway_that_is_patient_after_a_stall_asks_seldom(world: World) -> None:
     core = world.machines["b"].core
     assert core is not None
-    core.passive.stall_s, core.passive._stall_at = 1.5, world.now
+    core.stalls.longest_s, core.stalls.at = 1.5, world.now
     world.machines["b"].asked.clear()
     began = world.now
     world.power_off("a", switched=True)
@@ -576,3 +576,62 @@ def test_a_reign_that_ended_with_its_lease_is_forgotten_when_the_agent_comes_bac
     machine.start_agent()
     world.run(5)
     assert active(world) == ["a"] and machine.clerk.ledger.last_reign() is None
+
+
+def test_an_active_gateway_that_is_back_before_it_was_missed_is_not_waited_for(world: World) -> None:
+    """A container starts again within a long heartbeat: it listens and has nothing, and the other one has listened."""
+    world.power_off("a", switched=True)
+    world.run(0.05)
+    world.power_on("a")
+    world.run(1)
+    assert world.holders() == ["b"] and active(world) == ["b"], world.log
+    assert world.none_longest < 0.05 + 3 * world.timing.interval_s + 0.1 and world.both == 0, world.log
+
+
+def test_a_listener_whose_kernel_still_answers_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent was started again without a reign to go on with, and its kernel does not let go."""
+    machine = world.machines["a"]
+    machine.clerk.ledger.reign = None
+    monkeypatch.setattr(machine, "drops", lambda: None)
+    world.kill("a")
+    world.run(0.02)
+    machine.start_agent()
+    world.run(0.8)
+    assert active(world) == [] and world.holders() == ["a"], world.log
+    world.run(5)
+    assert len(active(world)) == 1 and world.both == 0, world.log
+
+
+def test_a_listener_with_newer_data_is_waited_for() -> None:
+    world = World(seed=1, data=True)
+    world.form()
+    follower = world.machines["b"].core
+    assert follower is not None and active(world) == ["a"]
+    world.power_off("a", switched=True)
+    follower.behind = True
+    world.run(0.05)
+    world.power_on("a")
+    world.run(1)
+    assert active(world) == [], world.log
+    world.run(world.timing.boot_hold_s + 2)
+    assert active(world) == ["a"], world.log
+
+
+def test_answers_that_are_read_late_count_for_nothing(world: World) -> None:
+    """This port was deaf while it asked, and its agent stood still until it heard again: the other one may answer."""
+    core = world.machines["b"].core
+    assert core is not None
+    world.kill("a")
+    world.lan.deaf.add("b")
+    while core.passive.burst is None or core.passive.burst.sent < world.timing.burst_probes:
+        world.run(0.001)
+    world.freeze("b")
+    world.lan.deaf.discard("b")
+    world.run(world.timing.late_s * 0.9)
+    world.thaw("b")
+    world.run(0.4)
+    assert world.both == 0, world.log
+    world.run(world.timing.lease_s + 1)
+    assert world.holders() == ["b"], world.log

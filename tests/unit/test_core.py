@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,18 @@ def test_two_gateways_always_agree_who_stays(winner: object) -> None:
         if one[4] != other[4]:
             mine, theirs = Standing(*one), Standing(*other)
             assert winner(mine, theirs) == winner(theirs, mine)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, goes",
+    [({}, {}, True), ({}, {"term": Term(9, "b")}, True), ({"position": 0}, {}, False), ({}, {"position": 0}, True),
+     ({"maintenance": True}, {}, False), ({"causes": frozenset({Cause(CauseKind.DISK)})}, {}, False)],
+)  # fmt: skip
+def test_who_has_listened_goes_before_a_listener_that_is_no_better(
+    mine: dict[str, Any], theirs: dict[str, Any], goes: bool
+) -> None:
+    alike = {"served": False, "term": Term(1, "a"), "position": 1, "causes": frozenset(), "node": "a"}
+    assert judge.goes_before_a_listener(Standing(**alike | mine), Standing(**alike | {"node": "b"} | theirs)) is goes
 
 
 def test_who_served_stays_whatever_the_term() -> None:

@@ -81,7 +81,7 @@ def test_a_gateway_without_another_one_or_without_shared_data_remembers_nothing(
 def test_the_disk_is_written_for_news_at_once_and_for_the_time_once_a_minute() -> None:
     written: list[DataStanding] = []
     ledger = SimpleNamespace(standing=lambda: DataStanding(), remember_standing=written.append)
-    keeper = StandingKeeper(SimpleNamespace(ledger=ledger, do=lambda job: job()))  # type: ignore[arg-type]
+    keeper = StandingKeeper(SimpleNamespace(ledger=ledger, keep=lambda _name, job: job()))  # type: ignore[arg-type]
     keeper.load()
     core = hears(core_of(), True)
     keeper.tick(core, None, NOW)
