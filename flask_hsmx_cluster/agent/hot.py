@@ -56,5 +56,8 @@ class HotSide(Protocol):
     def block_return(self, why: str) -> None:
         """Say what keeps the preferred gateway from taking over again, in words; "": nothing."""
 
+    def expect_settings(self) -> None:
+        """The other gateway is about to put other settings in force: it must be silent for a lease to count as gone."""
+
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted; called before the first :meth:`apply`."""

@@ -38,6 +38,7 @@ from .events import (
     ReturnBlocked,
     Send,
     ServicesReady,
+    SettingsExpected,
     Severity,
     StrangerSeen,
     SynchronousSet,
@@ -143,6 +144,7 @@ class Core:
     def replan(self, plan: Plan, now: float) -> None:
         """Take changed settings; evidence of paths and ports that stay is kept, that of a former peer is not."""
         former, self.plan, self.now = self.plan, plan, now
+        self.stalls.settings_are_here()
         if (former.preferred, former.preferred_delay_s) != (plan.preferred, plan.preferred_delay_s):
             self.preference.changed()
         if former.peer != plan.peer:
@@ -195,6 +197,8 @@ class Core:
                 self.passive.take_over(event)
             case ReturnBlocked():
                 self.preference.blocked = event.why
+            case SettingsExpected():
+                self.stalls.expect_settings()
             case RestartRequested():
                 self.restart.begin(event)
             case DataKept():

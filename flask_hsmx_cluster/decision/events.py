@@ -119,6 +119,11 @@ class ReturnBlocked:
 
 
 @dataclass(frozen=True)
+class SettingsExpected:
+    """The other gateway is about to have other settings in force, perhaps before it can say so."""
+
+
+@dataclass(frozen=True)
 class MaintenanceSet:
     """An operator (or the end of its time) switched maintenance."""
 
@@ -210,6 +215,7 @@ Event = (
     | TakeOverRequested
     | RestartRequested
     | ReturnBlocked
+    | SettingsExpected
     | MaintenanceSet
     | TermsReserved
     | DataPromoted

@@ -22,6 +22,8 @@ MENDED_S = 0.6
 #: Frames heard so soon after the last answer say nothing of the time since, s: two probes. And who hears again must
 #: have asked again, s: a probe and its answer.
 STILL_ANSWERED_S, ASKED_AGAIN_S = 1.0, 0.6
+#: The virtual IP is asked for each 0.5 s. Who was still heard when it had been silent for so long is no news, s.
+SILENT_BEFORE_S = 1.25
 #: Regular probes of the virtual IP that must stay unanswered before it counts as unseen (0.5 s apart).
 UNSEEN_PROBES = 3
 #: The same where the peer's Ethernet heartbeats still arrive: a lossy network is not a dead one.
@@ -194,13 +196,27 @@ class PortEvidence:
             proofs.append(self.stranger_at)
         return any(at is not None and at >= self.carrier_since for at in proofs)
 
-    def reading(self, since: float, cold: bool) -> Reading:
-        """Return what this port says, from the answers since ``since``."""
+    def may_be_deaf(self, peer_at: float) -> bool:
+        """Return whether the virtual IP was silent here before the peer was, and nobody else was heard since.
+
+        :param peer_at: when the peer was heard last, on any path.
+        """
+        latest = max(self.answered_at or float("-inf"), self.ethernet_at or float("-inf"))
+        return self.heard_since is None and peer_at - latest > SILENT_BEFORE_S
+
+    def reading(self, since: float, cold: bool, peer_at: float | None = None) -> Reading:
+        """Return what this port says, from the answers since ``since``.
+
+        :param peer_at: when the peer was heard last, None: never.
+        """
         if not self.carrier:
             return Reading.NO_CARRIER
         if self.answered_at is not None and self.answered_at >= since:
             return Reading.ANSWERED
-        return Reading.SILENT if self.readable(cold) and self.not_asked_at < since else Reading.BLIND
+        if not self.readable(cold) or self.not_asked_at >= since:
+            return Reading.BLIND
+        deaf = not cold and peer_at is not None and self.may_be_deaf(peer_at)
+        return Reading.BLIND if deaf else Reading.SILENT
 
     def conflict(self, now: float) -> bool:
         """Return whether a MAC of neither gateway used the virtual IP lately."""

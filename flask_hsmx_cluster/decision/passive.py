@@ -297,7 +297,7 @@ class Passive:
         if core.phase is Phase.LISTENING:
             return
         cold = not core.peer_was_active
-        readings = {name: port.reading(burst.started, cold) for name, port in core.ports.items()}
+        readings = {name: port.reading(burst.started, cold, core.peer_at) for name, port in core.ports.items()}
         if burst.heard:
             self._judge_listener(burst, readings)
             return

@@ -32,15 +32,17 @@ from .tables import Column, Table
 # What silence on a port is worth -------------------------------------------------------------------------------
 
 
-def one_port(carrier: bool, answered: bool, proof: str, asked: bool, cold: bool) -> str:
+def one_port(carrier: bool, answered: bool, asked: bool, proof: str, cold: bool, deaf: bool) -> str:
     port = PortEvidence("lan0", carrier=carrier, carrier_since=NOW)
     if proof != "none":
         setattr(port, f"{proof}_at", NOW + 1)
+    if proof == "both_ways":
+        port.ethernet_at = NOW + 1
     if answered:
         port.answered_at = NOW + 5
     if not asked:
         port.not_asked_at = NOW + 5
-    reading = port.reading(NOW + 4, cold)
+    reading = port.reading(NOW + 4, cold, NOW + (3.5 if deaf else 1))
     return {
         Reading.NO_CARRIER: "no carrier",
         Reading.ANSWERED: "**answered**",
@@ -66,8 +68,9 @@ PORT = Table(
             },
         ),
         Column("the other one was ever heard as active", {"yes": (False,), "no": (True,)}),
+        Column("nobody was heard there any more, while the other gateway still was on a cable", YES_NO),
     ),
-    lambda carrier, answered, asked, proof, cold: one_port(carrier, answered, proof, asked, cold),
+    one_port,
     "the port is",
 )
 

@@ -70,6 +70,7 @@ def change_settings(world: World, fault: Fault) -> None:
     """Another virtual IP is in force on one gateway first."""
     revision = max(world.settings[name][0] for name in world.settings) + 1
     address = OTHER_ADDRESS if world.settings[fault.who][1] == ADDRESS else ADDRESS
+    world.machines[world.other(fault.who).name].tell(events.SettingsExpected())
     _put_in_force(world, fault.who, revision, address)
 
 

@@ -635,3 +635,49 @@ def test_answers_that_are_read_late_count_for_nothing(world: World) -> None:
     assert world.both == 0, world.log
     world.run(world.timing.lease_s + 1)
     assert world.holders() == ["b"], world.log
+
+
+@pytest.mark.parametrize("name", ["lan_up", "deaf"])
+def test_the_silence_of_an_address_that_was_silent_before_is_no_news(world: World, name: str) -> None:
+    """The passive gateway's own port passes nothing, and then the cables fail, too."""
+    if name == "lan_up":
+        world.lan_up.update(b=False)
+    else:
+        world.lan.deaf.add("b")
+    world.run(2)
+    world.cut = ALL_PATHS
+    world.run(world.timing.lease_s)
+    assert active(world) == ["a"], world.log
+
+
+def test_a_dead_active_gateway_whose_port_was_dead_before_is_replaced(world: World) -> None:
+    """Others are heard on the passive gateway's port: it is not the one that is cut off."""
+    world.lan_up.update(a=False)
+    world.run(1.4)
+    world.power_off("a", switched=True)
+    world.run(0.3)
+    assert active(world) == ["b"], world.log
+
+
+def test_who_may_have_other_addresses_by_now_has_a_lease_to_say_so(world: World) -> None:
+    """Its settings changed, and its agent stood still before it could tell."""
+    a, b = world.machines["a"], world.machines["b"]
+    b.tell(events.SettingsExpected())
+    a.frozen = True
+    world.settings["a"] = (1, "10.0.0.101")
+    a.held = "10.0.0.101"
+    world.run(world.timing.suspect_s + 0.5)
+    assert active(world) == ["a"], world.log
+    world.run(world.timing.lease_s)
+    assert world.holders() == ["b"], world.log
+    a.frozen = False
+
+
+def test_settings_that_were_expected_and_came_slow_no_fail_over(world: World) -> None:
+    world.machines["b"].tell(events.SettingsExpected())
+    world.change("a", 1, "10.0.0.101")
+    world.change("b", 1, "10.0.0.101")
+    world.run(1)
+    world.power_off("a", switched=True)
+    world.run(0.3)
+    assert active(world) == ["b"], world.log

@@ -78,6 +78,7 @@ class FakeHot:
     probed: list[dict[str, list[str]]] = field(default_factory=list)
     guests: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    expected: int = 0
 
     def __post_init__(self) -> None:
         self.own_ports = [
@@ -103,6 +104,9 @@ class FakeHot:
             "data": {"synchronous": False, "degraded_since_s": None, "follower": None},
             "counters": {},
         }
+
+    def expect_settings(self) -> None:
+        self.expected += 1
 
     def apply(self, membership: Membership | None) -> None:
         self.applied.append(membership)

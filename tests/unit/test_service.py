@@ -43,6 +43,18 @@ def test_a_change_is_in_force_on_both(world: World, author: str) -> None:
         assert gateway.store.heads().prepared is None
 
 
+def test_the_other_gateway_is_told_of_a_change_before_it_is_in_force_anywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the former addresses still: that these are silent must not look like a death."""
+    there = world.b.hot
+    seen: list[int] = []
+    apply = world.a.hot.apply
+    monkeypatch.setattr(world.a.hot, "apply", lambda membership: (seen.append(there.expected), apply(membership)))
+    world.edited("A", boot_hold_s=7)
+    assert seen and seen[0] == 1
+
+
 def test_what_was_edited_from_an_older_revision_is_refused(world: World) -> None:
     settings = world.a.service.settings()["settings"]
     world.edited("B", boot_hold_s=7)

@@ -206,6 +206,10 @@ class HeartbeatLoop:
         """Say what keeps the preferred gateway from taking over again; "": nothing."""
         self.call(lambda: self._session.tell(events.ReturnBlocked(why)) if self._session else None)
 
+    def expect_settings(self) -> None:
+        """The other gateway is about to put other settings in force."""
+        self.call(lambda: self._session.tell(events.SettingsExpected()) if self._session else None)
+
     def restore_maintenance(self, left_s: float) -> None:
         """Go on with a maintenance that a restart interrupted."""
         self._maintenance_until = boot_time_s() + left_s

@@ -397,7 +397,7 @@ def _reading(core: Core, port: PortEvidence, held: bool, now: float) -> tuple[st
         return "conflict", f"another device ({port.conflict_mac.hex(':')}) uses it too"
     if held:
         return ("held", "held by this gateway") if port.carrier else ("no_carrier", f"{port.port} has no carrier")
-    reading = port.reading(now - 1.5, cold=not core.peer_was_active)
+    reading = port.reading(now - 1.5, not core.peer_was_active, core.peer_at)
     words = {
         "no_carrier": f"{port.port} has no carrier",
         "answered": f"answers from {core.plan.peer_name}",

@@ -253,6 +253,7 @@ class RevisionExchange:
             cluster.store.save_heads(prepared)
             self._let_in([])
             self._prepared_at = boot_time_s()
+        cluster.hot.expect_settings()
         return {"prepared": True}
 
     def _on_apply(self, _sender: str, arguments: dict[str, Any]) -> dict[str, Any]:
