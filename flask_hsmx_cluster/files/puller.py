@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -258,13 +258,7 @@ class Puller:
         if plan.files or plan.deletions:
             argv = pull(self._rsync, source, tree, *files, delete_most=0 if asks else plan.deletions,
                         aside=str(aside or ""), checksum=repair)  # fmt: skip
-            try:
-                self._carry_out(argv, result)
-            except (NoWay, Stopped):
-                raise  # what has arrived is gone on with
-            except ClusterError:
-                _sweep(tree)  # on a full disk halves would be in the way of everything else
-                raise
+            self._carry_out(argv, tree, result)
         if aside is not None and aside.exists():
             result.aside = str(aside)
             self._places.bound_asides(tree.name)
@@ -287,20 +281,33 @@ class Puller:
     def _some(self, tree: Tree, source: Source, paths: set[str], result: Result) -> None:
         files = str(self._places.rules(tree)), str(self._places.protected(tree))
         argv = pull(self._rsync, source, tree, *files, paths=True)
-        self._carry_out(argv, result, b"".join(os.fsencode(path) + b"\0" for path in sorted(paths)))
+        self._carry_out(argv, tree, result, b"".join(os.fsencode(path) + b"\0" for path in sorted(paths)))
 
-    def _carry_out(self, argv: list[str], result: Result, given: bytes = b"") -> None:
-        files = size = 0
-        for line in self._lines(argv, given, result):
-            if (how_far := plans.progress(line)) is not None:
-                files, size = how_far
-                if self.progress:
-                    self.progress.files, self.progress.size = files, size
-            elif line.startswith("del.") and not line.endswith("/"):
-                result.deleted += 1
+    def _carry_out(self, argv: list[str], tree: Tree, result: Result, given: bytes = b"") -> None:
+        try:
+            with contextlib.closing(self._lines(argv, given, result)) as lines:
+                for line in lines:
+                    if (how_far := plans.progress(line)) is not None:
+                        self._arrived(tree, *how_far, result)
+                    elif line.startswith("del.") and not line.endswith("/"):
+                        result.deleted += 1
+        except (NoWay, Stopped):
+            raise  # what has arrived is gone on with
+        except ClusterError:
+            _sweep(tree)  # on a full disk halves would be in the way of everything else
+            raise
+
+    def _arrived(self, tree: Tree, files: int, size: int, result: Result) -> None:
+        """Take note of how far a pass is; more may come than was told beforehand."""
         result.files, result.size = files, size
+        if self.progress:
+            self.progress.files, self.progress.size = files, size
+        if not plans.has_room(0, _free(tree.path)):
+            raise ClusterError(f"The copy of {tree.name} was ended: the disk is nearly full.", "Make room on the disk.")
 
-    def _lines(self, argv: list[str], given: bytes = b"", result: Result | None = None) -> Iterator[str]:
+    def _lines(
+        self, argv: list[str], given: bytes = b"", result: Result | None = None
+    ) -> Generator[str, None, None]:
         """Yield what rsync says.
 
         :raises NoWay: another way may work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -180,6 +181,23 @@ def test_without_room_to_keep_what_is_ours_nothing_is_overwritten(
     assert (gateway.here / "changed").read_text() == "ours"
     monkeypatch.undo()
     assert not gateway.pull().error and gateway.asides() == [{"changed": "ours"}]
+
+
+@pytest.mark.parametrize("paths", [(), ("big",)], ids=["whole", "single"])
+def test_a_pass_ends_before_the_disk_is_full(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, paths: tuple[str, ...]
+) -> None:
+    """More may come than was told: the other gateway may be a hostile one, and of single files nothing is told."""
+    gateway.pull()  # the first one is always of the whole
+    (gateway.there / "big").write_bytes(os.urandom(4_000_000))
+    free = iter([10**12] if not paths else [])
+    monkeypatch.setattr(pullers, "_free", lambda _path: next(free, plans.ROOM_LEFT - 1))
+    result = gateway.pull(*paths)
+    assert "disk is nearly full" in result.error and result.remedy
+    monkeypatch.undo()
+    assert not list(gateway.here.rglob(STAGING))
+    assert gateway.pull(*paths).error == ""
+    assert (gateway.here / "big").stat().st_size == 4_000_000
 
 
 def test_what_could_not_be_copied_is_named(gateway: Gateway) -> None:
