@@ -19,8 +19,9 @@ from sample_app.lab.topology import remove_stale_labs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB_OWNER = """
-import time
+import signal, time
 from sample_app.lab import Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts a suite in the background has it ignored
 with Lab() as lab:
     print(lab.name, flush=True)
     time.sleep(60)
