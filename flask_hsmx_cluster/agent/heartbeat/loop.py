@@ -6,16 +6,13 @@ waits for a disk, a database or another thread; others hand it work through :met
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import secrets
-import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from ...decision import events
@@ -38,6 +35,7 @@ from .announcer import Announcer
 from .database_hand import DatabaseHand
 from .devices import lease_of, look_for, look_for_one, mac_of, ports_now, remove_virtual_devices, virtual_devices
 from .frames import FrameBook, PortFrames
+from .poll import Poll
 from .services_hand import ServicesHand, ServicesLink
 from .session import Session, WatchedPort, udp_paths
 from .standing import StandingKeeper
@@ -56,8 +54,6 @@ SLOW_TICK_S = 1.0
 SLOW_EARLY_S = 0.2
 #: A wall-clock step larger than this is reported to whoever arms jobs by it, s.
 CLOCK_STEP_S = 0.5
-#: Calls from other threads carried out in one turn.
-CALLS_PER_TURN = 8
 
 
 class HeartbeatLoop:
@@ -90,11 +86,8 @@ class HeartbeatLoop:
         self._udp_port = udp_port
         self._clock_stepped = clock_stepped
         self._session: Session | None = None
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK)
+        self._poll = Poll()
         self._stopping = threading.Event()
-        self._epoll = select.epoll()
-        self._readers: dict[int, Callable[[], None]] = {}
         self._applying = threading.Lock()
         self._book = FrameBook()
         self._handover: Future[events.HandoverEnded] | None = None
@@ -111,14 +104,7 @@ class HeartbeatLoop:
 
     def call(self, work: Callable[[], T], timeout_s: float = 5.0) -> T:
         """Run ``work`` on the loop's thread and return its result."""
-        future: Future[T] = Future()
-        self._calls.append((work, future))
-        os.eventfd_write(self._wakeup, 1)
-        try:
-            return future.result(timeout_s)
-        except TimeoutError:
-            future.cancel()  # its caller counts it as failed: it must not be carried out later
-            raise
+        return self._poll.call(work, timeout_s)
 
     def snapshot(self) -> dict[str, Any]:
         def look() -> dict[str, Any]:
@@ -233,7 +219,7 @@ class HeartbeatLoop:
     def end(self) -> None:
         """End the loop and touch nothing: the addresses stay as they are leased."""
         self._stopping.set()
-        os.eventfd_write(self._wakeup, 1)
+        self._poll.wake()
 
     # The loop -------------------------------------------------------------------------------------------
 
@@ -241,8 +227,7 @@ class HeartbeatLoop:
         """Run until :meth:`stop`. One thread only."""
         self._requests = RequestSocket()
         self._monitor = MonitorSocket()
-        self._register(self._monitor.fileno(), self._on_netlink)
-        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._poll.register(self._monitor.fileno(), self._on_netlink)
         notify = Watchdog()
         slow_at = boot_time_s()
         wall_offset = time.time() - boot_time_s()
@@ -250,9 +235,10 @@ class HeartbeatLoop:
             session = self._session
             due = min(session.deadline(), slow_at) if session else slow_at
             before = boot_time_s()
-            ready = self._wait(max(0.0, min(due - before, LONGEST_SLEEP_S)))
+            ready = self._poll.wait(max(0.0, min(due - before, LONGEST_SLEEP_S)))
             now = boot_time_s()
-            self._turn(due, now, ready)
+            take_turn(self._session, due, now, ready)
+            self._poll.carry_out()
             if now >= slow_at - (SLOW_EARLY_S if ready else 0):
                 slow_at = now + SLOW_TICK_S
                 notify.ping()
@@ -268,28 +254,6 @@ class HeartbeatLoop:
             self._session.close()
         self._monitor.close()
         self._requests.close()
-
-    def _wait(self, timeout_s: float) -> list[tuple[int, int]]:
-        """Wait for input. A poll that a stop signal outlasted finds nothing: then it is asked again (rule 11)."""
-        return self._epoll.poll(timeout_s) or self._epoll.poll(0)
-
-    def _turn(self, due: float, now: float, ready: list[tuple[int, int]]) -> None:
-        take_turn(self._session, due, now, (lambda one=one: self._read(one) for one, _mask in ready))  # type: ignore[misc]
-        for _ in range(min(len(self._calls), CALLS_PER_TURN)):
-            work, future = self._calls.popleft()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except Exception as error:
-                    future.set_exception(error)
-        if self._calls:
-            os.eventfd_write(self._wakeup, 1)
-
-    def _read(self, descriptor: int) -> None:
-        if descriptor == self._wakeup:
-            os.eventfd_read(self._wakeup)
-        elif reader := self._readers.get(descriptor):
-            reader()
 
     def _slow_tick(self, now: float) -> None:
         session = self._session
@@ -322,10 +286,7 @@ class HeartbeatLoop:
             (self._arbiter, self._on_arbiter),
         ):  # fmt: skip
             if (descriptor := hand.fileno()) is not None:
-                # A child that was started again may have the descriptor of the one before, which left the poll.
-                self._readers = {key: one for key, one in self._readers.items() if one != reader}
-                with contextlib.suppress(FileExistsError):  # it is the same child still
-                    self._register(descriptor, reader)
+                self._poll.register_anew(descriptor, reader)
 
     def _on_replicator(self) -> None:
         self._take(self._database.receive(), self._on_replicator)
@@ -338,7 +299,7 @@ class HeartbeatLoop:
 
     def _take(self, found: list[events.Event] | None, own: Callable[[], None]) -> None:
         if found is None:  # the child has gone: its descriptor is closed, and so out of the poll
-            self._readers = {key: reader for key, reader in self._readers.items() if reader != own}
+            self._poll.forget(own)
             return
         for event in found:
             if self._session:
@@ -463,28 +424,15 @@ class HeartbeatLoop:
 
     def _forget_sockets(self, session: Session) -> None:
         children = (self._database, self.services, self._arbiter)
-        kept = (self._monitor.fileno(), *(child.fileno() for child in children))
-        for descriptor in [one for one in self._readers if one not in kept]:
-            del self._readers[descriptor]
-            with contextlib.suppress(OSError):  # closed sockets unregister themselves
-                self._epoll.unregister(descriptor)
+        self._poll.keep_only((self._monitor.fileno(), *(child.fileno() for child in children)))
         session.close()
 
     def _register_session(self, session: Session) -> None:
         for path in (*session.udp.values(), *session.former.values()):
-            descriptor = path.fileno()
-            if descriptor is not None and descriptor not in self._readers:
-                self._register(descriptor, lambda path=path: session.receive_udp(path))  # type: ignore[misc]
+            self._poll.register_once(path.fileno(), partial(session.receive_udp, path))
         for port in session.watched.values():
-            if port.wire.fileno() not in self._readers:
-                self._register(port.wire.fileno(), lambda port=port: session.receive_frames(port))  # type: ignore[misc]
-        descriptor = session.advertiser.fileno()
-        if descriptor is not None and descriptor not in self._readers:
-            self._register(descriptor, lambda: session.advertiser.receive(boot_time_s()))
-
-    def _register(self, descriptor: int, reader: Callable[[], None]) -> None:
-        self._readers[descriptor] = reader
-        self._epoll.register(descriptor, select.EPOLLIN)
+            self._poll.register_once(port.wire.fileno(), partial(session.receive_frames, port))
+        self._poll.register_once(session.advertiser.fileno(), lambda: session.advertiser.receive(boot_time_s()))
 
     def _handover_ended(self, result: events.HandoverEnded) -> None:
         if self._handover and not self._handover.done():
