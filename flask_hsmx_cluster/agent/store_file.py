@@ -6,13 +6,14 @@ What cannot be read is never guessed at: opening fails with an error that says w
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Column, create_engine, event, func, literal, or_, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
@@ -20,6 +21,10 @@ from sqlalchemy.pool import StaticPool
 
 from .. import models as m
 from ..errors import ClusterError
+
+_STORAGE: dict[type, tuple[str, ...]] = {
+    bool: ("integer",), int: ("integer",), float: ("real", "integer"), str: ("text",), bytes: ("blob",),
+}  # fmt: skip
 
 
 class StoreError(ClusterError):
@@ -94,11 +99,25 @@ class StoreFile:
                 m.Base.metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 
+    def demand_types(self) -> None:
+        """Look at the type of every value: SQLite takes any into any column.
+
+        :raises StoreDamaged: one cannot be what it should be.
+        """
+        with self._session() as session:
+            for table in m.Base.metadata.sorted_tables:
+                wrong = or_(*(func.typeof(column).not_in(_storage(column)) for column in table.columns))
+                if session.scalar(select(literal(1)).select_from(table).where(wrong).limit(1)):
+                    raise damaged(self.path, f"{table.name} has something else in it than it should")
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is no text
+            if code == sqlite3.SQLITE_ERROR:  # a table or column is missing; disk and locks have codes of their own
+                raise damaged(self.path, str(error.orig)) from None
             raise StoreError(
                 f"The node store {self.path} cannot be used: {error.orig}.",
                 "See whether the disk is full or read-only, and whether a second agent runs.",
@@ -135,6 +154,11 @@ def _engine(path: Path) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _storage(column: Column[Any]) -> tuple[str, ...]:
+    """Return as what SQLite may have stored a column's values."""
+    return (*_STORAGE[column.type.python_type], *(["null"] if column.nullable else []))
 
 
 def damaged(path: Path, why: str) -> StoreDamaged:
