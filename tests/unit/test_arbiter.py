@@ -220,6 +220,17 @@ def test_a_lease_that_has_ended_is_replaced(authority: Authority, serve: Any) ->
         assert one.hold("/k", "a", 6)
 
 
+def test_a_lease_that_is_shorter_than_the_settings_want_now_is_replaced(authority: Authority, serve: Any) -> None:
+    """An operator may lengthen the lease of the addresses while the two do not hear each other."""
+    model = Model()
+    with client(stated(authority, serve(model).port)) as one, client(stated(authority, serve(model).port)) as other:
+        assert one.hold("/k", "a", 6)
+        assert one.hold("/k", "a", 17)
+        assert model.ttl == "17" and model.lease == "7001"
+        assert one.hold("/k", "a", 17) and model.lease == "7001", "and is kept then"
+        assert not other.hold("/k", "b", 17)
+
+
 def answers(content: bytes | None) -> Answer:
     return lambda path, question: content
 
