@@ -5,6 +5,7 @@ What cannot be read is never guessed at: opening fails with an error that says w
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -71,9 +72,12 @@ class StoreFile:
             finally:
                 os.close(handle)
         except OSError as error:
+            other = error.errno in (errno.ELOOP, errno.EISDIR)
             raise StoreError(
                 f"The node store {self.path} cannot be opened: {error.strerror}.",
-                "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
+                "Move away what is there: it must be a file."
+                if other
+                else "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
             ) from None
 
     def _prepare_schema(self) -> None:
@@ -93,6 +97,7 @@ class StoreFile:
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
                 )
             if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # by itself each of these would be a transaction
                 for version in range(found or m.SCHEMA_VERSION, m.SCHEMA_VERSION):
                     for statement in m.UPGRADES.get(version, ()):
                         connection.exec_driver_sql(statement)
