@@ -460,7 +460,7 @@ ANSWERED = {"event": "answer", "turn": 1, "word": "granted", "at": 1.0}
     "said",
     [{}, {"event": 5}, {"event": "seen"}, {**ANSWERED, "word": []}, {**ANSWERED, "word": "yes"},
      {**ANSWERED, "at": None}, {**ANSWERED, "at": 1e300}, {**ANSWERED, "at": float("nan")},
-     {"event": "answer", "word": "granted", "at": 1.0}],
+     {**ANSWERED, "at": 10**400}, {"event": "answer", "word": "granted", "at": 1.0}],
 )  # fmt: skip
 def test_nonsense_from_its_process_is_its_end_and_not_the_agents(said: dict[str, Any]) -> None:
     """What talks to strangers may be taken by them; the loop, which keeps the addresses, goes on."""

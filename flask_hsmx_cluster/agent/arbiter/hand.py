@@ -62,7 +62,7 @@ class ArbiterHand:
             return None
         try:
             return [event for message in messages for event in self._events(message)]
-        except (KeyError, TypeError, ValueError):  # the loop, which keeps the addresses, must not end with it
+        except (KeyError, TypeError, ValueError, OverflowError):  # the loop, which keeps addresses, must not end
             if self.link is not None:
                 self.link.distrust()
             self.seen(None, "its process says what cannot be read")
