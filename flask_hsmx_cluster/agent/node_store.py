@@ -142,8 +142,10 @@ class NodeStore(ReignStore):
 
         :raises StoreError: something of it cannot be read, or makes no sense.
         """
+        self.demand_types()
         with self._session() as session:
             known = session.get(m.Identity, 1) is not None
+            session.scalars(select(m.IdentityMac.mac)).all()
         _ = (self.node_id if known else "", self.keys(), self.heads(), self.peer(), self.pairing(), self.guide(),
              self.reserved_term(), self.last_reign(), self.reign_asked(), self.standing(), self.joining(),
              self.maintenance_until(), self.peer_macs())  # fmt: skip
@@ -286,7 +288,7 @@ class NodeStore(ReignStore):
             head = session.get(m.RevisionHead, 1)
             if row is None or head is None or head.prepared is None:
                 return None
-            return self._revision(session, head.prepared), row.address, row.http_port
+            return self._revision(session, head.prepared), row.address, self._http_port(row)
 
     def begin_joining(
         self, revision: Revision, keys: Sequence[Key], peer: PeerFacts, address: str, http_port: int
@@ -313,7 +315,7 @@ class NodeStore(ReignStore):
             row = session.get(m.Peer, 1)
             if row is None:
                 return None
-            return PeerFacts(row.node_id, row.name, row.firmware, row.version, row.protocol, row.http_port)
+            return PeerFacts(row.node_id, row.name, row.firmware, row.version, row.protocol, self._http_port(row))
 
     def set_peer(self, peer: PeerFacts | None) -> None:
         """Store what the other gateway tells about itself. Nothing is written if nothing is new."""
@@ -327,13 +329,21 @@ class NodeStore(ReignStore):
     def peer_macs(self) -> dict[str, str]:
         """Return the MACs of the other gateway's virtual-IP ports, by port name."""
         with self._session() as session:
-            return {row.port: row.mac for row in session.scalars(select(m.PeerMac))}
+            macs = {row.port: row.mac for row in session.scalars(select(m.PeerMac))}
+        if not all(re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac, re.ASCII) for mac in macs.values()):
+            raise damaged(self.path, "the other gateway's MAC cannot be read")
+        return macs
 
     def remember_peer_macs(self, macs: Mapping[str, str]) -> None:
         """Store the MACs that the other gateway signed: after a restart an ARP answer can still be told as its own."""
         with self._session() as session:
             session.execute(delete(m.PeerMac))
             session.add_all(m.PeerMac(port=port[:32], mac=mac) for port, mac in macs.items())
+
+    def _http_port(self, row: m.Peer | m.Joining) -> int:
+        if not 0 < row.http_port < 65536:
+            raise damaged(self.path, "the other gateway's port makes no sense")
+        return row.http_port
 
     def _revision(self, session: Session, digest: str) -> Revision:
         row = session.get(m.SettingsRevision, digest)

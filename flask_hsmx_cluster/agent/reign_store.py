@@ -26,10 +26,7 @@ class ReignStore(GuideStore):
         """Return the highest term ever reserved, 0 if none."""
         with self._session() as session:
             row = session.get(m.Reign, 1)
-            counter = row.reserved_term if row else 0
-        if not 0 <= counter <= MOST_TERM:
-            raise damaged(self.path, "the number of the last reign makes no sense")
-        return counter
+            return self._sound(row.reserved_term) if row else 0
 
     def remember_reign(self, term: int, boot_id: str, asked: bool = False) -> None:
         """Remember that this gateway is active, so that a restarted agent can go on within its lease.
@@ -59,7 +56,12 @@ class ReignStore(GuideStore):
             row = session.get(m.Reign, 1)
             if row is None or row.last_term is None or row.last_boot_id is None:
                 return None
-            return row.last_term, row.last_boot_id
+            return self._sound(row.last_term), row.last_boot_id
+
+    def _sound(self, counter: int) -> int:
+        if not 0 <= counter <= MOST_TERM:
+            raise damaged(self.path, "the number of the last reign makes no sense")
+        return counter
 
     @staticmethod
     def _reign(session: Session) -> m.Reign:

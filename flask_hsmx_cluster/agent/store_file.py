@@ -5,14 +5,16 @@ What cannot be read is never guessed at: opening fails with an error that says w
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Column, create_engine, event, func, literal, or_, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
@@ -20,6 +22,10 @@ from sqlalchemy.pool import StaticPool
 
 from .. import models as m
 from ..errors import ClusterError
+
+_STORAGE: dict[type, tuple[str, ...]] = {
+    bool: ("integer",), int: ("integer",), float: ("real", "integer"), str: ("text",), bytes: ("blob",),
+}  # fmt: skip
 
 
 class StoreError(ClusterError):
@@ -66,9 +72,12 @@ class StoreFile:
             finally:
                 os.close(handle)
         except OSError as error:
+            other = error.errno in (errno.ELOOP, errno.EISDIR)
             raise StoreError(
                 f"The node store {self.path} cannot be opened: {error.strerror}.",
-                "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
+                "Move away what is there: it must be a file."
+                if other
+                else "The agent's user must own HSMX_CLUSTER_STATE_DIR, and its disk must be writable.",
             ) from None
 
     def _prepare_schema(self) -> None:
@@ -88,17 +97,32 @@ class StoreFile:
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",
                 )
             if found != m.SCHEMA_VERSION:  # else nothing is written: the disk may be full, and the agent must start
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # by itself each of these would be a transaction
                 for version in range(found or m.SCHEMA_VERSION, m.SCHEMA_VERSION):
                     for statement in m.UPGRADES.get(version, ()):
                         connection.exec_driver_sql(statement)
                 m.Base.metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {m.SCHEMA_VERSION}")
 
+    def demand_types(self) -> None:
+        """Look at the type of every value: SQLite takes any into any column.
+
+        :raises StoreDamaged: one cannot be what it should be.
+        """
+        with self._session() as session:
+            for table in m.Base.metadata.sorted_tables:
+                wrong = or_(*(func.typeof(column).not_in(_storage(column)) for column in table.columns))
+                if session.scalar(select(literal(1)).select_from(table).where(wrong).limit(1)):
+                    raise damaged(self.path, f"{table.name} has something else in it than it should")
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is no text
+            if code == sqlite3.SQLITE_ERROR:  # a table or column is missing; disk and locks have codes of their own
+                raise damaged(self.path, str(error.orig)) from None
             raise StoreError(
                 f"The node store {self.path} cannot be used: {error.orig}.",
                 "See whether the disk is full or read-only, and whether a second agent runs.",
@@ -135,6 +159,11 @@ def _engine(path: Path) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _storage(column: Column[Any]) -> tuple[str, ...]:
+    """Return as what SQLite may have stored a column's values."""
+    return (*_STORAGE[column.type.python_type], *(["null"] if column.nullable else []))
 
 
 def damaged(path: Path, why: str) -> StoreDamaged:

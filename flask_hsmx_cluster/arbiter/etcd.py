@@ -64,7 +64,7 @@ class Etcd:
         :returns: whether it is the owner's.
         :raises NoAnswer: that cannot be told.
         """
-        if not self._lease or not self._kept_alive():
+        if not self._lease or not self._kept_alive(ttl_s):
             told = self._ask("/v3/lease/grant", {"TTL": str(ttl_s)})
             if _number(told.get("TTL")) < ttl_s:
                 raise NoAnswer("it grants a shorter lease than asked for")
@@ -119,11 +119,12 @@ class Etcd:
             self._connection.close()
             self._connection = None
 
-    def _kept_alive(self) -> bool:
+    def _kept_alive(self, ttl_s: int) -> bool:
+        """Return whether the lease is renewed, for as long as asked for; the settings may want a longer one now."""
         told = self._ask("/v3/lease/keepalive", {"ID": self._lease}).get("result")
         if not isinstance(told, dict):
             raise NoAnswer("it answers something else than was asked")
-        return _number(told.get("TTL", "0")) > 0  # without one: it knows of no such lease any more
+        return _number(told.get("TTL", "0")) >= ttl_s  # without one: it knows of no such lease any more
 
     def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
         """Ask one member after the other, first the one that answered last."""

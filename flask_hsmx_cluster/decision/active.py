@@ -330,7 +330,8 @@ class Active:
             core.passive.listen_until = core.now + core.plan.timing.lease_s / 2
         else:
             core.renewed_at = event.at
-            core.restart.extended()
+            if event.extended:
+                core.restart.extended()
 
     def claim_failed(self, event: ClaimFailed) -> None:
         core = self.core

@@ -65,7 +65,7 @@ from .model import (
 )
 from .passive import Passive
 from .preference import Preference
-from .restart import Restart
+from .restart import Restart, told_lease_s
 from .services import Services
 from .stalls import Stalls
 from .terms import Terms
@@ -363,7 +363,7 @@ class Core:
                     self.send(Kind.BEAT)  # the active gateway's commits wait for it to be known
                 self.data.degraded_since = None
             self.passive.peer_passive_since = None
-            self.passive.peer_lease_until = self.now + beat.lease_left_ms / 1000
+            self.passive.peer_lease_until = self.now + told_lease_s(beat)
         elif self.phase is Phase.LISTENING:
             self.passive.peer_passive_since = None  # this one may not go first yet
         elif (

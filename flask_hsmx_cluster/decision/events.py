@@ -75,9 +75,13 @@ class HealthReport:
 
 @dataclass(frozen=True)
 class Renewed:
-    """The kernel confirmed the lease; ``at`` is the boot time read after its acknowledgement, s."""
+    """The kernel confirmed the lease; ``at`` is the boot time read after its acknowledgement, s.
+
+    ``extended``: it is the long one of a restart.
+    """
 
     at: float
+    extended: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ OFFER_MARGIN_S = 2.0
 GOODBYES = 3
 
 
+def told_lease_s(beat: Beat) -> float:
+    """Return how long the other gateway keeps the addresses, s, as it says: no longer than any lease can be."""
+    return min(beat.lease_left_ms / 1000, RESTART_MOST_S + OFFER_MARGIN_S)
+
+
 class Restart:
     """This gateway's restart, and the other one's.
 
@@ -100,7 +105,7 @@ class Restart:
         self.core.do(Extend(self.within_s))
 
     def extended(self) -> None:
-        """The kernel has renewed a lease: the long one, if it was asked for."""
+        """The kernel has the long lease. Where it refuses it, the other gateway is told no goodbye."""
         core = self.core
         if not self._extending:
             return
@@ -138,8 +143,7 @@ class Restart:
         core = self.core
         restarts = beat.motive is Motive.RESTART
         if restarts and beat.kind in (Kind.OFFER, Kind.BYE):
-            left_s = min(beat.lease_left_ms / 1000, RESTART_MOST_S + OFFER_MARGIN_S)
-            self.peer_until, self._peer_said_at = core.now + left_s, core.now
+            self.peer_until, self._peer_said_at = core.now + told_lease_s(beat), core.now
         elif (
             beat.kind is Kind.BEAT
             and not (restarts or beat.listening)

@@ -74,6 +74,21 @@ def test_a_restart_of_the_active_agent_moves_nothing(takes_s: float, strangers: 
     assert "peer_restarts" in world.kinds("b") and "hold" not in world.kinds("b"), "it waits, and knows for what"
 
 
+@pytest.mark.parametrize("later_s", [0.0, 0.1, 0.2, 0.3, 0.4])
+def test_where_the_kernel_refuses_the_long_lease_the_agent_stays(later_s: float) -> None:
+    """A usual renewal that succeeds just afterwards is not taken for it: the agent would be gone for longer."""
+    world = formed()
+    world.run(later_s)
+    a = world.machines["a"]
+    a.refuses = True
+    world._tell(a, events.RestartRequested(RESTART_S))
+    world.run(0.05)
+    a.refuses = False
+    world.run(4)
+    assert a.session is not None and active(world) == ["a"] and world.none_longest == 0, world.log
+    assert "peer_restarts" not in world.kinds("b")
+
+
 @pytest.mark.parametrize("isolated", [False, True])
 def test_an_agent_that_does_not_come_back_in_time_is_relieved_then_and_not_before(isolated: bool) -> None:
     """Also where the passive cannot see whether the address is still answered."""

@@ -220,6 +220,17 @@ def test_a_lease_that_has_ended_is_replaced(authority: Authority, serve: Any) ->
         assert one.hold("/k", "a", 6)
 
 
+def test_a_lease_that_is_shorter_than_the_settings_want_now_is_replaced(authority: Authority, serve: Any) -> None:
+    """An operator may lengthen the lease of the addresses while the two do not hear each other."""
+    model = Model()
+    with client(stated(authority, serve(model).port)) as one, client(stated(authority, serve(model).port)) as other:
+        assert one.hold("/k", "a", 6)
+        assert one.hold("/k", "a", 17)
+        assert model.ttl == "17" and model.lease == "7001"
+        assert one.hold("/k", "a", 17) and model.lease == "7001", "and is kept then"
+        assert not other.hold("/k", "b", 17)
+
+
 def answers(content: bytes | None) -> Answer:
     return lambda path, question: content
 
@@ -440,6 +451,30 @@ def test_certificates_of_no_use_are_told_at_once(authority: Authority, tmp_path:
         assert "HSMX_CLUSTER_ARBITER_CA" in finding.remedy
     finally:
         side.stop()
+
+
+ANSWERED = {"event": "answer", "turn": 1, "word": "granted", "at": 1.0}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"event": 5}, {"event": "seen"}, {**ANSWERED, "word": []}, {**ANSWERED, "word": "yes"},
+     {**ANSWERED, "at": None}, {**ANSWERED, "at": 1e300}, {**ANSWERED, "at": float("nan")},
+     {**ANSWERED, "at": 10**400}, {"event": "answer", "word": "granted", "at": 1.0}],
+)  # fmt: skip
+def test_nonsense_from_its_process_is_its_end_and_not_the_agents(said: dict[str, Any]) -> None:
+    """What talks to strangers may be taken by them; the loop, which keeps the addresses, goes on."""
+    link = ArbiterLink()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    link._prompt = ours
+    hand = ArbiterHand(link, required=True)
+    with ours, theirs:
+        theirs.sendall(json.dumps(ANSWERED).encode() + b"\n")
+        assert hand.receive() == [events.ArbiterAnswered(1, Word.GRANTED, 1.0)]
+        theirs.sendall(json.dumps(said).encode() + b"\n")
+        assert hand.receive() is None
+        assert not link.alive() and link.fileno() is None and hand.answers is not True
 
 
 def test_without_an_arbiter_nothing_is_asked() -> None:

@@ -13,7 +13,19 @@ from flask_hsmx_cluster.decision.core import Core
 from flask_hsmx_cluster.decision.evidence import Reading
 from flask_hsmx_cluster.decision.health import BETTER_AFTER_S, MOVE_WAIT_S, Health, MoveBrake
 from flask_hsmx_cluster.decision.judge import Standing, Verdict
-from flask_hsmx_cluster.decision.model import Cause, CauseKind, Motive, Path, Plan, Role, Start, Term, Timing
+from flask_hsmx_cluster.decision.model import (
+    Beat,
+    Cause,
+    CauseKind,
+    Kind,
+    Motive,
+    Path,
+    Plan,
+    Role,
+    Start,
+    Term,
+    Timing,
+)
 
 NOW = 1000.0
 
@@ -71,6 +83,15 @@ def test_a_claim_says_whether_the_other_gateway_can_still_run_what_is_the_active
     core = Core(replace(plan, peer="", peer_name=""), Start(hold_s=3), NOW)
     core.claim("test", ())
     assert released(core.wake(NOW)), "there is no other one"
+
+
+def test_no_lease_of_the_other_gateway_is_waited_for_longer_than_one_can_be() -> None:
+    plan = Plan("a" * 32, "b" * 32, "gw-b", (Path("sync", "sync", "sync0"),), ("lan0",), ("10.0.0.100",), Timing())
+    for kind, motive in ((Kind.BEAT, Motive.REQUEST), (Kind.OFFER, Motive.RESTART), (Kind.BYE, Motive.RESTART)):
+        core = Core(plan, Start(hold_s=3), NOW)
+        beat = Beat(kind, Role.ACTIVE, Term(1, "b" * 32), motive, lease_left_ms=2**32 - 1)
+        core.handle(events.Heard("sync", beat), NOW)
+        assert core.passive.peer_lease_until <= NOW + 62 and core.restart.peer_until <= NOW + 62
 
 
 def test_time_never_goes_back() -> None:

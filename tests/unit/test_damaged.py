@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from flask_hsmx_cluster import models as m
 from flask_hsmx_cluster.agent.damaged import DamagedService, put_aside
 from flask_hsmx_cluster.agent.heartbeat.datagram import Challenges, Codec, Refusal
-from flask_hsmx_cluster.agent.node_store import NodeStore
+from flask_hsmx_cluster.agent.heartbeat.standing import DataStanding
+from flask_hsmx_cluster.agent.node_store import NodeStore, PairingState, PeerFacts
 from flask_hsmx_cluster.agent.revisions import model as revisions
 from flask_hsmx_cluster.agent.revisions.model import Heads
 from flask_hsmx_cluster.agent.store_file import StoreDamaged, StoreError, damaged
@@ -30,6 +33,13 @@ def path(tmp_path: Path) -> Path:
     store.identify("machine", {"lan0": "02:00:00:00:00:01"})
     store.save_heads(Heads(revisions.draft(None, GOOD, A, "A", "now", KEY)), [KEY])
     store.reserve_term(20)
+    store.remember_reign(18, "boot", asked=True)
+    store.set_peer(PeerFacts("b" * 32, "B", "5.2", "1.0", 1, 80))
+    store.remember_peer_macs({"lan0": "02:00:00:00:00:02"})
+    store.set_pairing(PairingState(b"x" * 32, 1e6, 5))
+    store.remember_standing(DataStanding(True, True, "2026-01-01T00:00:00+00:00", ""))
+    store.set_maintenance_until("2026-01-01T00:00:00+00:00")
+    store.record("created", "info", "A text", ["evidence"])
     store.demand_sound()
     store.close()
     return path
@@ -60,6 +70,14 @@ def truncated(share: float) -> Callable[[Path], None]:
         altered("UPDATE reign SET reserved_term = -5"),
         altered("UPDATE identity SET node_id = 'zz'"),
         altered("DELETE FROM settings_revision"),
+        altered("DROP TABLE reign"),
+        altered("UPDATE reign SET last_term = -1"),
+        altered(f"UPDATE reign SET last_term = {MOST_TERM + 1}"),
+        altered("UPDATE peer SET http_port = 70000"),
+        altered("UPDATE peer_mac SET mac = 'zz'"),
+        altered("UPDATE identity_mac SET mac = CAST(x'ff' AS TEXT)"),
+        altered("UPDATE peer SET name = CAST(x'ff' AS TEXT)"),
+        altered("PRAGMA user_version = -1"),
     ],
 )
 def test_whatever_is_wrong_with_it_this_gateway_is_no_member(path: Path, harm: Callable[[Path], None]) -> None:
@@ -67,6 +85,28 @@ def test_whatever_is_wrong_with_it_this_gateway_is_no_member(path: Path, harm: C
     with pytest.raises(StoreDamaged) as found:
         NodeStore(path).demand_sound()
     assert "flask cluster agent repair" in found.value.remedy and "stays out" in found.value.message
+
+
+def test_a_value_of_another_type_is_damage_wherever_it_is(path: Path) -> None:
+    """SQLite keeps what it is given, whatever the column is of."""
+    whole, tried = path.read_bytes(), 0
+    for table in m.Base.metadata.tables.values():
+        for column in table.columns:
+            value = "'abc'" if column.type.python_type is bytes else "x'ff00fe'"
+            path.write_bytes(whole)
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                try:
+                    found = connection.execute(f"UPDATE {table.name} SET {column.name} = {value}").rowcount
+                except sqlite3.IntegrityError:  # a row id, or a rule of the table
+                    continue
+                connection.commit()
+            if not found:
+                continue
+            tried += 1
+            store = NodeStore(path)
+            with contextlib.closing(store), pytest.raises(StoreDamaged):
+                store.demand_sound()
+    assert tried > 40
 
 
 def test_every_bit_that_flips_is_noticed_or_harmless(path: Path) -> None:

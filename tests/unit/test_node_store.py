@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -381,10 +382,28 @@ def test_later_schema(path: Path) -> None:
     assert "later version" in refused(path).message
 
 
-def test_a_link_instead_of_a_file(path: Path) -> None:
+def test_an_upgrade_that_was_cut_short_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    NodeStore(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE settings_revision DROP COLUMN stale_wait_s")
+        connection.execute("PRAGMA user_version = 1")
+    with monkeypatch.context() as cut:
+        cut.setattr(models, "UPGRADES", {1: (*models.UPGRADES[1], "power off")})
+        refused(path)
+    store = NodeStore(path)
+    store.demand_sound()
+    store.close()
+
+
+@pytest.mark.parametrize("what", ["link", "directory"])
+def test_something_else_instead_of_a_file(path: Path, what: str) -> None:
     path.parent.mkdir()
-    path.symlink_to("/dev/null")
-    assert "cannot be opened" in refused(path).message
+    if what == "link":
+        path.symlink_to("/dev/null")
+    else:
+        path.mkdir()
+    error = refused(path)
+    assert "cannot be opened" in error.message and "Move away" in error.remedy
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

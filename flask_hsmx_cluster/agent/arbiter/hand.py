@@ -13,6 +13,8 @@ from ..child import Child
 #: The word is kept so much longer than any address could be, s: a leader of etcd that was just deposed, and does not
 #: know it yet, may answer a renewal that the new one does not count.
 KEPT_LONGER_S = 2
+#: Characters of why it does not answer.
+MOST_TEXT = 400
 WORDS = {"granted": Word.GRANTED, "denied": Word.DENIED, "silent": Word.SILENT}
 
 
@@ -58,7 +60,13 @@ class ArbiterHand:
         if messages is None:
             self.seen(None, "its process has ended")
             return None
-        return [event for message in messages for event in self._events(message)]
+        try:
+            return [event for message in messages for event in self._events(message)]
+        except (KeyError, TypeError, ValueError, OverflowError):  # the loop, which keeps addresses, must not end
+            if self.link is not None:
+                self.link.distrust()
+            self.seen(None, "its process says what cannot be read")
+            return None
 
     def seen(self, answers: bool | None, text: str) -> None:
         """Note whether it answers."""
@@ -68,6 +76,9 @@ class ArbiterHand:
 
     def _events(self, message: dict[str, Any]) -> list[events.Event]:
         if message["event"] == "seen":
-            self.seen(message["answers"], message["text"])
+            self.seen(message["answers"] is True, str(message["text"])[:MOST_TEXT])
             return []
-        return [events.ArbiterAnswered(message["turn"], WORDS[message["word"]], message["at"])]
+        word, at = WORDS[message["word"]], float(message["at"])
+        if not 0 <= at <= boot_time_s():  # a proof from the future would never grow old
+            raise ValueError(at)
+        return [events.ArbiterAnswered(message["turn"], word, at)]

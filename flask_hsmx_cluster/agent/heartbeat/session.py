@@ -451,7 +451,7 @@ class Session:
         except NetworkError as error:
             self.clerk.record("renew_failed", "critical", f"The lease could not be extended: {error.message}")
             return
-        self.tell(events.Renewed(boot_time_s()))
+        self.tell(events.Renewed(boot_time_s(), extended=True))
 
     def _ask(self) -> None:
         for port in self.watched.values():

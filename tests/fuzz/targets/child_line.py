@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flask_hsmx_cluster.agent.arbiter.hand import ArbiterHand, ArbiterLink
 from flask_hsmx_cluster.agent.child import Child
 from flask_hsmx_cluster.agent.data.replicator import ReplicatorLink
 from flask_hsmx_cluster.agent.heartbeat.database_hand import DatabaseHand
@@ -29,12 +30,13 @@ class Fuzzed(Target):
         self._of = Heartbeats()
         self._of.greet()
         self._events: list[tuple[object, ...]] = []
-        self._links: list[Child] = [object.__new__(kind) for kind in (ReplicatorLink, ServicesLink)]
+        self._links: list[Child] = [object.__new__(kind) for kind in (ReplicatorLink, ServicesLink, ArbiterLink)]
         for link in self._links:
             Child.__init__(link)
         self._hands = (
             DatabaseHand(self._links[0], True),  # type: ignore[arg-type]
             ServicesHand(self._links[1], lambda *told: self._events.append(told)),  # type: ignore[arg-type]
+            ArbiterHand(self._links[2], required=True),  # type: ignore[arg-type]
         )
 
     def seeds(self) -> list[bytes]:
@@ -48,6 +50,8 @@ class Fuzzed(Target):
                 {"id": 1, "verb": "yield", "ok": True, "result": {"confirmed": True}},
                 {"id": 1, "verb": "set_synchronous", "ok": True, "result": {"on": True}},
                 {"event": "stage", "turn": 0, "stage": "before_active"}, {"event": "failed", "error": error},
+                {"event": "seen", "answers": True, "text": ""},
+                {"event": "answer", "turn": 0, "word": "granted", "at": 1.0},
             )
         ]  # fmt: skip
 
