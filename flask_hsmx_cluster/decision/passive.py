@@ -88,6 +88,7 @@ class Passive:
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
         self.yield_until = self.ready_until = self.wait_until = -NEVER
+        self.wait_told = False  #: that it waits has been told, in the present doubt
 
     def deadline(self) -> float:
         """Return when the next probe, the end of a burst step, or a suspicion is due, s."""
@@ -258,7 +259,7 @@ class Passive:
     def begin_burst(self, reason: str, sure: bool = False, heard: bool = False, anew: bool = False) -> None:
         core = self.core
         self.burst = Burst(reason, core.now, sure, heard, anew, next_at=core.now)
-        if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
+        if core.role is Role.PASSIVE and core.phase not in (Phase.LISTENING, Phase.WAITING):
             core.phase = Phase.SUSPECTING
         self._burst_step(self.burst)
 
@@ -344,7 +345,8 @@ class Passive:
             )
             self.begin_hold()
         else:
-            if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
+            if not self.wait_told:
+                self.wait_told = True
                 why = (
                     "a clone of this gateway is heard"
                     if clone
@@ -504,7 +506,7 @@ class Passive:
         if core.role is Role.PASSIVE and core.phase in (Phase.SUSPECTING, Phase.HOLDING, Phase.WAITING):
             core.phase = Phase.FOLLOWING
             core.count_probes_anew()
-            self.wait_until = -NEVER
+            self.wait_until, self.wait_told = -NEVER, False
 
     def _path_words(self, burst: Burst) -> list[str]:
         core = self.core
