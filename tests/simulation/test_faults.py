@@ -8,7 +8,7 @@ import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import CLONE_HEARD_S
-from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, Phase, Timing
+from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, Phase, Term, Timing
 
 from .machine import Machine
 from .world import ALL_PATHS, World, active
@@ -545,6 +545,19 @@ def test_terms_that_a_full_disk_refused_are_written_once_it_has_room(world: Worl
     store.full = False
     world.run(10)
     assert store.reserved > 100_000, world.log
+
+
+def test_terms_that_are_on_disk_only_after_the_settings_changed_count_too(world: World) -> None:
+    """The session that asked for them is gone by then."""
+    machine = world.machines["b"]
+    machine.clerk.ledger.full = True
+    assert machine.core is not None
+    machine.core.terms.watch(Term(50, "b" * 32))
+    world.run(1)
+    world.replan("b")
+    machine.clerk.ledger.full = False
+    world.run(10)
+    assert machine.core.terms.on_disk(Term(55, "b" * 32)), world.log
 
 
 def test_a_reign_that_a_full_disk_refused_is_written_once_it_has_room(world: World) -> None:
