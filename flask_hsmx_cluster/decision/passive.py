@@ -88,6 +88,7 @@ class Passive:
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
         self.yield_until = self.ready_until = self.wait_until = -NEVER
+        self.ask_listener_at = -NEVER  #: when the kernel of one that listens is asked again, boot time in s
         self.wait_told = False  #: that it waits has been told, in the present doubt
 
     def deadline(self) -> float:
@@ -238,7 +239,7 @@ class Passive:
         mine = Standing(False, core.term, int(not core.behind), causes, core.plan.node, core.maintenance)
         theirs = Standing.of(core.peer, core.plan.peer)
         if core.peer.listening:
-            if judge.goes_before_a_listener(mine, theirs):
+            if core.now >= self.ask_listener_at and judge.goes_before_a_listener(mine, theirs):
                 self.begin_burst(f"{core.plan.peer_name} has just started, and listens", sure=True, heard=True)
             return
         winner = judge.both_passive_winner(mine, theirs)
@@ -367,7 +368,7 @@ class Passive:
         if judge.judge_silence(readings.values(), gated=False, clone=core.clone_near()) is Verdict.CLAIM:
             core.claim(burst.reason, tuple(self._reading_words(name, one, burst) for name, one in readings.items()))
         else:
-            self.yield_until = core.now + TIE_PATIENCE_S
+            self.ask_listener_at = core.now + TIE_PATIENCE_S
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core

@@ -617,6 +617,23 @@ def test_a_listener_whose_kernel_still_answers_is_waited_for(
     assert len(active(world)) == 1 and world.both == 0, world.log
 
 
+@pytest.mark.parametrize("later_s", [0.3, 1.0, 2.4])
+def test_a_listener_that_has_listened_is_waited_for_no_longer(later_s: float) -> None:
+    """Nothing was seen on a quiet network that would make silence a proof: it was waited for."""
+    world = World(seed=3, strangers=False)
+    world.form()
+    for name in "ab":
+        world.power_off(name)
+    world.set_carrier("b", "lan0", False)
+    world.power_on("a")
+    world.run(later_s)
+    world.power_on("b")
+    world.run(world.timing.boot_hold_s - 0.1)
+    assert active(world) == [], world.log
+    world.run(0.1 + 4 * world.timing.interval_s)
+    assert active(world) == ["a"], world.log
+
+
 def test_a_listener_with_newer_data_is_waited_for() -> None:
     world = World(seed=1, data=True)
     world.form()
