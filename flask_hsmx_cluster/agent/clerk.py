@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ..network.clock import boot_time_s
 from .heartbeat.standing import DataStanding
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Clerk:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.dropped = 0
+        self.reserved = 0  #: up to here this run's terms are on disk; whichever session asked for it
         self._told: dict[str, Callable[[], Any]] = {}
         self._kept: dict[str, Callable[[], Any]] = {}
         self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
@@ -79,12 +81,15 @@ class Clerk:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        going_on = True
+        again_at, going_on = boot_time_s() + AGAIN_S, True
         while going_on:
+            if boot_time_s() >= again_at:  # not only where nothing else comes: on a full disk there are many events
+                self._try_all()
+                again_at = boot_time_s() + AGAIN_S
             try:
-                job = self._jobs.get(timeout=AGAIN_S if self._kept else None)
+                job = self._jobs.get(timeout=max(0.0, again_at - boot_time_s()) if self._kept else None)
             except queue.Empty:
-                job = self._try_all
+                continue
             going_on = job is not None
             self._write(job or self._try_all)
 

@@ -414,6 +414,7 @@ class Core:
         self.active.announce_at = []
         self.active.out_of_hold = False
         self.passive.burst = self.passive.hold = None
+        self.passive.wait_told = False
         if not keep_handover:
             self.active.end_handover(False, f"This gateway became passive: {why}")
         self.passive.peer_passive_since = None
@@ -462,11 +463,10 @@ class Core:
 
     def _refuse_claim(self) -> None:
         """No counter is left for another reign: one that is used twice could undo a later reign."""
-        if self.phase is not Phase.WAITING:
-            self.note(
-                "terms_used_up", "critical", "This gateway cannot become active: the numbers of reigns are used up",
-                ("take both gateways out of the cluster and form it anew: the numbers begin anew then",),
-            )  # fmt: skip
+        self.note(
+            "terms_used_up", "critical", "This gateway cannot become active: the numbers of reigns are used up",
+            ("take both gateways out of the cluster and form it anew: the numbers begin anew then",),
+        )  # fmt: skip
         self.phase = Phase.WAITING
         self.passive.burst = self.passive.hold = self.passive.granted = None
         self.passive.wait_until = self.passive.yield_until = self.now + CLAIM_AGAIN_S

@@ -88,6 +88,8 @@ class Passive:
         self.peer_passive_since: float | None = None
         self.granted: Beat | None = None
         self.yield_until = self.ready_until = self.wait_until = -NEVER
+        self.ask_listener_at = -NEVER  #: when the kernel of one that listens is asked again, boot time in s
+        self.wait_told = False  #: that it waits has been told, in the present doubt
 
     def deadline(self) -> float:
         """Return when the next probe, the end of a burst step, or a suspicion is due, s."""
@@ -237,7 +239,7 @@ class Passive:
         mine = Standing(False, core.term, int(not core.behind), causes, core.plan.node, core.maintenance)
         theirs = Standing.of(core.peer, core.plan.peer)
         if core.peer.listening:
-            if judge.goes_before_a_listener(mine, theirs):
+            if core.now >= self.ask_listener_at and judge.goes_before_a_listener(mine, theirs):
                 self.begin_burst(f"{core.plan.peer_name} has just started, and listens", sure=True, heard=True)
             return
         winner = judge.both_passive_winner(mine, theirs)
@@ -258,7 +260,7 @@ class Passive:
     def begin_burst(self, reason: str, sure: bool = False, heard: bool = False, anew: bool = False) -> None:
         core = self.core
         self.burst = Burst(reason, core.now, sure, heard, anew, next_at=core.now)
-        if core.role is Role.PASSIVE and core.phase is not Phase.LISTENING:
+        if core.role is Role.PASSIVE and core.phase not in (Phase.LISTENING, Phase.WAITING):
             core.phase = Phase.SUSPECTING
         self._burst_step(self.burst)
 
@@ -344,7 +346,8 @@ class Passive:
             )
             self.begin_hold()
         else:
-            if core.phase is not Phase.WAITING or self.wait_until == -NEVER:
+            if not self.wait_told:
+                self.wait_told = True
                 why = (
                     "a clone of this gateway is heard"
                     if clone
@@ -365,7 +368,7 @@ class Passive:
         if judge.judge_silence(readings.values(), gated=False, clone=core.clone_near()) is Verdict.CLAIM:
             core.claim(burst.reason, tuple(self._reading_words(name, one, burst) for name, one in readings.items()))
         else:
-            self.yield_until = core.now + TIE_PATIENCE_S
+            self.ask_listener_at = core.now + TIE_PATIENCE_S
 
     def _adopt(self, burst: Burst) -> None:
         core = self.core
@@ -504,7 +507,7 @@ class Passive:
         if core.role is Role.PASSIVE and core.phase in (Phase.SUSPECTING, Phase.HOLDING, Phase.WAITING):
             core.phase = Phase.FOLLOWING
             core.count_probes_anew()
-            self.wait_until = -NEVER
+            self.wait_until, self.wait_told = -NEVER, False
 
     def _path_words(self, burst: Burst) -> list[str]:
         core = self.core

@@ -81,7 +81,7 @@ class SimulatedClerk:
     def __init__(self, machine: Machine, delay_s: float = 0.01) -> None:
         self.machine, self.delay_s = machine, delay_s
         self.ledger = NodeStore()
-        self.dropped = 0
+        self.dropped = self.reserved = 0
         self._kept: dict[str, Callable[[], Any]] = {}
         self._jobs: deque[Callable[[], Any]] = deque()
 
@@ -102,7 +102,7 @@ class SimulatedClerk:
 
     def lose(self) -> None:
         """The agent has ended: what waits is not written."""
-        self._jobs, self._kept = deque(), {}
+        self._jobs, self._kept, self.reserved = deque(), {}, 0
 
     def _try(self, name: str) -> None:
         job = self._kept.pop(name, None)

@@ -8,7 +8,7 @@ import pytest
 
 from flask_hsmx_cluster.decision import events
 from flask_hsmx_cluster.decision.core import CLONE_HEARD_S
-from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, Phase, Timing
+from flask_hsmx_cluster.decision.model import Beat, Cause, CauseKind, Kind, Motive, Phase, Term, Timing
 
 from .machine import Machine
 from .world import ALL_PATHS, World, active
@@ -547,6 +547,19 @@ def test_terms_that_a_full_disk_refused_are_written_once_it_has_room(world: Worl
     assert store.reserved > 100_000, world.log
 
 
+def test_terms_that_are_on_disk_only_after_the_settings_changed_count_too(world: World) -> None:
+    """The session that asked for them is gone by then."""
+    machine = world.machines["b"]
+    machine.clerk.ledger.full = True
+    assert machine.core is not None
+    machine.core.terms.watch(Term(50, "b" * 32))
+    world.run(1)
+    world.replan("b")
+    machine.clerk.ledger.full = False
+    world.run(10)
+    assert machine.core.terms.on_disk(Term(55, "b" * 32)), world.log
+
+
 def test_a_reign_that_a_full_disk_refused_is_written_once_it_has_room(world: World) -> None:
     """What stood there before was an earlier reign of the same boot: nobody may go on with that one."""
     machine = world.machines["b"]
@@ -602,6 +615,23 @@ def test_a_listener_whose_kernel_still_answers_is_waited_for(
     assert active(world) == [] and world.holders() == ["a"], world.log
     world.run(5)
     assert len(active(world)) == 1 and world.both == 0, world.log
+
+
+@pytest.mark.parametrize("later_s", [0.3, 1.0, 2.4])
+def test_a_listener_that_has_listened_is_waited_for_no_longer(later_s: float) -> None:
+    """Nothing was seen on a quiet network that would make silence a proof: it was waited for."""
+    world = World(seed=3, strangers=False)
+    world.form()
+    for name in "ab":
+        world.power_off(name)
+    world.set_carrier("b", "lan0", False)
+    world.power_on("a")
+    world.run(later_s)
+    world.power_on("b")
+    world.run(world.timing.boot_hold_s - 0.1)
+    assert active(world) == [], world.log
+    world.run(0.1 + 4 * world.timing.interval_s)
+    assert active(world) == ["a"], world.log
 
 
 def test_a_listener_with_newer_data_is_waited_for() -> None:

@@ -344,6 +344,34 @@ def test_an_operator_ends_nothing_where_nothing_waits() -> None:
     assert "identity" in world.machines["b"].handovers[-1].text
 
 
+def test_a_gateway_that_waits_says_so_once_and_an_operator_ends_it_whenever() -> None:
+    """It asks again each second, and waits while it asks."""
+    world = formed()
+    world._tell(world.machines["b"], events.MaintenanceSet(True))
+    world.power_off("a")
+    phases = set()
+    world.run(0.5)
+    for _ in range(4000):
+        world.run(0.001)
+        phases.add(world.core("b").phase)
+    assert phases == {Phase.WAITING} and world.kinds("b").count("wait") == 1, world.log
+    while world.core("b").passive.burst is None:
+        world.run(0.001)
+    world._tell(world.machines["b"], events.TakeOverRequested("Ada"))
+    assert world.machines["b"].handovers[-1].ok and active(world) == ["b"], world.log
+
+
+def test_a_second_wait_is_told_too() -> None:
+    world = formed()
+    world._tell(world.machines["b"], events.MaintenanceSet(True))
+    for _ in range(2):
+        world.power_off("a")
+        world.run(2)
+        world.power_on("a")
+        world.run(5)
+    assert world.kinds("b").count("wait") == 2, world.log
+
+
 # The preferred gateway ----------------------------------------------------------------------------------------
 
 

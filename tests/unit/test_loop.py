@@ -171,6 +171,29 @@ def test_what_must_be_on_disk_is_written_again_until_it_is(monkeypatch: pytest.M
     assert order in (["the reign", "terms"], ["the reign before", "the reign", "terms"])
 
 
+def test_what_must_be_on_disk_is_written_again_however_many_events_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_hsmx_cluster.agent.clerk.AGAIN_S", 0.02)
+    written, tries = threading.Event(), []
+
+    def write() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise StoreError("The node store cannot be written: disk full")
+        written.set()
+
+    clerk = Clerk(SimpleNamespace())  # type: ignore[arg-type]
+
+    def event() -> None:
+        """There is always one more."""
+        if not written.wait(0.001):
+            clerk.do(event)
+
+    clerk.do(event)
+    clerk.keep("reign", write)
+    assert written.wait(5)
+    clerk.close()
+
+
 def test_a_child_that_is_started_again_is_heard_although_it_has_the_descriptor_of_the_one_before(
     loop: HeartbeatLoop,
 ) -> None:

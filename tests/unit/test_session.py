@@ -64,7 +64,7 @@ def core_at(now: float) -> Core:
 def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     anything: Any = SimpleNamespace(
         send=lambda *frame: True, hold=lambda: None, renew=lambda: None, keys=frozenset(), release=lambda: None,
-        record=lambda *words: None, do=lambda job: None, keep=lambda *words: None,
+        record=lambda *words: None, do=lambda job: None, keep=lambda *words: None, reserved=0,
         addresses=[], encode=lambda *words: b"",
     )  # fmt: skip
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))

@@ -138,7 +138,7 @@ class Session:
         self._seen: dict[tuple[str, bytes], float] = {}
         self._kept_macs: dict[str, str] = {}
         self.mended = 0
-        self.reserved = 0
+        self._told_reserved = 0
         self.renewal_slowest_s = 0.0
 
     def ends_before(self, name: str, ends: UdpEnds) -> UdpEnds | None:
@@ -468,7 +468,7 @@ class Session:
     def _reserve(self, upto: int) -> None:
         def write() -> None:
             self.clerk.ledger.reserve_term(upto)
-            self.reserved = upto  # the loop tells the core at its next slow tick
+            self.clerk.reserved = upto  # told to the core at the next slow tick, perhaps by a later session
 
         self.clerk.keep("terms", write)
 
@@ -486,9 +486,9 @@ class Session:
             self.services.pet(now)  # an active gateway's is with its renewals
         for path in (*self.udp.values(), *self.former.values()):
             path.open()
-        if self.reserved:
-            upto, self.reserved = self.reserved, 0
-            self.tell(events.TermsReserved(upto))
+        if self.clerk.reserved != self._told_reserved:
+            self._told_reserved = self.clerk.reserved
+            self.tell(events.TermsReserved(self._told_reserved))
         asked = [port.wire.send(probe) for port in self.watched.values() for probe in port.frames.references]
         bad = bool(asked) and now - self._reference_at > REFERENCE_FRESH_S
         self.tell(events.HealthReport(Cause(CauseKind.NO_REFERENCE), bad))

@@ -1,0 +1,169 @@
+"""Each invariant can fail: a world in which it is broken, and what the checks say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision.model import Motive, Term
+
+from .faults import Fault
+from .invariants import NAMES, Checks
+from .run import Case, run
+from .world import ADDRESS, World, active
+
+
+def holds_on(world: World, name: str, seconds: float = 60.0) -> None:
+    """A kernel that takes the address, whoever is active, and does not let go."""
+    machine = world.machines[name]
+    machine.drops = lambda: None  # type: ignore[method-assign]
+    machine.leases(ADDRESS, seconds)
+
+
+def cut(world: World, checks: Checks, on: bool) -> None:
+    for wire in world.wires.values():
+        wire.cut = on
+    checks.faults_changed()
+
+
+def two_holders(world: World, _checks: Checks) -> None:
+    holds_on(world, "b")
+    world.run(0.2)
+
+
+def two_after_parting(world: World, checks: Checks) -> None:
+    cut(world, checks, True)
+    holds_on(world, "b")
+    world.run(0.2)
+    assert not checks.violations, "they cannot hear each other"
+    cut(world, checks, False)
+    world.run(1)
+
+
+def two_unattended(world: World, checks: Checks) -> None:
+    """The dead agent's kernel forgets the lease; the other one could not see it when it claimed."""
+    holds_on(world, "a")
+    machine = world.machines["a"]
+    machine.leased_for_s = world.timing.lease_s
+    world.loss = 1.0
+    world.kill("a")
+    world.run(world.timing.lease_s + 1.5)
+    world.loss = 0.0
+    assert active(world) == ["b"], world.log
+    world.run(1)
+
+
+def single_fault(world: World, checks: Checks) -> None:
+    world.forget_figures()
+    world.watch()
+    world.machines["b"].refuses = True
+    world.power_off("a")
+    world.run(4)
+    checks.single(Fault(0, "power_off", "a", lasts=4), world.none_longest)
+
+
+def moved_for_nothing(world: World, checks: Checks) -> None:
+    before = len(world.reigns)
+    world.fail_over("a", Motive.STOP)
+    world.run(1)
+    checks.at_passive(Fault(0, "kill", "b"), "a", len(world.reigns) - before)
+
+
+def one_holder(world: World, checks: Checks) -> None:
+    world.kill("a")
+    world.kill("b")
+    world.run(5)
+    checks.whole()
+
+
+def guests_served(world: World, checks: Checks) -> None:
+    for name in world.lan_up:
+        world.lan_up[name] = False
+    world.run(10)
+    checks.guests_are_served(world.now - 8)
+
+
+def no_flapping(world: World, checks: Checks) -> None:
+    before = len(world.reigns)
+    world.fail_over("a")
+    world.run(1)
+    checks.nothing_moved(before)
+
+
+def term_twice(world: World, _checks: Checks) -> None:
+    """A brain that has forgotten which counters it has used."""
+    for counter in (7, 8, 7):
+        world._do(world.machines["b"], [events.Claim(Term(counter, "b" * 32), False)])
+
+
+def term_back(world: World, _checks: Checks) -> None:
+    for counter in (9, 8):
+        world._do(world.machines["b"], [events.Claim(Term(counter, "b" * 32), False)])
+
+
+def acknowledged_lost(world: World, checks: Checks) -> None:
+    for machine in world.machines.values():
+        machine.database.rows.clear()
+    checks.whole()
+
+
+def confirmed_missing(world: World, _checks: Checks) -> None:
+    world.machines["b"].database.rows.clear()
+    world.power_off("a")
+    world.run(3)
+
+
+def not_converged(world: World, checks: Checks) -> None:
+    world.kill("b")
+    world.run(3)
+    checks.whole()
+
+
+def services_twice(world: World, _checks: Checks) -> None:
+    """What followed the role goes on without its agent's sign of life."""
+    followers = world.machines["a"].followers
+    followers._watch = lambda: None  # type: ignore[method-assign]
+    followers.end = lambda: None  # type: ignore[method-assign]
+    world.kill("a")
+    world.run(3 * world.timing.lease_s)
+    followers._switch(False)
+
+
+#: How each of them is broken. The two that compare runs have tests of their own, which see that other seeds differ.
+BROKEN: tuple[Callable[[World, Checks], None], ...] = (
+    two_holders, two_after_parting, two_unattended, single_fault, moved_for_nothing, one_holder, guests_served,
+    no_flapping, term_twice, term_back, acknowledged_lost, confirmed_missing, not_converged, services_twice,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("break_it", BROKEN, ids=lambda one: one.__name__)
+def test_it_can_fail(break_it: Callable[[World, Checks], None]) -> None:
+    name = break_it.__name__
+    data = name in ("acknowledged_lost", "confirmed_missing")
+    world = World(seed=1, data=data, services=name == "services_twice", replicates=data)
+    world.form()
+    checks = Checks(world, world.now)
+    world.run(2)
+    assert active(world) == ["a"] and not checks.violations
+    break_it(world, checks)
+    assert name in [one.name for one in checks.violations], (checks.violations, world.log)
+
+
+def test_every_invariant_was_broken_here_or_compares_runs() -> None:
+    assert {one.__name__ for one in BROKEN} | {"wall_clock", "reproducible"} == set(NAMES)
+
+
+def test_an_effect_of_the_wall_clock_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that tells its wall clock's time sends other bytes when that clock is put elsewhere."""
+    case = Case(1, 0.2, data=False, services=False, faults=(Fault(1.0, "wall_step", "a", how=3600.0),))
+    assert run(case, 0.0).digest == run(case, 1.0).digest
+    decided = World.performed
+
+    def by_the_wall(world: World, machine: object, effects: list[events.Effect]) -> None:
+        world.digest.update(str(machine.clocks.wall_offset_s).encode())  # type: ignore[attr-defined]
+        decided(world, machine, effects)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(World, "performed", by_the_wall)
+    assert run(case, 0.0).digest != run(case, 1.0).digest
