@@ -19,7 +19,7 @@ from .cores import BrokenCore, make_copy
 #: A run, or all scenarios, that have not ended by then never will, s of processor time: a core may ask to be woken for
 #: ever.
 RUN_MOST_S = 120
-SCENARIOS_MOST_S = 600
+SCENARIOS_MOST_S = 1800
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Judge:
                 who = "seed"
             elif self.scenarios and (by := run_scenarios(root)):
                 who = "scenario"
-                self._must_pass(by)
+                if "::" in by:
+                    self._must_pass(by)
         return Verdict(core.name, core.maker, core.idea, who, by, runs, round(time.monotonic() - began, 1))
 
     def shipped(self, seed: int) -> str:
@@ -88,7 +89,6 @@ class Judge:
                     make_copy(Path(directory))
                     self._shipped[seed] = run_seed(Path(directory), seed, self.minutes)
             return self._shipped[seed]
-
 
     def _must_pass(self, scenario: str) -> None:
         with tempfile.TemporaryDirectory(prefix="shipped-core-") as directory:
@@ -120,6 +120,8 @@ def run_scenarios(root: Path, which: str = "") -> str:
     done = _python(root, SCENARIOS_MOST_S, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests)
     if not done.returncode:
         return ""
+    if done.returncode == -signal.SIGXCPU:
+        return f"they did not end within {SCENARIOS_MOST_S} s"
     failed = re.search(r"^(?:FAILED|ERROR) tests/simulation/(\S+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else f"pytest ended with {done.returncode}"
 
