@@ -20,6 +20,8 @@ from .cores import BrokenCore, make_copy
 #: ever.
 RUN_MOST_S = 120
 SCENARIOS_MOST_S = 1800
+#: What is no scenario but more runs.
+RUNS = ("--ignore=tests/simulation/test_simulator.py", "--ignore=tests/simulation/test_random_faults.py")
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ def run_scenarios(root: Path, which: str = "") -> str:
 
     :param which: this one only, as it was returned.
     """
-    tests = f"tests/simulation/{which}"
-    done = _python(root, SCENARIOS_MOST_S, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests)
+    pytest = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/simulation/{which}")
+    done = _python(root, SCENARIOS_MOST_S, *pytest, *([] if which else RUNS))
     if not done.returncode:
         return ""
     if done.returncode == -signal.SIGXCPU:
