@@ -26,7 +26,7 @@ def mutated(data: bytes, words: Sequence[bytes], is_json: bool, longest: int, se
     draw = random.Random(seed)
     if is_json and draw.random() < 0.85:
         try:
-            return _mutated_json(data, words, draw)[:longest]
+            return _mutated_json(data, words, draw, longest)[:longest]
         except (ValueError, RecursionError):
             pass
     return _mutated_bytes(data, words, draw)[:longest]
@@ -54,7 +54,7 @@ def _mutated_bytes(data: bytes, words: Sequence[bytes], draw: random.Random) -> 
     return bytes(found)
 
 
-def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random) -> bytes:
+def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random, longest: int) -> bytes:
     tree = [json.loads(data)]
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         places = list(_places(tree))
@@ -79,13 +79,24 @@ def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random) -> b
             case _:
                 holder[key] = deepcopy(draw.choice(_INTERESTING))
     try:
-        text = json.dumps(tree[0]).encode()
+        text = _written(tree[0], longest)
     except (ValueError, RecursionError):  # it was put into itself
         return data
     if draw.random() < 0.01:
         at = text.find(b":", draw.randrange(len(text))) + 1
         return text[:at] + draw.choice(_DEEP) + text[at:]
     return text
+
+
+def _written(value: Any, longest: int) -> bytes:
+    """Write JSON, as far as it is needed: what holds the same long list many times would fill the memory."""
+    parts, size = [], 0
+    for part in json.JSONEncoder().iterencode(value):
+        parts.append(part)
+        size += len(part)
+        if size > longest:
+            break
+    return "".join(parts).encode()
 
 
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:

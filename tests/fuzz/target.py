@@ -94,6 +94,8 @@ class Runner:
         self._log = logging.getLogger("flask_hsmx_cluster")
         self._log.addHandler(self._apologies)
         self._propagated, self._log.propagate = self._log.propagate, False
+        self._level = self._log.level
+        self._log.setLevel(logging.ERROR)  # whatever is shown of it
 
     def run(self, data: bytes) -> None:
         """Hand in one input.
@@ -123,6 +125,7 @@ class Runner:
         """Let go of the target."""
         self._log.removeHandler(self._apologies)
         self._log.propagate = self._propagated
+        self._log.setLevel(self._level)
         self.target.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from . import targets
 from .corpus import corpus
-from .mutate import mutated
+from .mutate import _written, mutated
 from .target import Broken, Runner, Target
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,6 +77,16 @@ def faulty() -> Iterator[Runner]:
     runner.close()
 
 
+def test_what_was_apologised_for_is_found_where_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the engine runs, which shows nothing but its own lines."""
+    monkeypatch.setattr(logging.getLogger(), "level", logging.CRITICAL)
+    logging.getLogger("flask_hsmx_cluster").manager._clear_cache()  # type: ignore[attr-defined]
+    runner = Runner(_Faulty())
+    with pytest.raises(Broken):
+        runner.run(b"apologise")
+    runner.close()
+
+
 @pytest.mark.parametrize("data", [b"raise", b"apologise", b"change", b"slow"])
 def test_a_promise_that_is_not_kept_is_found(faulty: Runner, data: bytes) -> None:
     with pytest.raises((Broken, KeyError)):
@@ -94,6 +104,11 @@ def test_the_engine_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(report.read_text())
     assert told["executions"] > 10 and told["crashes"] == {}
+
+
+def test_what_holds_a_long_list_many_times_is_written_no_further_than_needed() -> None:
+    row: list[object] = ["10.0.0.9"] * 3000
+    assert len(_written([[row] * 3000] * 3000, 1000)) < 2000
 
 
 def test_the_same_seed_makes_the_same_input() -> None:

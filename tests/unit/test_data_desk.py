@@ -250,6 +250,8 @@ def test_both_counts_are_shown_and_alarmed(two: Two) -> None:
         ("data_make", {"row_id": "all"}),
         ("data_make", {"row_id": 1, "seen": "x" * 300}),
         ("data_make_some", {"ids": [1] * 1001}),
+        ("data_value", {"row_id": 1, "which": ["key"], "column": "x", "offset": 0}),
+        ("data_sweep", {"action": ["discard"], "only": {"table": "", "batch": "", "ids": [], "upto": 5}}),
         ("data_sweep", {"action": "drop", "only": {"table": "", "batch": "", "ids": [], "upto": 5}}),
         ("data_sweep", {"action": "discard", "only": {"table": "", "batch": "", "ids": [], "upto": 0}}),
         ("data_sweep", {"action": "discard", "only": {"table": "", "batch": "'; DROP", "ids": [], "upto": 5}}),

@@ -65,7 +65,7 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     anything: Any = SimpleNamespace(
         send=lambda *frame: True, hold=lambda: None, renew=lambda: None, keys=frozenset(), release=lambda: None,
         record=lambda *words: None, do=lambda job: None, keep=lambda *words: None, reserved=0,
-        addresses=[], encode=lambda *words: b"",
+        addresses=[], encode=lambda *words: b"", ledger=SimpleNamespace(forget_reign=lambda: None),
     )  # fmt: skip
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(

@@ -332,7 +332,8 @@ def is_batch(value: Any) -> bool:
 
 def _sweep_arguments(told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     action, only = told.get("action"), told.get("only")
-    if action not in ACTIONS or not isinstance(only, dict) or not is_batch(only.get("batch")):
+    known = isinstance(action, str) and action in ACTIONS
+    if not known or not isinstance(only, dict) or not is_batch(only.get("batch")):
         raise _unreadable()
     ids = _ids(only.get("ids")) if only.get("ids") else []
     return str(action), sweep_choice(_text(only.get("table")), only["batch"], ids, _whole(only.get("upto")))
@@ -340,14 +341,14 @@ def _sweep_arguments(told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _value_arguments(told: dict[str, Any]) -> tuple[int, str, str, int]:
     which = told.get("which")
-    if which not in VALUES:
+    if not isinstance(which, str) or which not in VALUES:
         raise _unreadable()
     return _whole(told.get("row_id")), str(which), _text(told.get("column")), _whole(told.get("offset"))
 
 
 def _page_arguments(told: dict[str, Any]) -> tuple[int, int, str, str, str, bool]:
     state, batch = told.get("state"), told.get("batch", "")
-    if state not in STATES or not is_batch(batch):
+    if not isinstance(state, str) or state not in STATES or not is_batch(batch):
         raise _unreadable()
     limit = min(max(1, _whole(told.get("limit"))), MOST_ROWS)
     table, whole = _text(told.get("table")), told.get("whole") is True
