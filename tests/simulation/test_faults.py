@@ -711,3 +711,17 @@ def test_settings_that_were_expected_and_came_slow_no_fail_over(world: World) ->
     world.power_off("a", switched=True)
     world.run(0.3)
     assert active(world) == ["b"], world.log
+
+
+def test_a_machine_that_stood_still_hears_before_it_acts(world: World) -> None:
+    """Rule 11: what the other gateway has said meanwhile must not be overlooked by a renewal that is due."""
+    effects: list[tuple[str, str]] = []
+    world.observers.append(lambda machine, effect: effects.append((machine.name, type(effect).__name__)))
+    world.machines["a"].pause()
+    world.run(world.timing.late_s * 0.9)
+    assert active(world) == ["a", "b"], world.log
+    effects.clear()
+    world.machines["a"].resume(0.0)
+    world.run(0.3)
+    mine = [name for who, name in effects if who == "a"]
+    assert "Release" in mine and "Renew" not in mine[: mine.index("Release")], mine
