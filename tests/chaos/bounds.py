@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flask_hsmx_cluster.decision.bounds import Fault, Site
+from flask_hsmx_cluster.decision.bounds import Fault, Site, relieved_s
 from flask_hsmx_cluster.decision.bounds import bound as stated
 from flask_hsmx_cluster.decision.model import Timing
 from flask_hsmx_cluster.words import promise
@@ -57,6 +57,7 @@ FAULTS: dict[str, Fault] = {
     "immediate_stop": Fault.DATABASE,
     "freeze_database": Fault.DATABASE,
     "disk_full": Fault.DATABASE,
+    "store_full": Fault.DATABASE,  # a full disk is ill health, too
     "clock_database": Fault.DATABASE,
 }
 #: What moves nothing, and why.
@@ -67,7 +68,6 @@ HARMLESS: dict[str, str] = {
     "kill_services": "the address does not depend on it",
     "kill_web": "the address does not depend on it",
     "freeze_web": "the address does not depend on it",
-    "store_full": "what is served is not kept there",
     "clock_agent": "no deadline is kept by the wall clock",
 }
 
@@ -98,6 +98,12 @@ OVERLAPPING = Bound(
     50, 3000 * SITE.timing.lease_s + BOUNDS["power_off"].none_ms,
     "two that decide within one heartbeat hold it some milliseconds; who has just started listens first",
 )
+#: An agent is dead or stands still, and the other gateway cannot see that its kernel still answers.
+UNATTENDED = Bound(
+    relieved_s(SITE.timing) * 1000 + OVERLAPPING.two_ms, OVERLAPPING.none_ms,
+    "the kernel of a gateway whose agent is dead ends the lease; on a dead network nobody sees it until then",
+)
+_DEAD_AGENTS = frozenset({"kill_agent", "freeze_agent", "restart_agent"})
 _EVERY_CABLE = frozenset({"lan", "sync", "backup"})
 
 
@@ -111,7 +117,7 @@ def bound(kinds: Iterable[str], at_active: bool = True) -> Bound:
         found = BOUNDS[kinds[0]] if at_active else PASSIVE
     else:
         severed: frozenset[str] = frozenset().union(*(KINDS[kind].severs for kind in kinds))
-        found = OVERLAPPING
+        found = UNATTENDED if "lan" in severed and _DEAD_AGENTS & set(kinds) else OVERLAPPING
         if severed >= _EVERY_CABLE:
             found = Bound(math.inf, found.none_ms, "together they may sever every wire: both serve while they last")
     return Bound(found.two_ms, found.none_ms + MACHINE_MS, found.why)

@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
     "freeze_database": Kind("database", (0.5, 6.0), moves_for_health=True),
     # Disks, processors, clocks
     "disk_full": Kind("database", (2.0, 6.0), moves_for_health=True),
-    "store_full": Kind("store", (2.0, 8.0)),
+    "store_full": Kind("store", (2.0, 8.0), moves_for_health=True),
     "starved": Kind("processors", (3.0, 12.0), whole=True),
     "clock_agent": Kind("agent-clock", (1.0, 6.0)),
     "clock_database": Kind("database-clock", (1.0, 6.0)),

@@ -268,3 +268,13 @@ def test_a_picture_of_a_whole_run_has_all_of_its_faults() -> None:
     later = Record(Span(each.lane, each.what, each.start + 20, each.end + 20, each.more) for each in good("loss").spans)
     texts = [text.text for text in ET.fromstring(draw_run([good(), later], "seed 7")).iter()]
     assert {"power_off (a, active)", "loss (a, active)", "Every invariant held in 2 episodes."} <= set(texts)
+
+
+@pytest.mark.parametrize("kinds, unattended", [
+    (("freeze_agent", "wrong_vlan"), True), (("isolated", "kill_agent"), True), (("freeze_agent", "pull_sync"), False),
+    (("wrong_vlan", "pull_sync"), False),
+])  # fmt: skip
+def test_a_dead_agent_that_nobody_can_see_may_have_the_address_for_its_lease(
+    kinds: tuple[str, ...], unattended: bool
+) -> None:
+    assert (2000 < bound(kinds).two_ms < 3000) is unattended
