@@ -14,7 +14,9 @@ import os
 from pathlib import Path
 
 from sample_app.lab import Gateway, LabError
-from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID, REPOSITORY
+from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID
+
+from .stacks import PRELOAD
 
 _NAMES = {AGENT_UID: "agent", POSTGRES_UID: "database"}
 
@@ -32,7 +34,7 @@ def start_with_a_clock_of_its_own(gateway: Gateway, uid: int) -> None:
     gateway.started_by[uid] = (
         "env", f"LD_PRELOAD={found}", f"FAKETIME_TIMESTAMP_FILE={_file(gateway, uid)}", "FAKETIME_CACHE_DURATION=1",
         "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_FORCE_MONOTONIC_FIX=0",
-        f"PYTHONPATH={Path(__file__).parent / 'preload'}:{REPOSITORY}",
+        PRELOAD,
     )
 
 

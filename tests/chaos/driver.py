@@ -17,7 +17,7 @@ from flask_hsmx_cluster.errors import ClusterError
 from sample_app.lab import Gateway, LabError
 from tests.bench.data_lab import server_of
 
-from . import faults
+from . import faults, stacks
 from .bounds import CONVERGED_WITHIN_S
 from .kinds import KINDS
 from .record import FAULT, LOST, NUMBERED, WORKED, Record
@@ -173,17 +173,18 @@ class Run:
         name.with_suffix(".svg").write_text(draw(record, f"Seed {self.seed}, {title(record)}"))
         name.with_suffix(".jsonl").unlink(missing_ok=True)
         record.append_to(name.with_suffix(".jsonl"))
-        name.with_suffix(".txt").write_text("\n\n".join(_known(gateway) for gateway in place.lab.gateways))
+        name.with_suffix(".txt").write_text("\n\n".join(known(gateway) for gateway in place.lab.gateways))
 
 
-def _known(gateway: Gateway) -> str:
-    """Return what a gateway knew: status, events and the ends of its logs."""
+def known(gateway: Gateway) -> str:
+    """Return what a gateway knew: status, events and the ends of its logs, with where its threads are."""
+    stacks.ask(gateway)
     parts = [f"===== {gateway.node_name}"]
     for verb in ("status", "events"):
         try:
             parts.append(f"--- {verb}\n{json.dumps(gateway.call(verb), indent=1)}")
         except ClusterError as error:
             parts.append(f"--- {verb}: {error}")
-    parts += [f"--- {name}\n{gateway.log(name)[-8000:]}" for name in ("agent", "web")]
+    parts += [f"--- {name}\n{gateway.log(name)[-40000:]}" for name in ("agent", "web")]
     parts.append(f"--- postgres\n{server_of(gateway).log()[-8000:]}")
     return "\n".join(parts)

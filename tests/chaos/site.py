@@ -23,11 +23,11 @@ from sample_app.lab import AddressWatch, ArpWatch, Gateway, Lab, LabError, Selle
 from sample_app.lab.measure import Interval, Watcher
 from sample_app.lab.namespace import run
 from sample_app.lab.postgres import PostgresServer
-from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID
+from sample_app.lab.privileges import AGENT_UID, GROUP, POSTGRES_UID, WEB_UID
 from tests.bench.data_lab import APP, STATEMENT, server_of
 from tests.bench.writers import Connection, Writers
 
-from . import clocks
+from . import clocks, stacks
 from .record import HELD, NO_ANSWER, NO_WRITE, ROLE, TWO_MACS, Record, joined, lane, without
 
 PING_EVERY_S, ASK_EVERY_S, LOOK_EVERY_S = 0.004, 0.01, 0.2
@@ -313,6 +313,7 @@ def site(disks: bool = True) -> Iterator[Site]:
             gateway.environment["HSMX_CLUSTER_SERVICES"] = json.dumps(_SERVICES)
             clocks.start_with_a_clock_of_its_own(gateway, AGENT_UID)
             clocks.start_with_a_clock_of_its_own(gateway, POSTGRES_UID)
+            stacks.start_answering(gateway, WEB_UID)
         lab.start()
         for gateway in lab.gateways:  # The firmware makes its tables when it is asked for something first.
             with gateway.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as web:

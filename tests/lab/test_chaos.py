@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.driver import run_episode
+from tests.chaos.driver import known, run_episode
 from tests.chaos.record import HELD, ROLE, Record, lane, read
 from tests.chaos.schedule import episodes
 from tests.chaos.site import Site, site
@@ -43,6 +43,7 @@ def test_a_few_seeded_faults(place: Site, tmp_path: Path) -> None:
         assert seen_active(record) and seen_held(record), "the watchers saw the pair"
     assert place.acknowledged > 100 and place.lost(everything=True) == []
     assert ET.fromstring(draw_run(records, "smoke")).tag.endswith("svg")
+    assert "gthread.py" in known(place.lab.a), "what is kept of a pair that breaks says where the threads are"
 
 
 def seen_active(record: Record) -> bool:
