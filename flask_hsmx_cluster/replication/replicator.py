@@ -60,7 +60,7 @@ class Replicator:
         self._sequences: Sequences | None = None
         self._promoting = threading.Lock()
         self._promoter: Connection | None = None
-        self._incarnated = False
+        self._incarnated, self._incarnating = False, threading.Lock()
         self._given_up = False  #: shared data is not written here any more, and nobody waits for a commit of it
         self._applied: dict[str, str] = {}  #: what a passive gateway has of the other one's WAL, by subscription
         self._pinned = ("", "")  #: where the server and where this process finds the other server's certificate
@@ -313,8 +313,16 @@ class Replicator:
 
     def set_synchronous(self, on: bool) -> dict[str, Any]:
         """Let commits wait for the other gateway, or no longer."""
+        if on:  # whoever has a write that both have confirmed has this run's number, too
+            self._incarnate()
         synchrony.set_name(self.connection(), SUBSCRIPTION if on else "")
         return {"on": on}
+
+    def _incarnate(self) -> None:
+        with self._incarnating:
+            if not self._incarnated:
+                self.connection().execute(_INCARNATE, (self.setup.node_id, self.setup.node_id))
+                self._incarnated = True
 
     # -- what is done every moment -----------------------------------------------------------------------------
 
@@ -323,9 +331,7 @@ class Replicator:
         connection, setup = self.connection(), self.setup
         if not promotion.settle(connection, setup.scope, setup.peer_id):
             return {}
-        if not self._incarnated:
-            connection.execute(_INCARNATE, (setup.node_id, setup.node_id))
-            self._incarnated = True
+        self._incarnate()
         if self._sequences is not None:
             self._sequences.tell(connection)
         connection.execute(b"DELETE FROM hsmx_cluster.commit_check", prepare=True)

@@ -53,6 +53,24 @@ def test_a_gateway_that_is_passive_but_does_not_follow_yet_keeps_what_the_other_
     assert after == before >= 3
 
 
+def test_no_commit_waits_before_the_number_of_this_run_is_told(pair: Pair) -> None:
+    """What both have confirmed comes after it, so that a database put back to before that is known by it (rule 6)."""
+    side = Side(pair.a, NODE_IDS[0], NODE_IDS[1], SCOPE, TABLE)
+    replicator = replicator_of(side)
+    replicator.promote(1, boot_time_s() + 60)
+    count = "SELECT count(*) FROM hsmx_cluster.incarnation WHERE node_id = %s"
+    before = side.connection.execute(count, (side.node_id,)).fetchone()
+    replicator.set_synchronous(True)
+    after = side.connection.execute(count, (side.node_id,)).fetchone()
+    replicator.set_synchronous(False)
+    replicator.set_synchronous(True)
+    again = side.connection.execute(count, (side.node_id,)).fetchone()
+    replicator.set_synchronous(False)
+    side.close()
+    replicator.close()
+    assert (before, after, again) == ((0,), (1,), (1,))
+
+
 def slots(side: Side) -> list[str]:
     return [name for (name,) in side.connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()]
 
