@@ -46,6 +46,9 @@ HEALTH = {
     "better there": ((frozenset({DATABASE}), frozenset()),),
     "equal": ((frozenset(), frozenset()), (frozenset({DATABASE}), frozenset({DATABASE}))),
 }
+UPKEEP = {
+    "there only": ((False, True),), "here only": ((True, False),), "neither, or both": ((False, False), (True, True)),
+}  # fmt: skip
 TERMS = {"later here": ((2, 1),), "later there": ((1, 2),), "the same": ((1, 1),)}
 DATA = {"newer here": ((1, 0),), "newer there": ((0, 1),), "alike": ((1, 1), (0, 0))}
 NODES = {"higher here": ((B, A),), "higher there": ((A, B),)}
@@ -63,14 +66,7 @@ TWO_PASSIVE = Table(
     "Both have listened for two intervals more, and neither is handing over or has a clone. If the one that goes first "
     "has not claimed some 2 s later, because its kernel refuses for example, the other one does.",
     (
-        Column(
-            "in maintenance",
-            {
-                "there only": ((False, True),),
-                "here only": ((True, False),),
-                "neither, or both": ((False, False), (True, True)),
-            },
-        ),
+        Column("in maintenance", UPKEEP),
         Column("health", HEALTH),
         Column("data", DATA),
         Column("term", TERMS),
@@ -92,14 +88,7 @@ LISTENER = Table(
     "One has listened, and the other one has just started",
     "Who listens claims nothing yet. The one that has listened waits two intervals and asks the other one's kernel.",
     (
-        Column(
-            "in maintenance",
-            {
-                "there only": ((False, True),),
-                "here only": ((True, False),),
-                "neither, or both": ((False, False), (True, True)),
-            },
-        ),
+        Column("in maintenance", UPKEEP),
         Column("health", HEALTH),
         Column("data", DATA),
         Column(
