@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FAULTS, _MORE = "simulation/test_faults.py", "simulation/test_hard_cases_more.py"
+_DEAD_LAN, _CLONES, _ASKING, _STALLS = (
+    "simulation/test_dead_lan.py", "simulation/test_clones.py", "simulation/test_asking.py", "simulation/test_stalls.py"
+)
 _CASES = "simulation/test_hard_cases.py"
 _DATA, _LAB = "simulation/test_data.py", "lab/test_cluster.py"
 _DEAD_AGENT = "test_an_agent_that_is_dead_or_frozen_takes_its_services_along_before_the_other_one_starts_them"
@@ -38,7 +41,7 @@ HARD_CASES: tuple[HardCase, ...] = (
         "The passive gateway always asks for each virtual IP. One that nobody answers for, on a port where others are "
         "heard, is ill health of the active, and moves the role.",
         (
-            f"{_FAULTS}::test_dead_lan_with_carrier_up_moves_the_role",
+            f"{_DEAD_LAN}::test_dead_lan_with_carrier_up_moves_the_role",
             f"{_LAB}::test_dead_lan_with_carrier_up",
             f"{_MORE}::test_a_port_that_sends_but_hears_nothing_is_found_too",
         ),
@@ -50,7 +53,7 @@ HARD_CASES: tuple[HardCase, ...] = (
         "Silence on a port is evidence only if the other gateway was seen there since its carrier came up. Of two that "
         "are active, the one that served guests stays, whatever the terms.",
         (
-            f"{_FAULTS}::test_bounced_blind_passive_does_not_dethrone_the_server",
+            f"{_DEAD_LAN}::test_bounced_blind_passive_does_not_dethrone_the_server",
             "unit/test_core.py::test_who_served_stays_whatever_the_term",
             f"{_LAB}::test_blind_port_does_not_claim",
             f"{_CASES}::test_of_two_active_the_one_that_served_stays",
@@ -172,7 +175,7 @@ HARD_CASES: tuple[HardCase, ...] = (
         (
             "unit/test_core.py::test_a_renewal_that_resurrected_a_lapsed_address_is_taken_back",
             "unit/test_core.py::test_a_lapsed_lease_is_never_renewed",
-            f"{_FAULTS}::test_a_machine_that_stood_still_once_is_given_more_time",
+            f"{_STALLS}::test_a_machine_that_stood_still_once_is_given_more_time",
             f"{_FAULTS}::test_frozen_agent_yields_when_thawed",
             f"{_LAB}::test_frozen_agent_yields_when_thawed",
             f"{_CASES}::test_a_renewal_that_came_too_late_is_taken_back_at_once",
@@ -189,8 +192,8 @@ HARD_CASES: tuple[HardCase, ...] = (
         (
             "unit/test_announcer.py::test_virtual_ips_go_first_and_each_alias_once_before_any_twice",
             "unit/test_probing.py::test_a_switch_with_arp_inspection_minds_neither_these_nor_the_agents_own_questions",
-            f"{_FAULTS}::test_a_waiting_gateway_asks_seldom",
-            f"{_FAULTS}::test_a_hold_asks_seldom_but_around_the_end_of_a_lease",
+            f"{_ASKING}::test_a_waiting_gateway_asks_seldom",
+            f"{_ASKING}::test_a_hold_asks_seldom_but_around_the_end_of_a_lease",
             f"{_LAB}::test_known_neighbours_are_told_by_unicast_too",
             "lab/test_virtual_mac.py::test_a_fail_over_changes_no_neighbours_cache",
             f"{_CASES}::test_a_conflict_is_announced_against_once_in_ten_seconds",
@@ -249,10 +252,10 @@ HARD_CASES: tuple[HardCase, ...] = (
         (
             "unit/test_service.py::test_a_cloned_disk_stays_out_with_an_alarm",
             "unit/test_datagram.py::test_two_machines_with_one_identity_prove_each_other",
-            f"{_FAULTS}::test_no_claim_while_a_clone_is_heard_and_one_after_it",
-            f"{_FAULTS}::test_a_clone_keeps_its_twin_from_the_tie_break",
-            f"{_FAULTS}::test_an_active_gateway_goes_on_although_it_has_a_clone",
-            f"{_FAULTS}::test_a_clone_keeps_a_hold_from_its_claim",
+            f"{_CLONES}::test_no_claim_while_a_clone_is_heard_and_one_after_it",
+            f"{_CLONES}::test_a_clone_keeps_its_twin_from_the_tie_break",
+            f"{_CLONES}::test_an_active_gateway_goes_on_although_it_has_a_clone",
+            f"{_CLONES}::test_a_clone_keeps_a_hold_from_its_claim",
         ),
     ),
     HardCase(

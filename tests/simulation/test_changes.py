@@ -14,14 +14,6 @@ from .machine import Machine
 from .world import ALL_PATHS, World, active
 
 
-@pytest.fixture
-def world() -> World:
-    world = World(seed=1)
-    world.form()
-    world.forget_figures()
-    return world
-
-
 def core_of(world: World, name: str) -> Core:
     core = world.machines[name].core
     assert core is not None

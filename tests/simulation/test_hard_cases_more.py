@@ -11,14 +11,6 @@ from flask_hsmx_cluster.decision.model import Cause, CauseKind, Phase
 from .world import ADDRESS, ALL_PATHS, World, active
 
 
-@pytest.fixture
-def world() -> World:
-    world = World(seed=1)
-    world.form()
-    world.forget_figures()
-    return world
-
-
 def core_of(world: World, name: str) -> Core:
     core = world.machines[name].core
     assert core is not None
