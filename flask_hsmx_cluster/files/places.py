@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -23,6 +23,7 @@ from .ssh import authorized_keys, known_hosts, public_key, serve_command
 log = logging.getLogger(__name__)
 #: Of what was kept aside of a tree so many times are held; the oldest goes.
 ASIDES_MOST = 10
+_ASIDE = re.compile(r"\d{6,18}-")
 
 
 @dataclass(frozen=True)
@@ -134,18 +135,26 @@ class Places:
                 path.unlink()
 
     def new_aside(self, tree: str) -> Path:
-        """Return the name of a directory for what is replaced or deleted, which is not there yet."""
-        base = self.directory / "aside" / tree
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        now = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
-        names = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
-        return next(path for name in names if not (path := base / name).exists())
+        """Return the name of a directory for what is replaced or deleted, which is not there yet.
+
+        Its number tells the order: a wall clock that was set back does not.
+        """
+        (self.directory / "aside" / tree).mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = max((_number(former) for former in self._asides(tree)), default=0) + 1
+        time_of_day = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        return self.directory / "aside" / tree / f"{number:06}-{time_of_day}"
 
     def bound_asides(self, tree: str) -> None:
         """Delete the oldest of what was kept aside of a tree, if there is more of it than is held."""
-        base = self.directory / "aside" / tree
-        for former in sorted(base.iterdir())[:-ASIDES_MOST]:
+        for former in sorted(self._asides(tree), key=_number)[:-ASIDES_MOST]:
             shutil.rmtree(former, ignore_errors=True)
+
+    def _asides(self, tree: str) -> list[Path]:
+        return [path for path in (self.directory / "aside" / tree).iterdir() if _ASIDE.match(path.name)]
+
+
+def _number(aside: Path) -> int:
+    return int(aside.name.partition("-")[0])
 
 
 def _write(path: Path, text: str | bytes) -> None:

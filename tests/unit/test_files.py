@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from flask_hsmx_cluster.files import exclude, plan, rsync, ssh
 from flask_hsmx_cluster.files.declare import Files, Tree
 from flask_hsmx_cluster.files.manifest import Manifest
 from flask_hsmx_cluster.files.paths import is_inside, tellable
-from flask_hsmx_cluster.files.places import Peer, Places
+from flask_hsmx_cluster.files.places import ASIDES_MOST, Peer, Places
 from flask_hsmx_cluster.files.watch import Watch
 from flask_hsmx_cluster.files.way import way
 
@@ -275,6 +276,22 @@ def test_places_write_for_nobody_else_and_forget(tmp_path: Path) -> None:
     places.new_aside("portal").mkdir()
     places.forget()
     assert not login.exists() and not places.key.exists() and (places.directory / "aside").is_dir()
+
+
+def test_the_oldest_that_was_kept_aside_goes_first_whatever_the_wall_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, kept = Places(str(tmp_path)), []
+    foreign = tmp_path / "files" / "aside" / "portal" / "of an administrator"
+    foreign.mkdir(parents=True)
+    real = time.gmtime
+    for number in range(ASIDES_MOST + 3):
+        seconds = 1_000_000.0 - 1000 * (number // 11)  # eleven in one second, then the clock is set back
+        monkeypatch.setattr(time, "gmtime", lambda at=seconds: real(at))
+        kept.append(places.new_aside("portal"))
+        kept[-1].mkdir()
+        places.bound_asides("portal")
+    assert [path for path in kept if path.exists()] == kept[3:] and foreign.exists()
 
 
 def test_only_equal_digests_count_as_synchronised() -> None:
