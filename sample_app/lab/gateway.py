@@ -227,7 +227,7 @@ class Gateway:
         self.agent = self._start("agent", AGENT_UID, AGENT_CAPABILITIES, *argv)
 
     def start_web(self) -> None:
-        options = ("--bind", "0.0.0.0:80", "--workers", "1", "--threads", "4")
+        options = ("--config", "python:sample_app.lab.web_server", "--bind", "0.0.0.0:80")
         argv = (sys.executable, "-m", "gunicorn", *options, f"{self.app}()")
         self.web = self._start("web", WEB_UID, NO_CAPABILITIES, *argv)
 
