@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from .cores import DECISION, REPOSITORY, BrokenCore, all_cores
-from .judge import Judge
+from .judge import Judge, NoVerdict
 
 CORES = all_cores()
 #: Where they break something.
@@ -42,3 +43,12 @@ def test_it_breaks_the_shipped_source_and_is_still_python(core: BrokenCore, tmp_
 def test_it_is_caught(name: str) -> None:
     core = next(core for core in CORES if core.name == name)
     assert JUDGE.judge(core).caught, core.idea
+
+
+def test_where_nothing_can_be_run_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual environment that had gone once made 66 of them look caught."""
+    judge = Judge(seeds=1, minutes=1, scenarios=False)
+    assert not judge.shipped(1)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(NoVerdict):
+        judge.judge(CORES[0])
