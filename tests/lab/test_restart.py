@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -94,6 +95,21 @@ def test_an_agent_that_does_not_come_back_is_relieved_after_the_time_that_it_sai
     active.start_agent()
     active.wait_until_ready()
     assert in_order(lab) is passive, "the late one follows"
+
+
+def test_guests_that_send_half_requests_do_not_keep_a_gateway_from_joining_again(lab: Lab) -> None:
+    """More of them than the web app has threads, before the passive gateway needs its answers."""
+    active = in_order(lab)
+    passive = lab.other(active)
+    with ExitStack() as guests:
+        lab.faults.power_off(passive)
+        for _ in range(8):
+            guest = guests.enter_context(lab.client.socket(socket.AF_INET, socket.SOCK_STREAM))
+            guest.settimeout(5)
+            guest.connect((lab.virtual_ip, 80))
+            guest.sendall(b"POST /login HTTP/1.1\r\nHost: gat")
+        lab.faults.power_on(passive)
+        assert in_order(lab) is active
 
 
 def told(gateway: Gateway) -> str:
