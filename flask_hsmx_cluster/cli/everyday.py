@@ -261,7 +261,7 @@ def take_over(by: str, yes: bool, as_json: bool) -> None:
 
 @command
 @click.argument("switch", type=click.Choice(["on", "off"]))
-@click.option("--duration-s", type=click.IntRange(60, 7 * 86400), default=3600, show_default=True)
+@click.option("--duration-s", type=click.IntRange(60, 24 * 3600), default=3600, show_default=True)
 def maintenance(switch: str, duration_s: int, as_json: bool) -> None:
     """Keep this gateway from taking over while somebody works on it."""
     answer = call("maintenance", on=True, duration_s=duration_s) if switch == "on" else call("maintenance", on=False)

@@ -22,6 +22,7 @@ import atheris
 
 from .corpus import corpus
 from .mutate import mutated
+from .targets import NAMES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Memory that a target may take in all, MB.
@@ -87,7 +88,7 @@ class _Session:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target")
+    parser.add_argument("target", choices=NAMES)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=0, help="of the engine; 0: another one each time")
     parser.add_argument("--report", type=Path, help="JSON file with how far it is, kept up to date")

@@ -134,7 +134,7 @@ class Leaving:
             author = cluster.config.node_name
             revision = revisions.draft(heads, settings, cluster.node_id, author, wall_time(), key)
             lineage = (heads.applied.digest, *heads.lineage)[: revisions.MAX_LINEAGE]
-            cluster.put_in_force(Heads(revision, lineage), keys=[key])
-            cluster.store.set_peer(None)
+            cluster.store.set_peer(None)  # before what must not have been half done
             cluster.store.set_pairing(None)
+            cluster.put_in_force(Heads(revision, lineage), keys=[key])
         return gone.name if gone else "The other gateway"
