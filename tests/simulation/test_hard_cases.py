@@ -88,6 +88,24 @@ def test_no_lost_probes_end_a_hold(seed: int) -> None:
     assert active(world) == ["b"] and world.both < EXPIRES_LATE_S[-1], world.log
 
 
+def test_one_lost_answer_after_the_lease_is_no_silence(world: World) -> None:
+    """Rule 4: A's kernel ends the lease as late as it can, and meanwhile one question is lost."""
+    a, b = world.machines["a"], world.machines["b"]
+    while a.lease_until - a.leased_at - world.timing.lease_s < EXPIRES_LATE_S[-1] - 0.01:
+        world.run(0.01)
+    world.kill("a")
+    world.run(a.lease_until - 0.3 - world.now)
+    assert b.core is not None and b.core.passive.hold is not None and b.core.passive.hold.expiry < world.now
+    world.loss = 1.0
+    while not any(port.unanswered for port in b.core.ports.values()):
+        world.run(0.001)
+    world.loss = 0.0
+    world.run(0.2)
+    assert "b" not in active(world), world.log
+    world.run(0.5)
+    assert active(world) == ["b"] and world.both == 0, world.log
+
+
 def test_who_claimed_out_of_hold_releases_when_the_other_one_still_answers(world: World) -> None:
     """Rule 4: A's kernel held the address longer than any lease lasts; its answer is a double hold."""
     world.kill("a")
