@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 AGENT_UID, WEB_UID, POSTGRES_UID, GROUP = 61001, 61002, 61004, 61000
 #: All that the agent may do beyond any user; the web app may do nothing.
 AGENT_CAPABILITIES, NO_CAPABILITIES = "-all,+net_admin,+net_raw", "-all"
+_TUN = Path("/dev/net/tun")
 
 
 def command(uid: int, capabilities: str, machine: Path, argv: Sequence[str]) -> list[str]:
@@ -38,6 +39,9 @@ def _mounts(machine: Path) -> Iterator[str]:
     yield _bind(machine / "boot-id", Path("/proc/sys/kernel/random/boot_id"))
     if (users := machine / "passwd").exists():
         yield _bind(users, Path("/etc/passwd"))
+    if _TUN.exists() and _TUN.stat().st_mode & 0o006 != 0o006:  # udev opens it to all; a machine may be without udev
+        yield f"[ -e {_quoted(machine / 'tun')} ] || mknod -m 666 {_quoted(machine / 'tun')} c 10 200"
+        yield _bind(machine / "tun", _TUN)
     needed = {path: closed for path in (REPOSITORY, Path(sys.prefix), Path(sys.base_prefix))
               if (closed := _closed_ancestor(path))}
     for number, path in enumerate(needed):
