@@ -19,7 +19,7 @@ from .cores import BrokenCore, make_copy
 #: A run, or all scenarios, that have not ended by then never will, s of processor time: a core may ask to be woken for
 #: ever.
 RUN_MOST_S = 120
-SCENARIOS_MOST_S = 1800
+SCENARIOS_MOST_S = 600
 #: What is no scenario but more runs.
 RUNS = ("--ignore=tests/simulation/test_simulator.py", "--ignore=tests/simulation/test_random_faults.py")
 
@@ -148,5 +148,5 @@ def run_scenarios(root: Path, which: str = "") -> str:
 
 def _python(root: Path, most_s: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    command = ["prlimit", f"--cpu={most_s}", sys.executable, *arguments]
+    command = ["prlimit", f"--cpu={most_s}:{most_s + 5}", sys.executable, *arguments]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from . import judge as judging
 from .cores import DECISION, REPOSITORY, BrokenCore, all_cores
 from .judge import Judge, NoVerdict
 
@@ -52,3 +53,14 @@ def test_where_nothing_can_be_run_nothing_is_caught(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(NoVerdict):
         judge.judge(CORES[0])
+
+
+def test_what_does_not_end_is_told_from_what_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(judging, "RUN_MOST_S", 1)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "tests" / "simulation.py").write_text("while True: pass")
+    assert judging.run_seed(tmp_path, 1, 1.0) == "it did not end within 1 s"
+    (tmp_path / "tests" / "simulation.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(NoVerdict):
+        judging.run_seed(tmp_path, 1, 1.0)
