@@ -166,6 +166,22 @@ def test_a_hand_over_that_is_cut_short_is_told(world: World, how: str) -> None:
     assert machine.handovers and not machine.handovers[-1].ok
 
 
+def test_the_role_is_granted_only_after_the_addresses_are_released(world: World) -> None:
+    """A machine that stands still between the two would hold what the other one has claimed by then."""
+    done: list[str] = []
+
+    def look(sender: Machine, effect: events.Effect) -> None:
+        if isinstance(effect, events.Release):
+            done.append(f"{sender.name} releases")
+        elif isinstance(effect, events.Send) and effect.kind is Kind.GRANT:
+            done.append(f"{sender.name} grants")
+
+    world.observers.append(look)
+    world._tell(world.machines["a"], events.FailoverRequested(Motive.REQUEST))
+    world.run(0.3)
+    assert active(world) == ["b"] and done[:2] == ["a releases", "a grants"], done
+
+
 def test_a_grant_that_was_taken_back_while_the_other_stood_still_is_not_used(world: World) -> None:
     """B says that it is ready and stands still; A, hearing nothing, takes the role back; then B reads its mail."""
 
