@@ -32,6 +32,8 @@ from .errors import (
 
 #: Longest message between the two gateways, bytes: it holds up to two revisions of the settings.
 MAX_MESSAGE = 640 * 1024
+#: Maintenance ends by itself after this time at most, s.
+MAX_MAINTENANCE_S = 24 * 3600
 #: Longest request or answer, bytes: it holds such a message in base64.
 MAX_LINE = 1024 * 1024
 #: Findings of an error that are taken over, and characters of a text in it.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..control import MAX_LINE, read_json
+from ..control import MAX_LINE, MAX_MAINTENANCE_S, read_json
 from ..decision.restart import RESTART_LEAST_S, RESTART_MOST_S
 from ..errors import ClusterError, ConfigError, NotAllowed, RequestRefused
 from ..firewall.rules import MOST_PEERS
@@ -29,7 +29,7 @@ from .config import AgentConfig
 from .damaged import DamagedService
 from .data.desk import MOST_ROWS, STATES, VALUES, is_batch
 from .data.sweep import ACTIONS
-from .service import MAX_MAINTENANCE_S, AgentService
+from .service import AgentService
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..control import MAX_MAINTENANCE_S
 from ..decision.restart import RESTART_S
 from ..errors import ChecksFailed, ClusterError, Finding, PeerUnavailable, RequestRefused
 from ..network.clock import boot_time_s
@@ -56,7 +57,6 @@ from .services.side import ServicesSide
 
 log = logging.getLogger(__name__)
 
-MAX_MAINTENANCE_S = 24 * 3600
 #: Characters of one answer to the verb ``events``; JSON may need twice as much.
 MAX_EVENTS_SIZE = 200_000
 #: Periods of the jobs, s.

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from ..control import MAX_MAINTENANCE_S
 from ..editing import fields
 from ..errors import Finding, RequestRefused
 from ..extension import state
@@ -261,7 +262,7 @@ def take_over(by: str, yes: bool, as_json: bool) -> None:
 
 @command
 @click.argument("switch", type=click.Choice(["on", "off"]))
-@click.option("--duration-s", type=click.IntRange(60, 24 * 3600), default=3600, show_default=True)
+@click.option("--duration-s", type=click.IntRange(60, MAX_MAINTENANCE_S), default=3600, show_default=True)
 def maintenance(switch: str, duration_s: int, as_json: bool) -> None:
     """Keep this gateway from taking over while somebody works on it."""
     answer = call("maintenance", on=True, duration_s=duration_s) if switch == "on" else call("maintenance", on=False)

@@ -23,6 +23,7 @@ from .ssh import authorized_keys, known_hosts, public_key, serve_command
 log = logging.getLogger(__name__)
 #: Of what was kept aside of a tree so many times are held; the oldest goes.
 ASIDES_MOST = 10
+#: Names given by :meth:`Places.new_aside`; whatever else lies there is an administrator's, and stays.
 _ASIDE = re.compile(r"\d{6,18}-")
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..control import MAX_MAINTENANCE_S
+
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
@@ -166,7 +168,7 @@ ARGUMENTS: dict[str, Schema] = {
     "kind": {"type": "string", "enum": ["certificate", "firmware", "extension"]},
     "connect": FLAG,
     "on": FLAG,
-    "duration_s": {"type": "integer", "minimum": 60, "maximum": 86400, "default": 3600},
+    "duration_s": {"type": "integer", "minimum": 60, "maximum": MAX_MAINTENANCE_S, "default": 3600},
     "keep": {"type": "string", "enum": ["mine", "theirs"]},
     "by": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Who decides this."},
     "within_s": {"type": "integer", "minimum": 5, "maximum": 60, "default": 15},
