@@ -1,4 +1,4 @@
-"""The active gateway's agent restarts, as after an upgrade: nobody notices, and nothing that was written is lost."""
+"""An agent restarts, as after an upgrade, and nobody notices; a gateway that was off or is damaged comes back."""
 
 from __future__ import annotations
 
