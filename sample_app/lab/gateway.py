@@ -28,6 +28,7 @@ from .privileges import (
     REPOSITORY,
     WEB_UID,
     command,
+    make_tun,
 )
 from .sshd import Sshd
 
@@ -183,6 +184,7 @@ class Gateway:
     def boot(self) -> None:
         """Give the machine a new boot id, its ports and its own addresses; no process is started."""
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
+        make_tun(self.directory)
         lines = ["link set lo up"]
         for port, addresses in self.addresses.items():
             lines.append(f"link set {port} up")

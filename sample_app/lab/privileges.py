@@ -6,6 +6,7 @@ there, such a closed directory is covered by an empty one that holds what the pr
 
 from __future__ import annotations
 
+import os
 import shlex
 import stat
 import sys
@@ -27,11 +28,21 @@ def command(uid: int, capabilities: str, machine: Path, argv: Sequence[str]) -> 
     Each step replaces itself by the next, so that the process is in the end ``argv`` itself.
 
     :param machine: directory of the gateway; its file ``boot-id`` is what the kernel seems to say, and its file
-        ``passwd``, if there is one, which users there seem to be.
+        ``passwd``, if there is one, which users there seem to be, and ``tun``, likewise, its /dev/net/tun.
     """
     drop = ["setpriv", f"--reuid={uid}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs"]
     drop += [f"--{kind}={capabilities}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     return ["sh", "-euc", "\n".join((*_mounts(machine), 'exec "$@"')), "sh", *drop, *argv]
+
+
+def make_tun(machine: Path) -> None:
+    """Give a gateway a /dev/net/tun that is open to all, where udev did not open this machine's own.
+
+    Once per gateway, before its processes start: they start at the same time.
+    """
+    if _TUN.exists() and _TUN.stat().st_mode & 0o006 != 0o006 and not (tun := machine / "tun").exists():
+        os.mknod(tun, stat.S_IFCHR | 0o666, _TUN.stat().st_rdev)
+        tun.chmod(0o666)
 
 
 def _mounts(machine: Path) -> Iterator[str]:
@@ -39,9 +50,8 @@ def _mounts(machine: Path) -> Iterator[str]:
     yield _bind(machine / "boot-id", Path("/proc/sys/kernel/random/boot_id"))
     if (users := machine / "passwd").exists():
         yield _bind(users, Path("/etc/passwd"))
-    if _TUN.exists() and _TUN.stat().st_mode & 0o006 != 0o006:  # udev opens it to all; a machine may be without udev
-        yield f"[ -e {_quoted(machine / 'tun')} ] || mknod -m 666 {_quoted(machine / 'tun')} c 10 200"
-        yield _bind(machine / "tun", _TUN)
+    if (tun := machine / "tun").exists():
+        yield _bind(tun, _TUN)
     needed = {path: closed for path in (REPOSITORY, Path(sys.prefix), Path(sys.base_prefix))
               if (closed := _closed_ancestor(path))}
     for number, path in enumerate(needed):

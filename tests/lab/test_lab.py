@@ -151,6 +151,12 @@ def test_an_unprivileged_process_can_start_another_python_and_read_the_code(lab:
     subprocess.run(command, check=True, env=lab.a._environment(), cwd=lab.a.directory)
 
 
+def test_processes_that_start_at_the_same_time_all_find_an_open_tun(lab: Lab) -> None:
+    command = lab.a._command(WEB_UID, NO_CAPABILITIES, "sh", "-c", "exec 3<>/dev/net/tun")
+    started = [subprocess.Popen(command) for _ in range(20)]
+    assert [process.wait(20) for process in started] == [0] * 20
+
+
 # Faults
 
 
