@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..errors import ClusterError
+from ..network.http_body import read_body
 from .declare import Arbiter, address_of
 
 #: One member has this long for each of: the connection, the handshake, an answer, s.
@@ -159,7 +160,7 @@ class Etcd:
             with _bounded(connection.sock, self._step_s):
                 connection.request("POST", path, json.dumps(question), {"Content-Type": "application/json"})
                 with connection.getresponse() as answer:
-                    content = answer.read(ANSWER_MOST + 1)
+                    content = read_body(answer, ANSWER_MOST + 1)
                     status = answer.status
         except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):  # also: http.client.RemoteDisconnected
             raise ConnectionError from None

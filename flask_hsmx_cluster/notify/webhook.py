@@ -10,6 +10,7 @@ import ssl
 import time
 from typing import Any
 
+from ..network.http_body import read_body
 from ..settings.notify import Target, webhook
 from . import texts
 from .delivery import STEP_S, DeliveryFailed, failure, said, trusting
@@ -33,7 +34,7 @@ def send(target: Target, message: Message) -> str:
             path = (url.path or "/") + (f"?{url.query}" if url.query else "")
             connection.request("POST", path, payload, headers(target, payload, int(time.time())))
             with connection.getresponse() as answer:
-                text = said(answer.read(ANSWER_READ))
+                text = said(read_body(answer, ANSWER_READ))
         finally:
             connection.close()
     except http.client.HTTPException as error:

@@ -242,6 +242,8 @@ HOSTILE: dict[str, tuple[bytes | None, str]] = {
     "nothing of etcd": (ok({}), "something else"),
     "nested": (ok(b"[" * 50_000), "something else"),
     "huge": (ok(b" " * (ANSWER_MOST + 1)), "more than etcd does"),
+    "a chunk without an end": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + b" " * 10 * ANSWER_MOST,
+                               "does not speak HTTP"),
     "endless headers": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n", "does not speak HTTP"),
     "no length": (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "in time"),
     "a redirect": (b"HTTP/1.1 307 Go\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "answers 307"),

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from flask_hsmx_cluster.agent.peer.client import Route, parse_address, post, rea
 from flask_hsmx_cluster.control import MAX_MESSAGE
 from flask_hsmx_cluster.errors import PeerUnavailable, RequestRefused
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -107,12 +109,33 @@ def test_but_a_route_that_cannot_be_connected_is_passed_over(server: Server) -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_MESSAGE + 1) + bytes(MAX_MESSAGE + 1),
+        CHUNKED + b"-1\r\n" + bytes(5 * MAX_MESSAGE),
+        CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
+        CHUNKED + b"5\r\nhel",
+        CHUNKED + b"five\r\nhello\r\n0\r\n\r\n",
     ],
 )
 def test_unusable_answers_are_refused(server: Server, answer: bytes) -> None:
     server.answer = answer
     with pytest.raises(PeerUnavailable):
         post([GOOD], server.port, "/", b"body", 2)
+
+
+def test_an_answer_in_chunks_is_taken(server: Server) -> None:
+    server.answer = CHUNKED + b"4\r\nhell\r\n1\r\no\r\n0\r\n\r\n"
+    assert post([GOOD], server.port, "/", b"body", 2) == b"hello"
+
+
+def test_no_chunk_makes_an_answer_longer_than_allowed(server: Server) -> None:
+    """A size of -1 was read as "until the end": as much as a stranger can send within the time."""
+    size = 64 * 2**20
+    server.answer = CHUNKED + b"-1\r\n" + bytes(size)
+    tracemalloc.start()
+    with pytest.raises(PeerUnavailable):
+        post([GOOD], server.port, "/", b"body", 5)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < size / 2
 
 
 def test_the_time_is_bounded(server: Server) -> None:

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 
 from ...control import MAX_MESSAGE
 from ...errors import PeerUnavailable, RequestRefused
+from ...network.http_body import read_body
 
 CONNECT_TIMEOUT_S = 1.0
 
@@ -149,7 +150,7 @@ def _answer(response: http.client.HTTPResponse) -> bytes:
             f"The other gateway's web app answered {response.status}.",
             "Is its agent running, and its cluster extension at the same URL?",
         )
-    body = response.read(MAX_MESSAGE + 1)
+    body = read_body(response, MAX_MESSAGE + 1)
     if len(body) > MAX_MESSAGE:
         raise PeerUnavailable("The other gateway's answer is too long.", _WHAT_TO_DO)
     if response.length:
