@@ -28,6 +28,7 @@ from .checking import Checking
 from .database import PROMPT, Connection, connect, failures, one
 from .following import Following, Other
 from .keeper import Keeper
+from .launcher import Launcher
 from .names import FOLLOWING, SUBSCRIPTION
 from .pace import Pace
 from .scope import Scope, mirror_trigger_sql
@@ -72,6 +73,7 @@ class Replicator:
             lambda: [channel.slot_of(name, self.setup.node_id) for name in channel.subscriptions(self.setup.scope)],
             lambda: self.setup.peer_id,
         )
+        self._launcher = Launcher(lambda: self._open_peer("hsmx_cluster launcher"))
         self.following = Following(
             lambda: self._open(FOLLOWING),
             lambda: self.setup.scope,
@@ -355,6 +357,7 @@ class Replicator:
             channel.advance_slots(connection, setup.scope, setup.peer_id)
             if self._peer_here:
                 self._pace.keep()
+                self._launcher.look(connection, streams, time.monotonic())
         return {"streams": [stream.__dict__ for stream in streams]}
 
     def _follows(self, connection: Connection, streams: Sequence[channel.Stream]) -> bool:

@@ -131,6 +131,34 @@ def test_the_data_takes_the_backup_link_while_the_sync_cable_is_out(lab: Lab, ac
     assert nothing_lost(writers, lab) is active
 
 
+def test_a_launcher_that_pauses_for_an_hour_is_begun_anew(lab: Lab, active: Gateway) -> None:
+    """What a wall clock that is set back by an hour does to PostgreSQL's launcher, done by the length of its pause."""
+    passive = lab.other(active)
+    with passive.postgres_in_place().connect() as connection:
+        connection.autocommit = True
+        connection.execute("ALTER SYSTEM SET wal_retrieve_retry_interval = '1h'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            end_workers(passive)
+            wait_until(lambda: not synchronous(active))
+            wait_until(lambda: synchronous(active))
+        finally:
+            connection.execute("ALTER SYSTEM RESET wal_retrieve_retry_interval")
+            connection.execute("SELECT pg_reload_conf()")
+    assert "its launcher begins anew" in passive.log("agent")
+    with Writers(lab) as writers:
+        more(writers)
+    assert nothing_lost(writers, lab) is active
+
+
+def end_workers(gateway: Gateway) -> None:
+    with gateway.postgres_in_place().connect() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE backend_type = 'logical replication worker'"
+        )
+
+
 def links_used(active: Gateway) -> set[str]:
     """Return from which addresses the other gateway's subscriptions come."""
     with active.postgres_in_place().connect() as connection:
