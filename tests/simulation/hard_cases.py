@@ -218,14 +218,16 @@ HARD_CASES: tuple[HardCase, ...] = (
     HardCase(
         "database_lease",
         "The wall clock is set, and the right to write lasts longer; a partition has no guard",
-        "The right to write is counted in boot time, and ends before the address does. Every partition is guarded, "
-        "and a new one as soon as it is seen.",
+        "The right to write is counted in boot time, and ends before the address does. PostgreSQL's launcher, which "
+        "pauses by the wall clock, is begun anew where it sleeps. Every partition is guarded, and a new one as soon as "
+        "it is seen.",
         (
             "replication/test_guard.py::test_a_wall_clock_that_was_stepped_makes_no_lease_longer",
             "replication/test_guard.py::test_what_was_begun_within_the_lease_is_not_committed_after_it",
             "replication/test_checks.py::test_a_new_partition_has_no_guard_until_it_is_armed",
             f"{_DATA}::test_random_faults_never_leave_two_writable_for_longer_than_two_hold_the_address",
             "simulation/test_simulator.py::test_no_effect_depends_on_the_wall_clock",
+            "lab/test_data_faults.py::test_a_launcher_that_pauses_for_an_hour_is_begun_anew",
             f"{_CASES}::test_the_right_to_write_ends_before_the_address",
         ),
         ("clock_database", "clock_agent"),
