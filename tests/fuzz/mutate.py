@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from itertools import cycle, islice
 from typing import Any
 
 _INTERESTING: tuple[Any, ...] = (
@@ -18,6 +19,7 @@ _INTERESTING: tuple[Any, ...] = (
     "10.0.0.1/24", "fe80::1%lan0", "::ffff:10.0.0.1", "10.0.0.1/0", "255.255.255.255", "lan0", [], {}, [[]], [None],
     {"": None}, {"a": {"a": {"a": {}}}}, [0] * 300, ["10.0.0.9"] * 3000,
 )  # fmt: skip
+_PLACES_MOST = 20_000
 _DEEP = (b"[" * 100_000, b'{"a":' * 50_000, b"1" * 5000)
 
 
@@ -57,7 +59,7 @@ def _mutated_bytes(data: bytes, words: Sequence[bytes], draw: random.Random) -> 
 def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random, longest: int) -> bytes:
     tree = [json.loads(data)]
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        places = list(_places(tree))
+        places = list(islice(_places(tree), _PLACES_MOST))  # what holds itself many times has millions
         holder, key = draw.choice(places)
         value = holder[key]
         match draw.randrange(8):
@@ -66,7 +68,7 @@ def _mutated_json(data: bytes, words: Sequence[bytes], draw: random.Random, long
             case 1 if isinstance(holder, dict):
                 holder[draw.choice(words).decode(errors="replace") if words else "x"] = value
             case 2 if isinstance(value, list) and value:
-                holder[key] = (value * draw.choice((2, 100, 1000)))[:3000]
+                holder[key] = list(islice(cycle(value), min(len(value) * draw.choice((2, 100, 1000)), 3000)))
             case 3:
                 other, there = draw.choice(places)
                 holder[key] = other[there] if other is not holder else value

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +117,13 @@ def test_the_same_seed_makes_the_same_input() -> None:
     found = [mutated(message, (b"word",), True, 4096, seed) for seed in range(200)]
     assert found == [mutated(message, (b"word",), True, 4096, seed) for seed in range(200)]
     assert len(set(found)) > 100
+
+
+def test_a_long_list_is_not_made_a_thousand_times_as_long_first() -> None:
+    message = json.dumps({"list": [0] * 20_000}).encode()
+    tracemalloc.start()
+    for seed in range(300):
+        mutated(message, (), True, 65_536, seed)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * 2**20
