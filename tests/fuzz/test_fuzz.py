@@ -120,10 +120,9 @@ def test_the_same_seed_makes_the_same_input() -> None:
 
 
 def test_a_long_list_is_not_made_a_thousand_times_as_long_first() -> None:
-    message = json.dumps({"list": [0] * 20_000}).encode()
+    message = json.dumps([0] * 20_000).encode()
     tracemalloc.start()
-    for seed in range(300):
-        mutated(message, (), True, 65_536, seed)
+    mutated(message, (), True, 65_536, seed=1888)  # which does just that
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20 * 2**20
