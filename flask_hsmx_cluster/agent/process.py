@@ -29,6 +29,7 @@ from .control_server import ControlServer
 from .damaged import DamagedService
 from .data.replicator import ReplicatorLink
 from .data.side import database_is_prepared
+from .ending import Ending
 from .files.link import FilesLink
 from .files.side import SET_UP
 from .heartbeat.loop import HeartbeatLoop
@@ -117,7 +118,7 @@ def run(config: AgentConfig) -> None:
     )  # fmt: skip
     arbiter = ArbiterSide(stated, hand, loop.listen_to_children) if stated else None
     files = FilesLink(config.log_level)
-    ended, stopped, leaving = threading.Event(), threading.Event(), threading.Event()
+    ended, stopped, leaving = Ending(), threading.Event(), threading.Event()
 
     def stop(*_: object) -> None:
         stopped.set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,14 @@ def test_a_gateway_with_a_damaged_store_is_no_member_says_so_and_begins_anew_on_
         passive.cli("agent", "repair", "--yes")
     assert passive.role() == "standalone" and active.role() == "active"
     assert [one.name for one in passive.state.glob("node.sqlite.damaged-*")]
+
+
+def test_a_signal_that_the_kernel_hands_to_another_thread_ends_the_agent_too(lab: Lab) -> None:
+    passive = lab.other(in_order(lab))
+    agent = passive.agent
+    assert agent is not None
+    thread = next(int(one.name) for one in Path(f"/proc/{agent.pid}/task").iterdir() if int(one.name) != agent.pid)
+    with service_manager(passive):
+        assert ctypes.CDLL(None).tgkill(agent.pid, thread, signal.SIGTERM) == 0
+        agent.wait(10)
+    in_order(lab)
