@@ -93,6 +93,10 @@ BOUNDS: dict[str, Bound] = {
 }
 #: Any fault at the passive gateway, or a whole pair's that concerns the passive only.
 PASSIVE = _stated(Fault.PASSIVE)
+#: What is left of two once the last fault is over: they hear each other again.
+_HEALED_MS = stated(Fault.HEALED, SITE).two_s * 1000
+#: What, whatever else of its kind is under way, costs what the worst of it costs alone.
+_APART = frozenset({"kill_services", "kill_web", "freeze_web", "clock_agent", "pull_sync", "pull_backup"})
 #: Several at once. While they last both gateways may be down; the outage is counted from the end of the last one.
 OVERLAPPING = Bound(
     50, 3000 * SITE.timing.lease_s + BOUNDS["power_off"].none_ms,
@@ -103,21 +107,46 @@ UNATTENDED = Bound(
     relieved_s(SITE.timing) * 1000 + OVERLAPPING.two_ms, OVERLAPPING.none_ms,
     "the kernel of a gateway whose agent is dead ends the lease; on a dead network nobody sees it until then",
 )
-_DEAD_AGENTS = frozenset({"kill_agent", "freeze_agent", "restart_agent"})
+NOTHING = Bound(0, 0, "nothing was done to the pair")
+_DEAD_AGENTS = frozenset({"kill_agent", "freeze_agent"})
+#: Without power a gateway has no address, however many cables that severs.
+_WITHOUT_POWER = frozenset({"power_off", "reboot"})
 _EVERY_CABLE = frozenset({"lan", "sync", "backup"})
 
 
 def bound(kinds: Iterable[str], at_active: bool = True) -> Bound:
     """Return what one fault, or several that overlap, may cost, the machine's share included.
 
-    :param at_active: the single one struck the gateway that was active, or both.
+    :param at_active: one of them struck the gateway that was active, or both.
     """
     kinds = list(kinds)
-    if len(kinds) == 1:
-        found = BOUNDS[kinds[0]] if at_active else PASSIVE
+    if not kinds:
+        found = NOTHING
+    elif not at_active:
+        found = PASSIVE
+    elif len(kinds) == 1:
+        found = BOUNDS[kinds[0]]
+    elif apart(kinds):
+        each = [BOUNDS[kind] for kind in kinds]
+        found = Bound(max(one.two_ms for one in each), max(one.none_ms for one in each), "each of them costs no more")
     else:
-        severed: frozenset[str] = frozenset().union(*(KINDS[kind].severs for kind in kinds))
+        severed: frozenset[str] = frozenset().union(*(KINDS[kind].severs for kind in {*kinds} - _WITHOUT_POWER))
         found = UNATTENDED if "lan" in severed and _DEAD_AGENTS & set(kinds) else OVERLAPPING
         if severed >= _EVERY_CABLE:
             found = Bound(math.inf, found.none_ms, "together they may sever every wire: both serve while they last")
+    return with_the_machines_share(found)
+
+
+def with_the_machines_share(found: Bound) -> Bound:
+    """Return a bound as it is for an outage in the lab."""
     return Bound(found.two_ms, found.none_ms + MACHINE_MS, found.why)
+
+
+def apart(kinds: Iterable[str]) -> bool:
+    """Return whether faults that overlap cost no more together than the worst of them alone."""
+    return set(kinds) <= _APART
+
+
+def healed_ms(kinds: Iterable[str]) -> float:
+    """Return how long two may have one address after the end of the last fault, ms."""
+    return UNATTENDED.two_ms if _DEAD_AGENTS & set(kinds) else _HEALED_MS

@@ -24,7 +24,7 @@ from .record import FAULT, LOST, NUMBERED, WORKED, Record
 from .schedule import Episode, Planned, episodes
 from .site import Site, site
 from .timeline import draw
-from .verdict import Verdict, judge, title
+from .verdict import Verdict, judge, reigns, title
 
 #: What a fault that cannot be done, or undone, raises.
 REFUSALS = (LabError, ClusterError, OSError, psycopg.Error, subprocess.SubprocessError)
@@ -139,15 +139,18 @@ class Run:
 
     def _use(self, place: Site, wanted: Iterator[Episode], deadline: float) -> bool:
         """Run episodes on a pair; return whether it takes a new one to go on."""
+        reigned: dict[str, int] = {}
         for episode in wanted:
             began = time.monotonic()
             record = run_episode(place, episode)
-            verdict = judge(record)
+            verdict = judge(record, reigned)
+            reigned = {name: max(term, reigned.get(name, 0)) for name, term in reigns(record).items()}
             record.append_to(self.lines)
             if verdict.violations:
-                self._keep(record, verdict, place, episode)
+                self._keep(record, verdict, place, episode.number)
             self._told(verdict, record, time.monotonic() - began)
             if verdict.converged_s is None:
+                self._look_at_everything(place)
                 return True
             if time.monotonic() >= deadline:
                 break
@@ -156,20 +159,30 @@ class Run:
                 with contextlib.suppress(*REFUSALS):
                     place.active().call("failover")
                 place.wait_until_in_order(CONVERGED_WITHIN_S)
-        lost = place.lost(everything=True)
+        self._look_at_everything(place)
+        return False
+
+    def _look_at_everything(self, place: Site) -> None:
+        """Look for each write that a pair ever acknowledged; where nobody can be asked, all of them count as lost."""
+        began = time.monotonic()
+        try:
+            lost = place.lost(everything=True)
+        except psycopg.Error as error:
+            lost = [f"{place.acknowledged} writes could not be looked for: {error}"]
         if lost:
             now = time.monotonic()
             record = Record()
-            record.begin("the whole run", now, now)
+            record.begin(f"the whole run until {now:.0f} s", began, now)
             record.add(WORKED, "in order", now, now)
             record.add(LOST, "lost", now, now, count=len(lost), names=lost[:_MOST_NAMES])
             record.append_to(self.lines)
-            self._told(judge(record), record, 0.0)
-        return False
+            verdict = judge(record)
+            self._keep(record, verdict, place, "end")
+            self._told(verdict, record, 0.0)
 
-    def _keep(self, record: Record, verdict: Verdict, place: Site, episode: Episode) -> None:
+    def _keep(self, record: Record, verdict: Verdict, place: Site, number: int | str) -> None:
         """Keep what a broken invariant is understood from: the picture, its lines, events and logs."""
-        name = self.directory / f"broken-{self.seed}-{episode.number}-{verdict.violations[0].invariant}"
+        name = self.directory / f"broken-{self.seed}-{number}-{verdict.violations[0].invariant}"
         name.with_suffix(".svg").write_text(draw(record, f"Seed {self.seed}, {title(record)}"))
         name.with_suffix(".jsonl").unlink(missing_ok=True)
         record.append_to(name.with_suffix(".jsonl"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sample_app.lab.measure import Interval, overlap_ms
 
-from .bounds import CONVERGED_WITHIN_S, Bound, bound
+from .bounds import CONVERGED_WITHIN_S, Bound, apart, bound, healed_ms
 from .record import FAULT, HELD, LOST, NO_ANSWER, ROLE, TWO_MACS, WORKED, Record, Span, lane
 
 GATEWAYS = ("a", "b")
@@ -17,7 +17,8 @@ WATCHERS_S = 0.02
 
 @dataclass(frozen=True)
 class Violation:
-    """An invariant that was broken: ``two_holders``, ``none``, ``lost_acknowledged``, ``unconverged``, ``term``.
+    """An invariant that was broken: ``two_holders``, ``none``, ``lost_acknowledged``, ``unconverged``, ``term``,
+    ``did_not_stop``.
 
     :param text: what was measured, and what it ought to have been.
     """
@@ -45,21 +46,34 @@ class Verdict:
     violations: tuple[Violation, ...]
 
 
-def judge(record: Record) -> Verdict:
-    """Judge one episode."""
+def judge(record: Record, reigned: Mapping[str, int] | None = None) -> Verdict:
+    """Judge one episode.
+
+    :param reigned: the highest term of each gateway's reigns before it, see :func:`reigns`.
+    """
     faults = record.of(FAULT)
-    kinds = [fault.what for fault in faults]
-    at_active = any(fault.more.get("on") != "passive" for fault in faults)
+    struck = [fault for fault in faults if not _refused(fault).startswith("not done")]
+    kinds = [fault.what for fault in struck]
+    at_active = any(fault.more.get("on") != "passive" for fault in struck)
     allowed = bound(kinds, at_active)
-    two_ms, none_ms = _two_ms(record), _none_ms(record)
+    since = max((fault.end for fault in faults), default=record.episode.start)
+    two_ms, left_ms = _two_ms(record), _two_ms(record, since)
+    counted = not at_active or apart(kinds) or len(kinds) < 2
+    none_ms = _none_ms(record, float("-inf") if counted else since)
     lost = sum(int(span.more["count"]) for span in record.of(LOST))
     worked = record.last(WORKED)
     converged_s = worked.ms / 1000 if worked is not None and worked.what == "in order" else None
-    violations = [*_term(record)]
+    violations = [*_term(record, reigned or {})]
     if two_ms > allowed.two_ms:
         violations.append(Violation(
             "two_holders", f"two gateways had an address for {two_ms:.1f} ms, bound {allowed.two_ms:.0f}: {allowed.why}"
         ))
+    if left_ms > healed_ms(kinds):
+        violations.append(Violation(
+            "two_holders", f"two gateways had an address for {left_ms:.1f} ms after the end of the last fault, bound "
+            f"{healed_ms(kinds):.0f}: they hear each other again"
+        ))
+    violations += _deaf_to_signals(faults)
     if none_ms > allowed.none_ms:
         violations.append(Violation(
             "none", f"no gateway answered for {none_ms:.0f} ms, bound {allowed.none_ms:.0f}: {allowed.why}"
@@ -73,29 +87,46 @@ def judge(record: Record) -> Verdict:
         violations.append(Violation(
             "unconverged", f"not in order {CONVERGED_WITHIN_S:.0f} s after the end of the last fault: {why}"
         ))
-    case = kinds[0] if len(kinds) == 1 else "overlapping"
-    done = sum(not fault.more.get("refused", "").startswith("not done") for fault in faults)
-    return Verdict(case, done, two_ms, none_ms, lost, converged_s, allowed, tuple(violations))
+    case = kinds[0] if len(kinds) == 1 else "overlapping" if kinds else "nothing"
+    return Verdict(case, len(struck), two_ms, none_ms, lost, converged_s, allowed, tuple(violations))
 
 
-def _two_ms(record: Record) -> float:
-    """Return for how long both kernels had one address, or two MACs answered for it, whichever was longer."""
+def _refused(fault: Span) -> str:
+    return str(fault.more.get("refused", ""))
+
+
+def _deaf_to_signals(faults: list[Span]) -> list[Violation]:
+    """An agent that nothing has frozen ends when asked to; else a service manager kills it, without a hand-over."""
+    frozen = {fault.more.get("gateway") for fault in faults if fault.what == "freeze_agent"}
+    return [
+        Violation("did_not_stop", f"{fault.what}: the agent of {fault.more.get('gateway')} did not end when asked")
+        for fault in faults
+        if _refused(fault).startswith("not done") and "'cluster', 'agent']' timed out" in _refused(fault)
+        and fault.more.get("gateway") not in frozen
+    ]
+
+
+def _two_ms(record: Record, since: float = float("-inf")) -> float:
+    """Return for how long both kernels had one address, or two MACs answered for it, whichever was longer.
+
+    :param since: only what of it was after this moment.
+    """
     here, there = (
-        {address: [Interval(span.start, span.end) for span in record.of(lane(HELD, gateway), address)]
+        {address: [Interval(max(span.start, since), span.end) for span in record.of(lane(HELD, gateway), address)
+                   if span.end > since]
          for address in {span.what for span in record.of(lane(HELD, gateway))}}
         for gateway in GATEWAYS
     )
     held = [overlap_ms(spans, there.get(address, ())) for address, spans in here.items()]
-    return max([*held, sum(span.ms for span in record.of(TWO_MACS))])
+    macs = sum(max(0.0, span.end - max(span.start, since)) * 1000 for span in record.of(TWO_MACS))
+    return max([*held, macs])
 
 
-def _none_ms(record: Record) -> float:
+def _none_ms(record: Record, since: float) -> float:
     """Return the longest outage, or time in which neither kernel had an address, whichever was longer.
 
-    With several faults only what of it was after the end of the last one counts.
+    :param since: only what of it was after this moment: the end of the last of several faults.
     """
-    faults = record.of(FAULT)
-    since = max((fault.end for fault in faults), default=0.0) if len(faults) > 1 else float("-inf")
     outages = [Interval(span.start, span.end) for span in record.of(NO_ANSWER)]
     return max([0.0, *((end - max(start, since)) * 1000 for start, end in (*outages, *_unheld(record)))])
 
@@ -112,11 +143,17 @@ def _unheld(record: Record) -> Iterator[Interval]:
             until = max(until, end)
 
 
-def _term(record: Record) -> list[Violation]:
+def reigns(record: Record) -> dict[str, int]:
+    """Return the highest term of each gateway's reigns in an episode."""
+    return {gateway: max((int(span.more["term"]) for span in record.of(lane(ROLE, gateway), "active")), default=0)
+            for gateway in GATEWAYS}
+
+
+def _term(record: Record, reigned: Mapping[str, int]) -> list[Violation]:
     """The term of a gateway's reigns only grows. (Two gateways may use one number: a term is number and gateway.)"""
     found: list[Violation] = []
     for gateway in GATEWAYS:
-        last = 0
+        last = reigned.get(gateway, 0)
         for span in record.of(lane(ROLE, gateway), "active"):
             if (term := int(span.more["term"])) < last:
                 found.append(Violation("term", f"gateway {gateway} reigned in term {term} after {last}"))

@@ -31,7 +31,7 @@ from tests.chaos.record import (
 )
 from tests.chaos.schedule import Episode, episodes
 from tests.chaos.timeline import draw, draw_run
-from tests.chaos.verdict import judge
+from tests.chaos.verdict import judge, reigns
 
 VIRTUAL_IP = "10.0.0.100"
 
@@ -202,6 +202,43 @@ def test_while_several_faults_last_there_may_be_none_but_not_for_long_afterwards
     assert broken(record) == ["none"]
 
 
+def test_what_costs_no_more_together_than_alone_is_counted_from_the_beginning() -> None:
+    record = good("kill_web")
+    record.add(FAULT, "clock_agent", 102, 106, gateway="b", on="passive", amount=0, refused="")
+    assert broken(record) == []
+    record.add(NO_ANSWER, "gap", 103, 104)
+    assert broken(record) == ["none"]
+
+
+def test_two_at_the_passive_gateway_may_cost_no_more_than_one() -> None:
+    record = good("freeze_agent", on="passive")
+    record.add(FAULT, "pull_lan", 102, 106, gateway="b", on="passive", amount=0, refused="")
+    record.add(NO_ANSWER, "gap", 103, 104)
+    assert broken(record) == ["none"]
+
+
+def test_after_a_partition_two_may_not_go_on() -> None:
+    record = good("partition", on="both")
+    record.add(lane(HELD, "a"), VIRTUAL_IP, 104, 105.1)
+    assert broken(record) == []
+    record.add(lane(HELD, "a"), VIRTUAL_IP, 105.1, 105.4)
+    assert broken(record) == ["two_holders"]
+
+
+def test_a_gateway_without_power_is_no_reason_for_two() -> None:
+    assert bound(["power_off", "kill_web"]).two_ms < 100
+    assert bound(["power_off", "cut_links", "isolated"]).two_ms == float("inf")
+
+
+def test_an_agent_that_does_not_end_when_asked_is_reported_unless_it_is_frozen() -> None:
+    record = good()
+    refused = "not done: ... 'cluster', 'agent']' timed out after 15 seconds"
+    record.add(FAULT, "reboot", 102, 117, gateway="a", on="active", amount=0, refused=refused)
+    assert broken(record) == ["did_not_stop"]
+    record.add(FAULT, "freeze_agent", 101.5, 110, gateway="a", on="active", amount=0, refused="")
+    assert broken(record) == []
+
+
 def test_a_lost_write_is_reported() -> None:
     record = good()
     record.add(LOST, "lost", 112, 112, count=2, names=["b1", "h1-7"])
@@ -223,6 +260,8 @@ def test_a_term_that_falls_is_reported() -> None:
     record = good()
     record.add(lane(ROLE, "b"), "active", 113, 114, term=4)
     assert broken(record) == ["term"]
+    assert [one.invariant for one in judge(good(), {"a": 4, "b": 6}).violations] == ["term"]
+    assert reigns(good()) == {"a": 4, "b": 5}
 
 
 def test_a_fault_that_could_not_be_done_does_not_count() -> None:
