@@ -63,8 +63,12 @@ LIMITS_TEXT = """\
 """
 
 FURTHER = """\
-Four more limits, all of them small:
+Five more limits, all of them small:
 
+- **One direction alone.** If nothing passes from the active gateway to the passive one, over no wire, the passive one
+  cannot tell, and claims. The other way still works: the former active one hears that, and releases as soon as the new
+  one has heard a guest, after 0.5 s in the simulation. While there is no guest, both keep the address. The other way
+  round nothing moves.
 - **Two passives whose health changes within the same heartbeat** just when they decide may each take themselves for
   the healthier one. Both have the address until the other one's next message: the bound of *both gateways start*.
 - **A renewal in the wrong moment.** An agent that the kernel stops between its look at the clock and the execution of

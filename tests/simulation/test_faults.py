@@ -199,6 +199,44 @@ def test_isolation_is_the_documented_limit_and_heals_alone(world: World) -> None
     assert len(active(world)) == 1
 
 
+def cut_one_way(world: World, talker: str, cut: bool = True) -> None:
+    """Let nothing pass from one gateway to the other one, while the other direction works."""
+    for path in ALL_PATHS:
+        world.wires[path, talker].cut = cut
+    world.isolated = cut  # who does not hear the other's heartbeats hears no answer for its address either
+
+
+def test_a_passive_that_hears_nothing_any_more_takes_over_and_the_other_one_sees_it(world: World) -> None:
+    cut_one_way(world, "a")
+    world.run(3)
+    assert active(world) == ["b"]
+    assert 0 < world.both < 0.6 and world.none_longest == 0
+    cut_one_way(world, "a", False)
+    world.run(5)
+    assert active(world) == ["b"]
+    assert world.both < 0.6 and world.none_longest == 0
+
+
+def test_without_any_guest_both_keep_the_address_until_they_hear_each_other(world: World) -> None:
+    cut_one_way(world, "a")
+    world.strangers = False
+    world.run(3)
+    assert active(world) == ["a", "b"]
+    cut_one_way(world, "a", False)
+    before = world.both
+    world.run(5)
+    assert len(active(world)) == 1 and world.both - before < 0.12
+
+
+def test_an_active_that_hears_nothing_any_more_stays(world: World) -> None:
+    cut_one_way(world, "b")
+    world.run(10)
+    assert active(world) == ["a"]
+    cut_one_way(world, "b", False)
+    world.run(5)
+    assert active(world) == ["a"] and world.both == world.none_longest == 0
+
+
 def test_gates_postpone_but_do_not_forbid(world: World) -> None:
     world.set_carrier("b", "lan0", False)
     world.run(1)
