@@ -66,6 +66,7 @@ HARMLESS: dict[str, str] = {
     "loss": "answers are lost one by one; the role stays",
     "delay": "heartbeats come late and overtake each other; the role stays",
     "kill_services": "the address does not depend on it",
+    "kill_files": "the address does not depend on it",
     "kill_web": "the address does not depend on it",
     "freeze_web": "the address does not depend on it",
     "clock_agent": "no deadline is kept by the wall clock",
@@ -96,7 +97,7 @@ PASSIVE = _stated(Fault.PASSIVE)
 #: What is left of two once the last fault is over: they hear each other again.
 _HEALED_MS = stated(Fault.HEALED, SITE).two_s * 1000
 #: What, whatever else of its kind is under way, costs what the worst of it costs alone.
-_APART = frozenset({"kill_services", "kill_web", "freeze_web", "clock_agent", "pull_sync", "pull_backup"})
+_APART = frozenset({"kill_services", "kill_files", "kill_web", "freeze_web", "clock_agent", "pull_sync", "pull_backup"})
 #: Several at once. While they last both gateways may be down; the outage is counted from the end of the last one.
 OVERLAPPING = Bound(
     50, 3000 * SITE.timing.lease_s + BOUNDS["power_off"].none_ms,

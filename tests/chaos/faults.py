@@ -22,6 +22,7 @@ from .site import Site
 Do = Callable[[Site, Gateway, float], object]
 
 REPLICATOR, SERVICES, WEB = "flask_hsmx_cluster.replication", "flask_hsmx_cluster.services", "gunicorn"
+FILES = "flask_hsmx_cluster.files"
 _KILL, _STOP, _GO_ON, _TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM
 #: Steps of a wall clock, s.
 _STEPS = (-400 * 86400, -86400, -3600, -5, 5, 3600, 86400, 400 * 86400)
@@ -326,6 +327,7 @@ DEEDS: dict[str, tuple[Do, Do]] = {
     "kill_replicator": (_processes(REPLICATOR, _KILL), _nothing),
     "freeze_replicator": (_processes(REPLICATOR, _STOP), _processes(REPLICATOR, _GO_ON)),
     "kill_services": (_processes(SERVICES, _KILL), _nothing),
+    "kill_files": (_processes(FILES, _KILL), _nothing),
     "kill_web": (_processes(WEB, _KILL), _start_again("web")),
     "freeze_web": (_processes(WEB, _STOP), _processes(WEB, _GO_ON)),
     "kill_postmaster": (_kill_postmaster, _start_again("database")),

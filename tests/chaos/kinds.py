@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "kill_replicator": Kind("replicator", (0.0, 1.0)),
     "freeze_replicator": Kind("replicator", (0.5, 5.0), moves_for_health=True),
     "kill_services": Kind("services", (0.0, 1.0)),
+    "kill_files": Kind("files", (0.0, 1.0)),
     # The web app
     "kill_web": Kind("web", (0.5, 5.0)),
     "freeze_web": Kind("web", (0.5, 5.0)),

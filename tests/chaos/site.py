@@ -311,6 +311,7 @@ def site(disks: bool = True) -> Iterator[Site]:
             if disks:
                 _give_the_store_a_disk(gateway)
             gateway.environment["HSMX_CLUSTER_SERVICES"] = json.dumps(_SERVICES)
+            gateway.declare_files(portal=[])
             clocks.start_with_a_clock_of_its_own(gateway, AGENT_UID)
             clocks.start_with_a_clock_of_its_own(gateway, POSTGRES_UID)
             stacks.start_answering(gateway, WEB_UID)
