@@ -136,6 +136,4 @@ def _arguments(types: dict[str, type]) -> dict[str, Any]:
 
 def _page() -> dict[str, Any]:
     """Return which events were asked for: ``?limit=`` (1 to 500) and ``?before=`` an id."""
-    limit = request.args.get("limit", 100, type=int)
-    before = request.args.get("before", None, type=int)
-    return {"limit": min(max(limit, 1), 500), "before": before}
+    return {"limit": request.args.get("limit", 100, type=int), "before": request.args.get("before", None, type=int)}

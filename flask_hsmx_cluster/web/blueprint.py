@@ -25,6 +25,7 @@ from . import (
     peer,
     pppoe_views,
     promise_views,
+    query,
     renewal_views,
     sweep_views,
     take_over_views,
@@ -39,6 +40,7 @@ def create_blueprint() -> Blueprint:
     )
     blueprint.url_value_preprocessor(access.excuse_from_host_csrf)
     blueprint.before_request(access.guard)
+    blueprint.before_request(query.check)
     blueprint.after_request(_keep_to_ourselves)
     blueprint.context_processor(_template_names)
     for module in (

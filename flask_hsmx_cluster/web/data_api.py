@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, jsonify, request
 
-from ..errors import ClusterError, RequestRefused
+from ..errors import ClusterError
 from ..extension import state
 from .access import needs
 from .answers import json_error
 from .data_views import exported
 from .pages import call
-
-#: Most rows of one answer.
-MOST_ROWS = 200
 
 
 def register(blueprint: Blueprint) -> None:
@@ -51,9 +46,9 @@ def quarantine() -> Response:
     """Return a page of rows."""
     try:
         return jsonify(call(
-            "quarantine", node=request.args.get("node", ""), table=request.args.get("table", "")[:200],
-            state=request.args.get("state", "kept"), batch=request.args.get("batch", ""), after=_whole("after", 0),
-            limit=min(max(_whole("limit", 50), 1), MOST_ROWS),
+            "quarantine", node=request.args.get("node", ""), table=request.args.get("table", ""),
+            state=request.args.get("state", "kept"), batch=request.args.get("batch", ""),
+            after=request.args.get("after", 0, type=int), limit=request.args.get("limit", 50, type=int),
         ))  # fmt: skip
     except ClusterError as error:
         return json_error(error)
@@ -94,14 +89,3 @@ def export() -> Response:
         return exported(request.args.get("format", "json"))
     except ClusterError as error:
         return json_error(error)
-
-
-def _whole(name: str, default: int) -> int:
-    """Return a number of the query.
-
-    :raises RequestRefused: it is none.
-    """
-    text: Any = request.args.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise RequestRefused(f"{name} must be a whole number.")
-    return int(text)

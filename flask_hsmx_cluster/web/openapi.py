@@ -13,6 +13,7 @@ from ..version import __version__
 from . import schemas
 from .access import needs
 from .api import WRITE
+from .query import path_of
 from .schemas import Schema
 
 #: What any request may be answered instead.
@@ -23,7 +24,7 @@ _ERRORS = {
     "502": "The other gateway or the kernel refused.",
     "503": "The agent does not run.",
 }
-_MALFORMED = {"400": "The body is not what this path takes."}
+_MALFORMED = {"400": "The body, or the query, is not what this path takes."}
 
 
 def register(blueprint: Blueprint) -> None:
@@ -42,8 +43,8 @@ def routes() -> Iterator[tuple[str, str]]:
     begin = f"{request.blueprint}.api_"
     for rule in current_app.url_map.iter_rules():
         if rule.endpoint.startswith(begin):
-            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.partition("/api/")[2])
-            yield from ((path, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            yield from ((path_of(rule.rule), method) for method in sorted(methods))
 
 
 def document() -> dict[str, Any]:
@@ -62,7 +63,7 @@ def document() -> dict[str, Any]:
 
 def _operation(path: str, method: str) -> dict[str, Any]:
     summary, answer, query = schemas.OPERATIONS[path, method]
-    errors = _ERRORS if method == "GET" else {**_MALFORMED, **_ERRORS}
+    errors = {**_MALFORMED, **_ERRORS} if method == "POST" or query else _ERRORS
     content = {"application/json": {"schema": answer}}
     if "format" in query:
         content["text/csv"] = {"schema": schemas.TEXT}
@@ -85,7 +86,7 @@ def _operation(path: str, method: str) -> dict[str, Any]:
         verb, types = WRITE[path]
         found["x-permission"] = "administer" if VERBS[verb].changes else "view"
         found["parameters"].append({
-            "name": "X-HSMX-Cluster", "in": "header", "required": True, "schema": {"type": "string", "minLength": 1},
+            "name": "X-HSMX-Cluster", "in": "header", "required": True, "schema": schemas.TEXT,
             "description": "Any value, or a CSRF token in X-CSRFToken instead.",
         })  # fmt: skip
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": _body(path, types)}}}
