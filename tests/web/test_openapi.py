@@ -161,7 +161,7 @@ def _response(answer: Any) -> Any:
 
 
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
-          "response_headers_conformance")  # fmt: skip
+          "response_headers_conformance", "negative_data_rejection")  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
