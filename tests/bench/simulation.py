@@ -41,8 +41,7 @@ def measure(results: Results, cases: Sequence[str], runs: int, _long_runs: int) 
             "two_longest": longest["two"] * 1000, "two_parted_longest": longest["two_parted"] * 1000,
         }  # fmt: skip
         results.values.update({case: [value] for case, value in figures.items() if case in cases})
-        results.failures += [f"seed {seed}: python -m tests.simulation shrink --seed {seed}"
-                             for seed in found["violated_seeds"]]  # fmt: skip
+        results.failures += found["shrinks"]
         print(found["by_kind"], file=sys.stderr)
     if broken_cores.UNITS.keys() & set(cases):
         broken_cores.measure(results)

@@ -63,6 +63,12 @@ def run_seeds(seconds: float, minutes: float, heartbeat_ms: int, state: Path, jo
                     print(f"seed {row['seed']}: VIOLATED {violation['name']}: {violation['text']}", file=sys.stderr)
 
 
+def shrinks(row: dict[str, Any]) -> str:
+    """Return the command that runs a row's seed as it was run, and shrinks what failed."""
+    return (f"python -m tests.simulation shrink --seed {row['seed']} --minutes {row['minutes']} "
+            f"--heartbeat-ms {row['heartbeat_ms']}")  # fmt: skip
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what all seeds came to."""
     faults: Counter[str] = Counter()
@@ -76,6 +82,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "reigns": sum(row["reigns"] for row in rows),
         "violations": sum(len(row["violations"]) for row in rows),
         "violated_seeds": [row["seed"] for row in rows if row["violations"]],
+        "shrinks": [shrinks(row) for row in rows if row["violations"]],
         "longest": {
             name: max((row["longest"].get(name, 0.0) for row in rows), default=0.0)
             for name in ("two", "two_parted", "none")
@@ -96,6 +103,6 @@ def hours(wanted: float, minutes: float, heartbeat_ms: int, state: Path, jobs: i
     else:
         print(f"{found['hours']} simulated hours, {found['seeds']} seeds, {found['faults']} faults, "
               f"{found['reigns']} reigns, {found['violations']} violations")  # fmt: skip
-        if found["violated_seeds"]:
-            print("python -m tests.simulation shrink --seed N for N in", found["violated_seeds"])
+        for line in found["shrinks"]:
+            print(line)
     return 1 if found["violations"] else 0

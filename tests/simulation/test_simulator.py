@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.results import Results
+from tests.bench.simulation import measure
+
 from . import __main__ as command_line
 from .faults import KINDS, Fault
-from .hours import kept, run_seeds, summary
-from .invariants import INVARIANTS, NAMES
+from .hours import kept, one_seed, run_seeds, summary
+from .invariants import INVARIANTS, NAMES, Violation
 from .machine import SimulatedLease
 from .run import Case, episodes, lossy, run
 from .shrink import shrink
@@ -99,6 +102,26 @@ def test_hours_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
     assert len(first) == 1 and first[0] in rows and len({row["seed"] for row in rows}) == len(rows) == 2
     assert [row["seed"] for row in kept(state)] == [1, 2]
     assert summary(rows)["faults"] == sum(sum(row["faults"].values()) for row in rows)
+
+
+def test_the_line_about_a_seed_that_failed_runs_what_was_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heartbeats of 0 are drawn by the seed; both benches print the row's own, and its minutes."""
+    row = one_seed(3, 0.25, 0)
+    row["violations"] = [Violation(1.0, "two_holders", "").as_dict()]
+    (state := tmp_path / "state.jsonl").write_text(json.dumps(row) + "\n")
+    assert command_line.main(["hours", "--hours", "0", "--state", str(state)]) == 1
+    printed = capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setattr("tests.bench.simulation.run_seeds", lambda *_arguments: [row])
+    results = Results("simulation", {"violations": ""}, tmp_path / "figures.jsonl")
+    measure(results, ["violations"], 1, 1)
+    assert results.failures == [printed]
+    shrunk: list[Case] = []
+    monkeypatch.setattr("tests.simulation.shrink.shrink_to_file", lambda case, _path: shrunk.append(case) or 0)
+    command_line.main(printed.removeprefix("python -m tests.simulation ").split())
+    assert shrunk == [Case.of_seed(3, 0.25, 0)] and shrunk[0].heartbeat_ms == row["heartbeat_ms"] == 500
+    assert f"--minutes 0.25 --heartbeat-ms {row['heartbeat_ms']}" in printed
 
 
 def test_every_kind_of_fault_is_drawn_and_every_invariant_has_a_name_of_its_own() -> None:
