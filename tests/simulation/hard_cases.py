@@ -13,6 +13,7 @@ _DEAD_LAN, _CLONES, _ASKING, _STALLS = (
 )
 _CASES = "simulation/test_hard_cases.py"
 _DATA, _LAB = "simulation/test_data.py", "lab/test_cluster.py"
+_HOSTILE = "simulation/test_hostile.py"
 _DEAD_AGENT = "test_an_agent_that_is_dead_or_frozen_takes_its_services_along_before_the_other_one_starts_them"
 
 
@@ -378,6 +379,11 @@ HARD_CASES: tuple[HardCase, ...] = (
             "unit/test_datagram.py::test_hostile_bytes_change_nothing_but_a_counter",
             f"{_LAB}::test_hostile_datagrams_change_nothing_and_cost_no_memory",
             f"{_LAB}::test_a_recording_is_no_sign_of_life",
+            f"{_HOSTILE}::test_a_recording_of_an_earlier_reign_moves_nothing",
+            f"{_HOSTILE}::test_a_recording_of_earlier_agents_keeps_no_two_from_finding_each_other",
+            f"{_HOSTILE}::test_a_recording_of_the_dead_active_delays_no_take_over",
+            f"{_HOSTILE}::test_forged_datagrams_move_nothing",
+            f"{_HOSTILE}::test_a_flood_over_the_guests_network_moves_nothing",
         ),
     ),
 )

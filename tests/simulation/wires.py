@@ -26,6 +26,7 @@ class Wire:
     :param jitter_s: by how much more it varies.
     :param held_back: overtaken by later ones: it comes 20 to 60 ms later.
     :param damaged: one bit is another one.
+    :param tap: somebody who listens: called with each datagram that is sent, lost ones included.
     """
 
     cut: bool = False
@@ -35,6 +36,7 @@ class Wire:
     twice: float = 0.0
     held_back: float = 0.0
     damaged: float = 0.0
+    tap: Callable[[bytes], None] | None = None
 
 
 @dataclass(eq=False)
@@ -58,6 +60,8 @@ class SimulatedPath:
         world, wire = machine.world, self.wire
         world.digest.update(data)
         dice = world.dice
+        if wire.tap is not None:
+            wire.tap(data)
         if wire.cut or not world.passes(self.name, self.port, machine.name):
             return
         if (world.loss and dice.random() < world.loss) or (wire.loss and dice.random() < wire.loss):
