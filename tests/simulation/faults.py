@@ -12,6 +12,7 @@ from flask_hsmx_cluster.decision.model import Cause, CauseKind, Timing
 from flask_hsmx_cluster.decision.restart import RESTART_LEAST_S
 
 from . import operators
+from .wires import Wire
 from .world import ALL_PATHS, World
 
 
@@ -174,22 +175,35 @@ def _rejoin(world: World, fault: Fault) -> None:
     _uncut(world, Fault(fault.at, "cut", which="cables"))
 
 
+#: After the name of a cut: in one direction only, what the gateway concerned sends.
+ONE_WAY = " one way"
+
+
+def _some_wires(dice: random.Random) -> str:
+    """Draw which wires something strikes, and in which direction; as often as not all of them, both ways."""
+    return "" if dice.random() < 0.5 else dice.choice(list(CUTS)) + dice.choice(["", ONE_WAY])
+
+
+def struck(world: World, fault: Fault) -> list[Wire]:
+    """Return the wires that a fault of :func:`_some_wires` strikes; one that names none strikes all."""
+    paths = CUTS[fault.which.removesuffix(ONE_WAY) or "all"]
+    names = (fault.who,) if fault.which.endswith(ONE_WAY) else tuple(world.machines)
+    return [world.wires[path, name] for path in paths for name in names]
+
+
 def _wires(name: str, of_lan: bool = False) -> tuple[Callable[[World, Fault], None], Callable[[World, Fault], None]]:
-    """Return how all wires of both directions get and lose a property."""
+    """Return how wires get and lose a property.
 
-    def begin(world: World, fault: Fault) -> None:
-        for wire in world.wires.values():
-            setattr(wire, name, fault.how)
-        if of_lan:
-            world.loss = fault.how
+    :param of_lan: guests' frames have it, too, where all wires have.
+    """
 
-    def end(world: World, fault: Fault) -> None:
-        for wire in world.wires.values():
-            setattr(wire, name, 0.0)
-        if of_lan:
-            world.loss = 0.0
+    def put(world: World, fault: Fault, value: float) -> None:
+        for wire in struck(world, fault):
+            setattr(wire, name, value)
+        if of_lan and not fault.which:
+            world.loss = value
 
-    return begin, end
+    return (lambda world, fault: put(world, fault, fault.how), lambda world, fault: put(world, fault, 0.0))
 
 
 def _unplug(world: World, fault: Fault) -> None:
@@ -303,12 +317,13 @@ KINDS: dict[str, Kind] = {
     "pause": Kind(_pause, _resume, _lasting(0.05, 5, which=lambda d: d.choice(["", "clock"])), 3),
     "cut": Kind(_cut, _uncut, _lasting(0.1, 8, how=lambda d: d.randrange(2), which=lambda d: d.choice(list(CUTS))), 6),
     "isolation": Kind(_isolate, _rejoin, _lasting(0.1, 8), 2),
-    "loss": Kind(*_wires("loss", of_lan=True), _lasting(1, 10, how=lambda d: d.choice([0.05, 0.2, 0.3]))),
-    "jitter": Kind(*_wires("jitter_s"), _lasting(1, 10, how=lambda d: d.choice([0.01, 0.05]))),
-    "late": Kind(*_wires("late_s"), _lasting(1, 10, how=lambda d: d.choice([0.005, 0.03]))),
-    "duplicates": Kind(*_wires("twice"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.5)), 1),
-    "reordering": Kind(*_wires("held_back"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.3)), 1),
-    "corruption": Kind(*_wires("damaged"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.3)), 1),
+    "loss": Kind(*_wires("loss", of_lan=True),
+                 _lasting(1, 10, how=lambda d: d.choice([0.05, 0.2, 0.3]), which=_some_wires)),
+    "jitter": Kind(*_wires("jitter_s"), _lasting(1, 10, how=lambda d: d.choice([0.01, 0.05]), which=_some_wires)),
+    "late": Kind(*_wires("late_s"), _lasting(1, 10, how=lambda d: d.choice([0.005, 0.03]), which=_some_wires)),
+    "duplicates": Kind(*_wires("twice"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.5), which=_some_wires), 1),
+    "reordering": Kind(*_wires("held_back"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.3), which=_some_wires), 1),
+    "corruption": Kind(*_wires("damaged"), _lasting(1, 10, how=lambda d: d.uniform(0.05, 0.3), which=_some_wires), 1),
     "lan_cable": Kind(_unplug, _plug, _lasting(0.1, 8), 3),
     "lan_dead": Kind(_lan_dead, _lan_alive, _lasting(0.5, 8), 3),
     "lan_deaf": Kind(_lan_deaf, _lan_hears, _lasting(0.5, 14), 1),

@@ -17,6 +17,7 @@ from .invariants import INVARIANTS, NAMES, Violation
 from .machine import SimulatedLease
 from .run import Case, episodes, lossy, run
 from .shrink import shrink
+from .world import World
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 #: Seeds that the suite runs, and simulated minutes of each. At 100 ms and with more than one fault a minute.
@@ -128,6 +129,20 @@ def test_every_kind_of_fault_is_drawn_and_every_invariant_has_a_name_of_its_own(
     drawn = {fault.kind for seed in SEEDS for fault in Case.of_seed(seed, MINUTES, 100).drawn().faults or ()}
     assert drawn == KINDS.keys()
     assert len(set(NAMES)) == len(INVARIANTS) and all(one.promise and one.bound for one in INVARIANTS)
+
+
+def test_a_bad_wire_is_one_of_them_and_one_direction_or_all_as_in_older_files() -> None:
+    world = World()
+    for which, count in (("", 8), ("all", 8), ("cables", 4), ("sync", 2), ("sync one way", 1)):
+        fault = Fault(0, "loss", "b", how=0.2, which=which)
+        KINDS["loss"].begin(world, fault)
+        assert sum(wire.loss == 0.2 for wire in world.wires.values()) == count
+        assert (world.wires["sync", "b"].loss, world.loss) == (0.2, 0.0 if which else 0.2)
+        KINDS["loss"].end(world, fault)
+        assert not world.loss and not any(wire.loss for wire in world.wires.values())
+    struck = [fault.which for seed in SEEDS for fault in Case.of_seed(seed, MINUTES, 100).drawn().faults or ()
+              if fault.kind in ("loss", "jitter", "late", "duplicates", "reordering", "corruption")]  # fmt: skip
+    assert 0.3 < struck.count("") / len(struck) < 0.7 and any(one.endswith(" one way") for one in struck)
 
 
 def test_faults_that_overlap_are_one_episode() -> None:
