@@ -11,6 +11,9 @@ from ..control import MAX_MAINTENANCE_S
 
 Schema = dict[str, Any]
 
+#: Most rows of quarantine in one answer.
+MOST_ROWS = 200
+
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
@@ -225,7 +228,7 @@ OPERATIONS: dict[tuple[str, str], tuple[str, Schema, dict[str, Schema]]] = {
     ("data/coverage", "GET"): ("What is shared of each table", ref("Coverage"), {}),
     ("data/quarantine", "GET"): ("Rows in quarantine", ref("Page"), {
         **_OF_ROWS, "after": {"type": "integer", "minimum": 0, "maximum": 2**59},
-        "limit": {**_COUNT, "maximum": 200, "default": 50}}),
+        "limit": {**_COUNT, "maximum": MOST_ROWS, "default": 50}}),
     ("data/quarantine/{row_id}", "GET"): ("One row", ref("Row"), {"node": NODE}),
     ("data/quarantine/export", "GET"): ("All rows as a file", many(ref("Row")), {
         **_OF_ROWS, "format": {"type": "string", "enum": ["json", "csv"], "default": "json"}}),

@@ -20,7 +20,7 @@ from flask_hsmx_cluster.network import router_advertisement, wire
 from flask_hsmx_cluster.notify import news, policy
 from flask_hsmx_cluster.replication import pgoutput, scope
 from flask_hsmx_cluster.settings import interfaces, model, networks, notify, pppoe
-from flask_hsmx_cluster.web import access, api, data_api, monitor
+from flask_hsmx_cluster.web import access, api, monitor, schemas
 
 ROWS = [line for line in (Path(__file__).parents[2] / "docs" / "limits.md").read_text().splitlines() if "|" in line]
 KI, MI = 1024, 1024 * 1024
@@ -60,7 +60,7 @@ KI, MI = 1024, 1024 * 1024
         ("REST body", f"{api.MAX_BODY // KI} KiB"),
         ("pasted list", f"{editing.MAX_LIST // KI} Ki characters"),
         ("events asked for", f"{service.MAX_EVENTS_SIZE:,} characters"),
-        ("rows of quarantine", f"{data_api.MOST_ROWS} in a page"),
+        ("rows of quarantine", f"{schemas.MOST_ROWS} in a page"),
         ("settings |", f"{model.MAX_SIZE // KI} KiB as JSON; {model.MAX_VIRTUAL_IPS} virtual IPs"),
         ("settings |", f"{networks.MAX_NETWORKS} networks, {networks.MAX_ALIASES} aliases "
                        f"({networks.MAX_ALIASES6} of IPv6), {networks.MAX_ROUTES} routes"),
