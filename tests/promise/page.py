@@ -95,7 +95,8 @@ HARD_CASES_TEXT = """\
 ## Hard cases
 
 What breaks clusters of two, the rule that closes it, and the scenarios that prove it: in the simulation, in the lab
-with a real kernel, or with a real PostgreSQL. *Chaos*: the kinds of random faults that bring it about.
+with a real kernel, or with a real PostgreSQL. *Chaos*: the kinds of [random faults](chaos.md) that bring it about.
+Where the [simulator](simulation.md) or chaos cannot show it, the reason stands there instead.
 """
 
 
@@ -149,9 +150,12 @@ def in_ms(step: Step) -> str:
 def hard_cases() -> str:
     rows = []
     for case in HARD_CASES:
-        scenarios = "<br>".join(f"`{scenario}`" for scenario in case.scenarios)
-        chaos = f"<br>chaos: {', '.join(f'`{kind}`' for kind in case.chaos)}" if case.chaos else ""
-        rows.append([case.title, case.rule, scenarios + chaos])
+        proofs = [f"`{scenario}`" for scenario in case.scenarios]
+        if case.chaos:
+            proofs.append(f"chaos: {', '.join(f'`{kind}`' for kind in case.chaos)}")
+        reasons = (("simulated", case.not_simulated), ("in chaos", case.not_in_chaos))
+        proofs += [f"*not {where}: {why}*" for where, why in reasons if why]
+        rows.append([case.title, case.rule, "<br>".join(proofs)])
     return table(["what happens", "rule", "proved by (below `tests/`)"], rows)
 
 

@@ -1,4 +1,4 @@
-"""Each hard case has scenarios, and each scenario exists."""
+"""Each hard case has scenarios, each scenario exists, and what neither simulator nor chaos shows has a reason."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def test_each_scenario_exists(case: HardCase) -> None:
     for scenario in case.scenarios:
         module, _, name = scenario.partition("::")
         assert name.startswith("test_") and name in functions(TESTS / module), scenario
+
+
+@pytest.mark.parametrize("case", HARD_CASES, ids=lambda case: case.key)
+def test_each_is_simulated_and_in_chaos_or_it_is_said_why_not(case: HardCase) -> None:
+    simulated = any(scenario.startswith("simulation/") for scenario in case.scenarios)
+    assert simulated is not bool(case.not_simulated), "a scenario of the simulator, or a reason, and not both"
+    assert bool(case.chaos) is not bool(case.not_in_chaos), "a kind of fault, or a reason, and not both"
 
 
 def test_no_case_comes_twice() -> None:
