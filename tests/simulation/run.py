@@ -165,7 +165,7 @@ def _play(world: World, checks: Checks, episode: list[Fault], injected: Counter[
     checks.nothing_moved(reigns)
     world.forget_figures()
     world.watch()
-    braked, serving = checks.braked(), world.serving()
+    braked, stalled, serving = checks.braked(), checks.stalled(), "".join(world.serving())
     for fault in episode:
         world.at(max(0.0, checks.began + fault.at - world.now), _begin, world, checks, fault, injected)
     end = max(fault.at + fault.lasts for fault in episode)
@@ -175,9 +175,9 @@ def _play(world: World, checks: Checks, episode: list[Fault], injected: Counter[
     checks.whole()
     checks.longest["none"] = max(checks.longest["none"], world.none_longest)
     if len(episode) == 1:
-        checks.at_passive(episode[0], "".join(serving), len(world.reigns) - reigns)
+        checks.at_passive(episode[0], serving, len(world.reigns) - reigns)
     if len(episode) == 1 and not braked:
-        checks.single(episode[0], world.none_longest)
+        checks.single(episode[0], serving, stalled)
     whole_at, reigns = world.now, len(world.reigns)
     if not checks.violations:
         _until(world, checks, world.now + min(GUEST_WAITS_S, 2.9))

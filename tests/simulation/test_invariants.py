@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_hsmx_cluster.decision import events
+from flask_hsmx_cluster.decision import bounds, events
 from flask_hsmx_cluster.decision.model import Motive, Term
 
 from .faults import Fault
-from .invariants import NAMES, Checks
+from .invariants import NAMES, STATED, Checks
 from .run import Case, run
 from .world import ADDRESS, World, active
 
@@ -61,7 +61,7 @@ def single_fault(world: World, checks: Checks) -> None:
     world.machines["b"].refuses = True
     world.power_off("a")
     world.run(4)
-    checks.single(Fault(0, "power_off", "a", lasts=4), world.none_longest)
+    checks.single(Fault(0, "power_off", "a", lasts=4), "a")
 
 
 def moved_for_nothing(world: World, checks: Checks) -> None:
@@ -149,6 +149,45 @@ def test_it_can_fail(break_it: Callable[[World, Checks], None]) -> None:
     assert active(world) == ["a"] and not checks.violations
     break_it(world, checks)
     assert name in [one.name for one in checks.violations], (checks.violations, world.log)
+
+
+def test_two_for_shorter_than_any_fault_may_cause_are_too_long_where_the_promise_says_never() -> None:
+    world = World(seed=1)
+    world.form()
+    checks = Checks(world, world.now)
+    world.forget_figures()
+    world.watch()
+    holds_on(world, "b")
+    world.run(0.03)
+    vars(world.machines["b"]).pop("drops")
+    world.machines["b"].drops()
+    world.run(1)
+    assert 0 < world.both < 0.04 and not checks.violations, world.log
+    checks.single(Fault(0, "pause", "a"), "a")
+    assert not checks.violations, "two for a heartbeat"
+    checks.single(Fault(0, "pause", "b"), "a")
+    checks.single(Fault(0, "kill", "a"), "a")
+    assert ["both answered for 0.0" in one.text for one in checks.violations] == [True, True], checks.violations
+
+
+@pytest.mark.parametrize("fault", [Fault(2, "isolation", lasts=12), Fault(2, "cut", lasts=12, how=1, which="all")])
+def test_two_that_were_parted_are_judged_from_when_they_hear_each_other_again(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(1, 0.1, data=False, services=False, faults=(fault,))
+    outcome = run(case)
+    assert not outcome.violations and outcome.longest["two_parted"] > 1
+    monkeypatch.setitem(bounds.BOUNDS, bounds.Fault.HEALED, lambda _site: bounds.Bound(bounds.Fault.HEALED, (), ()))
+    assert [one.name for one in run(case).violations] == ["single_fault"]
+
+
+def test_every_kind_of_fault_that_the_promise_states_is_compared_with_it() -> None:
+    of_more = {bounds.Fault.SILENCED, bounds.Fault.HEALED, bounds.Fault.POWER_BLINK, bounds.Fault.POWER_OFF_AFTER_STALL}
+    assert set(bounds.Fault) - {*STATED.values(), *of_more} == {
+        bounds.Fault.POWER_OFF_DIRECT,  # a message that was under way makes it a power-off
+        bounds.Fault.AGENT_DEAD,  # it is started again here, and that may be in the wrong moment
+        bounds.Fault.BOOT_ALONE,  # every gateway that is gone comes back here
+    }
 
 
 def test_every_invariant_was_broken_here_or_compares_runs() -> None:

@@ -18,7 +18,7 @@ CORES = all_cores()
 BREAKABLE = (DECISION, Path("flask_hsmx_cluster/agent/heartbeat"))
 #: Some that one run catches, and who judges them.
 QUICK = ("no_burst", "both_passive_for_ever", "deaf_to_answers")
-JUDGE = Judge(seeds=6, minutes=5, scenarios=False)
+JUDGE = Judge(seeds=6, minutes=10, scenarios=False)
 
 
 def test_half_of_them_are_made_by_a_tool() -> None:
