@@ -334,6 +334,8 @@ HARD_CASES: tuple[HardCase, ...] = (
         "that served stays, and what the other one wrote goes to quarantine.",
         (
             f"{_FAULTS}::test_isolation_is_the_documented_limit_and_heals_alone",
+            f"{_FAULTS}::test_a_passive_that_hears_nothing_any_more_takes_over_and_the_other_one_sees_it",
+            f"{_FAULTS}::test_an_active_that_hears_nothing_any_more_stays",
             f"{_LAB}::test_all_wires_between_the_two_cut_is_the_documented_limit_and_heals",
             "lab/test_data.py::test_both_are_written_to_while_isolated_and_nothing_is_lost",
         ),
