@@ -82,6 +82,17 @@ def test_the_active_agent_restarts_and_nobody_notices(lab: Lab, way: str) -> Non
           f"{len(writers.acknowledged)} writes")
 
 
+def test_a_signal_that_the_kernel_hands_to_another_thread_ends_the_agent_too(lab: Lab) -> None:
+    passive = lab.other(in_order(lab))
+    agent = passive.agent
+    assert agent is not None
+    thread = next(int(one.name) for one in Path(f"/proc/{agent.pid}/task").iterdir() if int(one.name) != agent.pid)
+    with service_manager(passive):
+        assert ctypes.CDLL(None).tgkill(agent.pid, thread, signal.SIGTERM) == 0
+        agent.wait(10)
+    in_order(lab)
+
+
 def test_an_agent_that_does_not_come_back_is_relieved_after_the_time_that_it_said(lab: Lab) -> None:
     active = in_order(lab)
     passive = lab.other(active)
@@ -139,14 +150,3 @@ def test_a_gateway_with_a_damaged_store_is_no_member_says_so_and_begins_anew_on_
         passive.cli("agent", "repair", "--yes")
     assert passive.role() == "standalone" and active.role() == "active"
     assert [one.name for one in passive.state.glob("node.sqlite.damaged-*")]
-
-
-def test_a_signal_that_the_kernel_hands_to_another_thread_ends_the_agent_too(lab: Lab) -> None:
-    passive = lab.other(in_order(lab))
-    agent = passive.agent
-    assert agent is not None
-    thread = next(int(one.name) for one in Path(f"/proc/{agent.pid}/task").iterdir() if int(one.name) != agent.pid)
-    with service_manager(passive):
-        assert ctypes.CDLL(None).tgkill(agent.pid, thread, signal.SIGTERM) == 0
-        agent.wait(10)
-    in_order(lab)
