@@ -163,7 +163,7 @@ class Run:
         return False
 
     def _look_at_everything(self, place: Site) -> None:
-        """Look for each write that a pair ever acknowledged; where nobody can be asked, all of them count as lost."""
+        """Look for each write that a pair ever acknowledged; that nobody can be asked is a loss, too."""
         began = time.monotonic()
         try:
             lost = place.lost(everything=True)

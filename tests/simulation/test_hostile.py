@@ -99,6 +99,16 @@ def counters(world: World) -> Counter[str]:
     return found
 
 
+def refused_without_a_move(world: World, shots: list[Shot]) -> Counter[str]:
+    """Fire at a pair whose active gateway is A, see that nothing moves, and return what was refused."""
+    reigns, before = list(world.reigns), counters(world)
+    fire(world, shots, 10)
+    world.run(12)
+    assert active(world) == world.holders() == ["a"] and world.reigns == reigns, world.log
+    assert world.both == world.none_longest == 0
+    return counters(world) - before
+
+
 def test_a_recording_of_an_earlier_reign_moves_nothing(world: World) -> None:
     """Signed by both, and true once: A handed over to B then, and let go of the address."""
     shots = replayed(record(world, 2, fail_over="a"))
@@ -107,12 +117,7 @@ def test_a_recording_of_an_earlier_reign_moves_nothing(world: World) -> None:
     world.run(2)
     assert active(world) == ["a"]
     world.forget_figures()
-    reigns, before = list(world.reigns), counters(world)
-    fire(world, shots, 10)
-    world.run(12)
-    assert active(world) == world.holders() == ["a"] and world.reigns == reigns, world.log
-    assert world.both == world.none_longest == 0
-    refused = counters(world) - before
+    refused = refused_without_a_move(world, shots)
     assert refused[Refusal.REPLAY.value] > 1000 and refused[Refusal.STRANGER.value] > 1000
 
 
@@ -152,12 +157,7 @@ def test_a_recording_of_the_dead_active_delays_no_take_over(world: World) -> Non
 
 def test_forged_datagrams_move_nothing(world: World) -> None:
     shots = forged(world, record(world, 0.5))
-    reigns, before = list(world.reigns), counters(world)
-    fire(world, shots, 10)
-    world.run(12)
-    assert active(world) == world.holders() == ["a"] and world.reigns == reigns, world.log
-    assert world.both == world.none_longest == 0
-    refused = counters(world) - before
+    refused = refused_without_a_move(world, shots)
     assert refused[Refusal.BAD_SIGNATURE.value] > 1000 and refused[Refusal.MALFORMED.value] > 1000
 
 
