@@ -76,10 +76,13 @@ class Runner:
         :raises CommandFailed: it cannot be started.
         """
         with self._lock:
-            runs = self._program is not None and self._program.code() is None
-            if runs or not self._users or boot_time_s() - self._started_at < self._again_s:
+            if self._program is not None:
+                if self._program.code() is None:
+                    return
+                self.end()  # what a callable has forked may keep the connection open
+                end_left_behind(self._mark)
+            if not self._users or boot_time_s() - self._started_at < self._again_s:
                 return
-            self.end()
             self._started_at = boot_time_s()
             self._again_s = min(max(AGAIN_S, 2 * self._again_s), AGAIN_MOST_S)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -120,14 +123,18 @@ class Runner:
     def end(self) -> None:
         """End it, and what it has begun."""
         with self._lock:
-            self.ready = False
             if self._socket is not None:
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
-                self._socket = None
+            self._part()
             if self._program is not None:
                 end([self._program], 0.2)
                 self._program = None
+
+    def _part(self) -> None:
+        if self.ready:
+            self._gone_at = boot_time_s()
+        self.ready, self._socket = False, None
 
     def alarms(self) -> list[dict[str, str]]:
         """Return the alarm, in the form in which participants show theirs, if the app cannot be loaded."""
@@ -140,12 +147,13 @@ class Runner:
         """Hand its answers to those who wait for them. The first one says that the app is loaded."""
         with ours, contextlib.suppress(OSError):
             while data := ours.recv(65536):
-                if self._socket is ours:
-                    self.ready, self._again_s = True, AGAIN_S
+                with self._lock:
+                    if self._socket is ours:
+                        self.ready, self._again_s = True, AGAIN_S
                 _take(data, waiting)
             with self._lock:
                 if self._socket is ours:  # it has ended by itself
-                    self.ready, self._socket, self._gone_at = False, None, boot_time_s()
+                    self._part()
         while waiting:
             with contextlib.suppress(KeyError):  # it has just given up
                 waiting.popitem()[1].set_exception(AppNotLoaded("the process that has the app ended.", _SEE))

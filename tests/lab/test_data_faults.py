@@ -41,7 +41,7 @@ def active(lab: Lab) -> Gateway:
 def nothing_lost(writers: Writers, lab: Lab) -> Gateway:
     """Wait until the pair is in order, and return the active; all that was acknowledged is on both."""
     found = in_order(lab)
-    assert len(writers.acknowledged) == len(set(writers.acknowledged)) > 50
+    assert len(writers.acknowledged) == len(set(writers.acknowledged)) > 30
     wait_until(lambda: set(writers.acknowledged) <= vouchers(lab.a) & vouchers(lab.b))
     same(found, lab.other(found))
     return found

@@ -386,7 +386,7 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
         assert within(20, lambda: runner._again_s == 3600), "from the next answer on"
         os.kill(program, signal.SIGKILL)
-        assert within(60, lambda: not hooks.status()["ready"])
+        assert within(60, lambda: hooks.tick(boot_time_s()) or not hooks.status()["ready"])
         with pytest.raises(AppNotLoaded):
             runner.call(4, 20.0, None)
         assert checks.status()["checks"][0]["state"] == "good", "that says nothing of this gateway's health"
@@ -404,6 +404,37 @@ def test_the_app_is_loaded_once_and_each_callable_has_a_process_of_its_own(
         checks.configure({})
         hooks.configure({})
     assert within(10, lambda: not processes(f"{tmp_path}:app"))
+
+
+def test_the_end_of_the_process_with_the_app_is_seen_whatever_it_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a callable has forked keeps the connection open, and would be taken for the process that is gone."""
+    monkeypatch.setattr(runner_module, "AGAIN_S", 3600.0)
+    app = tmp_path / "hooked.py"
+    app.write_text(
+        "import os, signal\nfrom flask import Flask\nfrom flask_hsmx_cluster import HSMXCluster\n"
+        "app = Flask(__name__)\napp.config['HSMX_CLUSTER_FIRMWARE_VERSION'] = '1'\n"
+        "cluster = HSMXCluster(app, allow_unprotected=True)\n"
+        "@cluster.hook('after_active')\ndef forks(change):\n    if os.fork() == 0: signal.pause()\n"
+    )
+    command = [sys.executable, "-m", "flask", "--app", str(app), "cluster", "hooks"]
+    stated = [{"name": "forks", "step": "after_active", "number": 0}]
+    runner = Runner()
+    hooks = Hooks(Situation("because", 7), runner)
+    hooks.configure({"owner": str(tmp_path), "hooks": stated, "runner": command})
+    try:
+        assert within(60, lambda: hooks.status()["ready"])
+        [program] = programs(f"{tmp_path}:app")
+        hooks.after_active()
+        assert within(20, lambda: len(processes(f"{tmp_path}:app")) == 2)
+        os.kill(program, signal.SIGKILL)
+        assert within(20, lambda: hooks.tick(boot_time_s()) or not hooks.status()["ready"])
+        with pytest.raises(AppNotLoaded):
+            runner.call(0, 20.0, None)
+        assert within(20, lambda: not processes(f"{tmp_path}:app")), "nobody looks after it any more"
+    finally:
+        hooks.configure({})
 
 
 def test_a_check_that_is_a_command(tmp_path: Path) -> None:
