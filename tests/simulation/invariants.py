@@ -146,8 +146,11 @@ def single_fault(fault: Fault, site: bounds.Site, passive: bool = False, stalled
     stated = bounds.bound(kind, site)
     none_s, two_s = stated.none_s, stated.two_s
     match kind:
-        case bounds.Fault.POWER_OFF if fault.lasts < none_s:
-            none_s = bounds.bound(bounds.Fault.POWER_BLINK, site).none_s
+        case bounds.Fault.POWER_OFF:
+            noticed_s = bounds.bound(bounds.Fault.POWER_OFF_AFTER_STALL, site).none_s if stalled else none_s
+            if fault.lasts < noticed_s:  # it is back before that
+                noticed_s += bounds.bound(bounds.Fault.POWER_BLINK, site).none_s - none_s
+            none_s = noticed_s
         case bounds.Fault.AGENT_THAWED:
             none_s += WRONG_MOMENT_S
         case bounds.Fault.PAUSE if stalled:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from flask_hsmx_cluster.decision import bounds, events
-from flask_hsmx_cluster.decision.model import Motive, Term
+from flask_hsmx_cluster.decision.model import Motive, Term, Timing
 
+from . import invariants
 from .faults import Fault
 from .invariants import NAMES, STATED, Checks
 from .run import Case, run
@@ -168,6 +170,19 @@ def test_two_for_shorter_than_any_fault_may_cause_are_too_long_where_the_promise
     checks.single(Fault(0, "pause", "b"), "a")
     checks.single(Fault(0, "kill", "a"), "a")
     assert ["both answered for 0.0" in one.text for one in checks.violations] == [True, True], checks.violations
+
+
+@pytest.mark.parametrize("lasts", [0.1, 1, 12])
+def test_a_loss_of_power_after_a_stall_is_noticed_later(lasts: float) -> None:
+    """The machine stood still for 3 s; its silence proves nothing then before a lease is over."""
+    faults = (Fault(2, "pause", "a", lasts=3), Fault(60, "power_off", "b", lasts=lasts))
+    site = bounds.Site(Timing(), data=True)
+    usual, later = (invariants.single_fault(faults[1], site, stalled=stalled) for stalled in (False, True))
+    assert usual and later and later.none_s > bounds.bound(bounds.Fault.POWER_OFF_AFTER_STALL, site).none_s - 1e-9
+    assert later.none_s > usual.none_s and later.two_s == usual.two_s == 0
+    for who in "ab":  # whichever is active then
+        case = Case(1, 2.0, data=False, services=False, faults=(faults[0], replace(faults[1], who=who)))
+        assert not run(case).violations
 
 
 @pytest.mark.parametrize("fault", [Fault(2, "isolation", lasts=12), Fault(2, "cut", lasts=12, how=1, which="all")])
