@@ -11,10 +11,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of this schema, kept in SQLite's ``user_version``. 2: networks, aliases and routes; how the data stands.
 #: 3: PPPoE connections, and own addresses of the gateways. 4: router advertisements, and notification targets.
-#: 5: renewals under way. 6: the preferred gateway, and whether an operator asked for the present reign.
-SCHEMA_VERSION = 6
+#: 5: renewals under way. 6: the preferred gateway. 7: the present reign is remembered elsewhere.
+SCHEMA_VERSION = 7
 #: By version: what brings a store to the next one, besides the making of new tables.
-UPGRADES = {1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",)}
+UPGRADES = {
+    1: ("ALTER TABLE settings_revision ADD COLUMN stale_wait_s INTEGER DEFAULT 60",),
+    6: ("ALTER TABLE reign DROP COLUMN last_term", "ALTER TABLE reign DROP COLUMN last_boot_id",
+        "DROP TABLE IF EXISTS asked_reign"),
+}  # fmt: skip
+#: Tables that a store of an earlier version may have.
+FORMER_TABLES = frozenset({"asked_reign"})
 
 #: Events beyond this number are forgotten, oldest first.
 MAX_EVENTS = 5000
@@ -356,23 +362,12 @@ class Pairing(_One, Base):
 
 
 class Reign(_One, Base):
-    """Terms: the highest one reserved for a claim, and the reign that this gateway remembers holding."""
+    """Terms: the highest one that is reserved for a claim."""
 
     __tablename__ = "reign"
     __table_args__ = (CheckConstraint("id = 1"),)
 
     reserved_term: Mapped[int] = mapped_column(default=0)
-    last_term: Mapped[int | None]
-    last_boot_id: Mapped[str | None] = mapped_column(String(36))
-
-
-class AskedReign(_One, Base):
-    """The reign that an operator asked for last: the preferred gateway does not end it."""
-
-    __tablename__ = "asked_reign"
-    __table_args__ = (CheckConstraint("id = 1"),)
-
-    term: Mapped[int]
 
 
 class DataStanding(_One, Base):

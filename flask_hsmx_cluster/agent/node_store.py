@@ -24,10 +24,10 @@ from ..network.clock import machine_boot_id
 from .config import AgentConfig
 from .heartbeat.standing import DataStanding
 from .membership import Key
-from .reign_store import ReignStore
 from .revisions.model import Heads, Revision, RevisionRefused
 from .revisions.rows import revision_from_row, revision_row
 from .store_file import StoreError, damaged
+from .term_store import TermStore
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ _CLUSTER_TABLES: tuple[type[m.Base], ...] = (
     m.Pairing,
     m.Maintenance,
     m.DataStanding,
-    m.AskedReign,
     m.Guide,
 )
 
@@ -99,7 +98,7 @@ def machine_id(state_dir: Path) -> str:
     return ""
 
 
-class NodeStore(ReignStore):
+class NodeStore(TermStore):
     """This gateway's own memory.
 
     :param path: the database file.
@@ -147,8 +146,8 @@ class NodeStore(ReignStore):
             known = session.get(m.Identity, 1) is not None
             session.scalars(select(m.IdentityMac.mac)).all()
         _ = (self.node_id if known else "", self.keys(), self.heads(), self.peer(), self.pairing(), self.guide(),
-             self.reserved_term(), self.last_reign(), self.reign_asked(), self.standing(), self.joining(),
-             self.maintenance_until(), self.peer_macs())  # fmt: skip
+             self.reserved_term(), self.standing(), self.joining(), self.maintenance_until(),
+             self.peer_macs())  # fmt: skip
         if (heads := self.heads()) is not None:
             try:  # a key that has changed in one bit would make the other gateway a stranger
                 heads.applied.verify(self.keys())
@@ -279,7 +278,6 @@ class NodeStore(ReignStore):
             for table in _CLUSTER_TABLES:
                 session.execute(delete(table))
             self.renew_terms(session)
-            self._reign(session).last_term = None
 
     def joining(self) -> tuple[Revision, str, int] | None:
         """Return the revision of a join whose last answer is missing, with the address and port to ask."""

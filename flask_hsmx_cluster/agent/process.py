@@ -33,6 +33,7 @@ from .ending import Ending
 from .files.link import FilesLink
 from .files.side import SET_UP
 from .heartbeat.loop import HeartbeatLoop
+from .heartbeat.reign import ReignMemory
 from .heartbeat.services_hand import ServicesLink
 from .heartbeat.watchdog import Watchdog
 from .jobs import Jobs, Periodic
@@ -113,8 +114,8 @@ def run(config: AgentConfig) -> None:
     stated = Arbiter.from_json(config.arbiter) if config.arbiter else None
     hand = ArbiterHand(ArbiterLink(config.log_level) if stated else None, stated is not None and stated.required)
     loop = HeartbeatLoop(
-        clerk, config.heartbeat_port, clock_stepped=jobs.rearm, link=link, synchronous=config.synchronous,
-        services=services, arbiter=hand,
+        clerk, ReignMemory.of(config.state_dir), config.heartbeat_port, clock_stepped=jobs.rearm, link=link,
+        synchronous=config.synchronous, services=services, arbiter=hand,
     )  # fmt: skip
     arbiter = ArbiterSide(stated, hand, loop.listen_to_children) if stated else None
     files = FilesLink(config.log_level)

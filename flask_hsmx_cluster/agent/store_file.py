@@ -91,7 +91,8 @@ class StoreFile:
             if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
                 raise damaged(self.path, "its consistency check failed")
             tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
-            if found != m.SCHEMA_VERSION and tables - set(m.Base.metadata.tables) - {"sqlite_sequence"}:
+            known = {*m.Base.metadata.tables, *m.FORMER_TABLES, "sqlite_sequence"}
+            if found != m.SCHEMA_VERSION and tables - known:
                 raise StoreError(
                     f"The file {self.path} is no node store: another program's tables are in it.",
                     "Move it away, or correct HSMX_CLUSTER_STATE_DIR.",

@@ -1,9 +1,9 @@
 """An agent that is restarted on purpose: its addresses stay where they are, and the other gateway waits for it.
 
 The active gateway asks first. Only if the other one has confirmed that it will wait are the right to write and the
-lease of the addresses extended; then it says goodbye, and for how long. The new process goes on with the same reign
-(rule 17). Meanwhile the kernel answers for the addresses. If the new process is not back in time, or if the whole
-machine is gone, the other gateway takes over.
+lease of the addresses extended; then it says goodbye, and for how long. Where no other one is heard the ordinary lease
+must do. The new process goes on with the same reign (rule 17). Meanwhile the kernel answers for the addresses. If the
+new process is not back in time, or if the whole machine is gone, the other gateway takes over.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ class Restart:
         elif core.renewed_at is None:
             core.do(HandoverEnded(False, "This gateway has just become active, and is taking the addresses", 0.0))
         else:
-            self.within_s = event.within_s
+            waits = core.peer_fresh()
+            # Who has not said that it waits may take over: nothing is leased for longer than an agent that dies leaves.
+            self.within_s = event.within_s if waits else min(event.within_s, core.plan.timing.lease_s)
             core.active.begin_handover(Motive.RESTART)
-            if not core.peer_fresh():  # nobody is there who could wait
+            if not waits:
                 self.confirmed()
 
     def confirmed(self) -> None:

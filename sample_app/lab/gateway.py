@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flask_hsmx_cluster.agent.heartbeat.reign import ReignMemory
 from flask_hsmx_cluster.control import ControlClient
 from flask_hsmx_cluster.errors import AgentUnavailable
 
@@ -182,8 +183,9 @@ class Gateway:
         return self.directory / "files"
 
     def boot(self) -> None:
-        """Give the machine a new boot id, its ports and its own addresses; no process is started."""
+        """Give the machine a new boot id, an empty memory, its ports and its own addresses; no process is started."""
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
+        ReignMemory.of(self.state).forget()
         make_tun(self.directory)
         lines = ["link set lo up"]
         for port, addresses in self.addresses.items():

@@ -35,6 +35,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
 
+from flask_hsmx_cluster.agent.heartbeat.reign import ReignMemory
+
 from .faults import Faults
 from .gateway import Gateway
 from .namespace import LabError, Namespace, run
@@ -234,6 +236,8 @@ def _remove(lab: str, keep_files: bool = False) -> None:
         if (mounted := Path(line.split()[1])).is_relative_to(Path(tempfile.gettempdir(), lab)):
             with contextlib.suppress(LabError):
                 run(["umount", "--lazy", str(mounted)])
+    for state in Path(tempfile.gettempdir(), lab).glob("*/state"):
+        ReignMemory.of(state).forget()
     if not keep_files:
         shutil.rmtree(Path(tempfile.gettempdir(), lab), ignore_errors=True)
 

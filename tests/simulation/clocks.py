@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from flask_hsmx_cluster.agent.heartbeat import session as session_module
 from flask_hsmx_cluster.agent.heartbeat import standing as standing_module
 from flask_hsmx_cluster.network import clock as clock_module
 
@@ -24,7 +23,6 @@ class Clocks:
         self._world = world
         self._epoch, self._base, self.rate = 0.0, 0.0, 1.0
         self.wall_offset_s = 0.0
-        self.boot_id = ""
         self.reading_s = 0.0  #: what the shipped code reads; time stands still while it works
         self._outer: list[tuple[object, ...]] = []
         self._module = SimpleNamespace(clock_gettime=lambda _which: self.reading_s, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME)
@@ -41,9 +39,9 @@ class Clocks:
         """Return the true time at which the boot clock shows ``boot_s``."""
         return self._epoch + (boot_s - self._base) / self.rate
 
-    def boot(self, boot_id: str, shows_s: float) -> None:
+    def boot(self, shows_s: float) -> None:
         """The machine has booted: its clock begins anew."""
-        self.boot_id, self._epoch, self._base = boot_id, self._world.now, shows_s
+        self._epoch, self._base = self._world.now, shows_s
 
     def read(self) -> float:
         """Read the clock, for all who ask until it is read again."""
@@ -58,18 +56,11 @@ class Clocks:
         return WALL.timestamp() + self._world.now + self.wall_offset_s
 
     def __enter__(self) -> None:
-        self._outer.append(
-            (clock_module.time, session_module.machine_boot_id, standing_module.datetime, time.time)
-        )
+        self._outer.append((clock_module.time, standing_module.datetime, time.time))
         self.read()
         clock_module.time = self._module  # type: ignore[assignment]
-        session_module.machine_boot_id = self._boot_id  # type: ignore[assignment]
         standing_module.datetime = self._datetime  # type: ignore[assignment, misc]
         time.time = self.wall_s
 
     def __exit__(self, *_error: object) -> None:
-        (clock_module.time, session_module.machine_boot_id, standing_module.datetime,  # type: ignore[assignment, misc]
-         time.time) = self._outer.pop()
-
-    def _boot_id(self) -> str:
-        return self.boot_id
+        clock_module.time, standing_module.datetime, time.time = self._outer.pop()  # type: ignore[assignment, misc]

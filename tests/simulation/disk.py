@@ -22,8 +22,6 @@ class NodeStore:
     """What survives. Each method is one write that is on disk when it returns; see ``agent/node_store.py``."""
 
     reserved: int = 0
-    reign: tuple[int, str] | None = None
-    asked: int | None = None  #: the term for which an operator asked
     known: DataStanding = field(default_factory=DataStanding)
     macs: dict[str, str] = field(default_factory=dict)
     full: bool = False  #: nothing can be written
@@ -38,21 +36,6 @@ class NodeStore:
 
     def reserved_term(self) -> int:
         return self.reserved
-
-    def remember_reign(self, term: int, boot_id: str, asked: bool = False) -> None:
-        self._write()
-        self.reign = (term, boot_id)
-        self.asked = term if asked else self.asked
-
-    def reign_asked(self) -> bool:
-        return self.reign is not None and self.reign[0] == self.asked
-
-    def forget_reign(self) -> None:
-        self._write()
-        self.reign = None
-
-    def last_reign(self) -> tuple[int, str] | None:
-        return self.reign
 
     def standing(self) -> DataStanding:
         return self.known

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask_hsmx_cluster.decision import bounds, events
 from flask_hsmx_cluster.decision.model import Role, Term, Timing
+from flask_hsmx_cluster.decision.passive import ARP_ALONE_LEASES
 
 from .faults import Fault, settle_s
 from .machine import EXPIRES_LATE_S, Machine
@@ -48,8 +49,8 @@ INVARIANTS: tuple[Invariant, ...] = (
               "are one again once they hear each other.", "two heartbeats and 50 ms",
               lambda timing, _data: two_after_parting_s(timing)),
     Invariant("two_unattended",
-              "Where an agent is dead, and the other one could not see its port, or it, when it claimed, the kernel "
-              "ends its lease.", "a lease and 0.6 s",
+              "Where an agent is dead, and the other one could not see its port, or it, or only answers that could be "
+              "forged, when it claimed, the kernel ends its lease.", "a lease and 0.6 s",
               lambda timing, _data: timing.lease_s + EXPIRES_LATE_S[-1] + TWO_MOST_S),
     Invariant("single_fault", "A single fault costs no more, of nobody or of two on the address, than its kind may.",
               "as `docs/promise.md` states"),
@@ -270,6 +271,16 @@ class Checks:
         ]  # fmt: skip
         return max(ends) if ends and self._out_of_sight else None
 
+    def _silenced(self, machine: Machine) -> bool:
+        """Return whether nothing but answers for the address spoke for the other one, which could be forged.
+
+        Its agent died while its heartbeats were lost, and its kernel has an ordinary lease still.
+        """
+        core, lease_s = machine.core, self.world.timing.lease_s
+        if core is None or self._attended(machine.peer) or machine.peer.leased_for_s > lease_s:
+            return False
+        return core.now - (core.peer_at or core.began) > ARP_ALONE_LEASES * lease_s
+
     @staticmethod
     def _attended(machine: Machine) -> bool:
         return machine.session is not None and not machine.frozen and not machine.standing_still
@@ -302,7 +313,7 @@ class Checks:
             parted = self.parted() and self._attended(machine.peer)
             unseen = not world.lan.between() or machine.peer.paused or world.loss > 0
             lately = world.now < self._free_at  # what it decided upon is older than the claim
-            self._out_of_sight = unseen or parted or lately
+            self._out_of_sight = unseen or parted or lately or self._silenced(machine)
             self._took(machine, effect.term)
         replication = world.replication
         if replication is not None and len(replication.missed) > self._missed:

@@ -11,6 +11,7 @@ from flask_hsmx_cluster.agent.arbiter.hand import ArbiterHand
 from flask_hsmx_cluster.agent.heartbeat.announcer import Announcer
 from flask_hsmx_cluster.agent.heartbeat.database_hand import DatabaseHand
 from flask_hsmx_cluster.agent.heartbeat.datagram import Codec
+from flask_hsmx_cluster.agent.heartbeat.reign import Reign
 from flask_hsmx_cluster.agent.heartbeat.services_hand import BEFORE_ACTIVE, BEFORE_PASSIVE, ServicesHand
 from flask_hsmx_cluster.agent.heartbeat.session import Session, WatchedPort
 from flask_hsmx_cluster.agent.heartbeat.standing import StandingKeeper
@@ -103,6 +104,29 @@ class SimulatedSession(Session):
         super()._ask()
 
 
+class SimulatedReignMemory:
+    """What outlives the agent, but not the machine; see ``agent/heartbeat/reign.py``."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._reign: Reign | None = None
+
+    def remember(self, reign: Reign | None) -> None:
+        if self._machine.trap is not None:
+            self._machine.trap()
+        self._reign = reign
+
+    def forget(self) -> None:
+        self.remember(None)
+
+    def recall(self) -> Reign | None:
+        return self._reign
+
+    def lose(self) -> None:
+        """The machine has lost its power."""
+        self._reign = None
+
+
 class Machine:
     """One gateway of a :class:`~.world.World`, which knows it by its name ``a`` or ``b``."""
 
@@ -119,13 +143,13 @@ class Machine:
         self.clocks = Clocks(world)
         self.held, self.leased_at, self.leased_for_s, self.lease_until = "", 0.0, 0.0, float("-inf")
         self.clerk = SimulatedClerk(self)
+        self.reigns = SimulatedReignMemory(self)
         self.keeper = StandingKeeper(self.clerk)  # type: ignore[arg-type]
         self.database = Database(self)
         self.followers = Followers(self)
         self.session: SimulatedSession | None = None
         self.trap: Callable[[], None] | None = None  #: called at each effect: crash or stand still here
         self.standing_still = False  #: in the midst of a turn
-        self.boots = 0
         self.terms: list[Term] = []
         self.notes: list[events.Note] = []
         self.handovers: list[events.HandoverEnded] = []
@@ -149,13 +173,13 @@ class Machine:
         """Start an agent as the shipped one starts: from its disk and what the kernel still holds."""
         self.end_agent()
         with self.clocks:
-            world, now, ledger = self.world, self.clocks.boot_s(), self.clerk.ledger
+            world, now = self.world, self.clocks.boot_s()
             plan = world.plan(self.name)
             terms = stock_terms(self.clerk, world.dice.randrange)  # type: ignore[arg-type]
             left_s = self.valid_s() if self.holds(plan.addresses[0]) else 0
             start = start_of(
-                plan.node, terms, ledger.last_reign(), self.clocks.boot_id, left_s, world.timing.boot_hold_s,
-                self.keeper.load(), now, claim, self.maintenance, ledger.reign_asked(),
+                plan.node, terms, self.reigns.recall(), left_s, world.timing.boot_hold_s, self.keeper.load(), now,
+                claim, self.maintenance,
             )  # fmt: skip
             self.frozen = False
             self.install(Core(plan, start, now), self.new_codec())
@@ -182,8 +206,8 @@ class Machine:
         lease = SimulatedLease(self, address)
         lease._held = kept
         anything: dict[str, Any] = {
-            "membership": self._membership(), "requests": self, "clerk": self.clerk, "lease": lease, "udp": udp,
-            "ethernet": ethernet,
+            "membership": self._membership(), "requests": self, "clerk": self.clerk, "reigns": self.reigns,
+            "lease": lease, "udp": udp, "ethernet": ethernet,
             "watched": {"lan0": WatchedPort("lan0", DEVICE, self.mac, self.wire, frozenset({address}),  # type: ignore[arg-type]
                                             frozenset({address}))},
             "database": DatabaseHand(self.database, world.synchronous),  # type: ignore[arg-type]

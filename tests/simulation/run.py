@@ -128,7 +128,7 @@ def _run(case: Case, wall_factor: float) -> Outcome:
     world = World(case.seed, case.timing(), data=case.data, services=case.services, replicates=case.data)
     for machine in world.machines.values():
         machine.clocks.rate = 1 + world.dice.uniform(-DRIFT, DRIFT)
-        machine.clocks.boot(f"{machine.name}0", world.dice.uniform(5, 1e6))
+        machine.clocks.boot(world.dice.uniform(5, 1e6))
     world.wall_factor = wall_factor
     world.form()
     checks = Checks(world, world.now)

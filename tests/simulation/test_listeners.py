@@ -22,7 +22,7 @@ def test_a_listener_whose_kernel_still_answers_is_waited_for(
 ) -> None:
     """Its agent was started again without a reign to go on with, and its kernel does not let go."""
     machine = world.machines["a"]
-    machine.clerk.ledger.reign = None
+    machine.reigns.forget()
     monkeypatch.setattr(machine, "drops", lambda: None)
     world.kill("a")
     world.run(0.02)

@@ -168,9 +168,28 @@ def test_alone_an_agent_restarts_without_asking() -> None:
     world = formed()
     world.power_off("b")
     world.run(3)
-    world.restart("a", 4)
+    world.restart("a", world.timing.lease_s - 0.2)
     world.run(2)
     assert active(world) == ["a"] and world.none_longest == 0, world.log
+
+
+@pytest.mark.parametrize("heard_again_s", [0.5, 3.0, 5.0])
+@pytest.mark.parametrize("silent_s", [0.3, 1.0, 3.0, 4.0])
+def test_nobody_is_made_to_wait_who_has_not_said_so(silent_s: float, heard_again_s: float) -> None:
+    """The other gateway lives, unheard, and sees the address answer: it may take over after two leases."""
+    world = formed()
+    world.cut = ALL_PATHS
+    world.run(silent_s)
+    left = world.now
+    assert world.ask_restart("a"), world.log
+    world.run(heard_again_s)
+    world.cut = set()
+    world.run(12)
+    assert active(world) == ["b"] and world.both < world.timing.lease_s + 0.6, world.log
+    assert world.machines["a"].lease_until < left + world.timing.lease_s + 1
+    world.start("a", machine_boot=False)
+    world.run(5)
+    assert len(active(world)) == 1 and world.serving() == active(world), world.log
 
 
 @pytest.mark.parametrize("seed", range(4))

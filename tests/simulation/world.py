@@ -81,7 +81,7 @@ class World:
         a, b = self.machines.values()
         a.peer, b.peer = b, a
         for machine in self.machines.values():
-            machine.clocks.boot(f"{machine.name}0", self.now)
+            machine.clocks.boot(self.now)
         self.lan = Lan(self)
         self.replication = Replication(self) if replicates else None
 
@@ -147,10 +147,10 @@ class World:
 
     def boot(self, machine: Machine) -> None:
         """The kernel comes up."""
-        machine.boots += 1
         machine.lease_until = float("-inf")
+        machine.reigns.lose()
         machine.powered, machine.paused = True, False
-        machine.clocks.boot(f"{machine.name}{machine.boots}", machine.clocks.boot_s())
+        machine.clocks.boot(machine.clocks.boot_s())
         machine.database.crash()
         for port in DIRECT_PORTS:
             for one in self.machines.values():

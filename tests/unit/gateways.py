@@ -319,6 +319,13 @@ def without_real_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_hsmx_cluster.agent.preflight.ports.reachable", lambda route, port: "")
 
 
+#: What brings a node store back to versions before 7.
+BEFORE_7 = (
+    "ALTER TABLE reign ADD COLUMN last_term INTEGER", "ALTER TABLE reign ADD COLUMN last_boot_id VARCHAR(36)",
+    "CREATE TABLE asked_reign (id INTEGER NOT NULL PRIMARY KEY, term INTEGER NOT NULL)",
+)  # fmt: skip
+
+
 def changed(path: Path, *statements: str) -> Any:
     """Change a closed node store, as into what a former version wrote; return the last statement's first row."""
     with sqlite3.connect(path) as connection:

@@ -33,7 +33,6 @@ def path(tmp_path: Path) -> Path:
     store.identify("machine", {"lan0": "02:00:00:00:00:01"})
     store.save_heads(Heads(revisions.draft(None, GOOD, A, "A", "now", KEY)), [KEY])
     store.reserve_term(20)
-    store.remember_reign(18, "boot", asked=True)
     store.set_peer(PeerFacts("b" * 32, "B", "5.2", "1.0", 1, 80))
     store.remember_peer_macs({"lan0": "02:00:00:00:00:02"})
     store.set_pairing(PairingState(b"x" * 32, 1e6, 5))
@@ -71,8 +70,6 @@ def truncated(share: float) -> Callable[[Path], None]:
         altered("UPDATE identity SET node_id = 'zz'"),
         altered("DELETE FROM settings_revision"),
         altered("DROP TABLE reign"),
-        altered("UPDATE reign SET last_term = -1"),
-        altered(f"UPDATE reign SET last_term = {MOST_TERM + 1}"),
         altered("UPDATE peer SET http_port = 70000"),
         altered("UPDATE peer_mac SET mac = 'zz'"),
         altered("UPDATE identity_mac SET mac = CAST(x'ff' AS TEXT)"),

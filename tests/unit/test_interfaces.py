@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hsmx_cluster import ChecksFailed, models
+from flask_hsmx_cluster import ChecksFailed
 from flask_hsmx_cluster.agent.interfaces import FILE, check_new
 from flask_hsmx_cluster.agent.membership import Key
 from flask_hsmx_cluster.agent.node_store import NodeStore
@@ -31,7 +31,7 @@ from flask_hsmx_cluster.settings.interfaces import MAX_ADDRESSES, MAX_INTERFACES
 from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.networks import Alias, Network
 
-from .gateways import World, in_memory, port, without_real_links
+from .gateways import BEFORE_7, World, changed, in_memory, port, without_real_links
 from .test_rules import GOOD, PORTS, A, B
 
 KEY = Key(1, b"k" * 32)
@@ -93,10 +93,7 @@ def test_the_store_keeps_them_and_takes_over_one_of_the_former_version(tmp_path:
     assert heads is not None and heads.applied.settings == BOTH
     store.save_heads(Heads(revisions.draft(None, GOOD, A, "A", "now", KEY)))
     store.close()
-    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as database:
-        database.execute("DROP TABLE revision_interface")
-        database.commit()
-        database.execute(f"PRAGMA user_version = {models.SCHEMA_VERSION - 1}")
+    changed(tmp_path / "node.sqlite", *BEFORE_7, "DROP TABLE revision_interface", "PRAGMA user_version = 6")
     store = NodeStore(tmp_path / "node.sqlite", "A")
     heads = store.heads()
     assert heads is not None and heads.applied.settings == GOOD

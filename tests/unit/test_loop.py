@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from flask_hsmx_cluster.agent.clerk import Clerk
 from flask_hsmx_cluster.agent.heartbeat.loop import HeartbeatLoop
+from flask_hsmx_cluster.agent.heartbeat.reign import ReignMemory
 from flask_hsmx_cluster.agent.heartbeat.start import stock_terms
 from flask_hsmx_cluster.agent.store_file import StoreError
 from flask_hsmx_cluster.decision.events import Announce, HandoverEnded, Renew
@@ -28,7 +30,7 @@ def notes() -> list[tuple[Any, ...]]:
 @pytest.fixture
 def loop(notes: list[tuple[Any, ...]]) -> HeartbeatLoop:
     clerk: Any = SimpleNamespace(record=lambda *words: notes.append(words))
-    return HeartbeatLoop(clerk, 5555)
+    return HeartbeatLoop(clerk, ReignMemory(Path("/nowhere")), 5555)
 
 
 def direct(loop: HeartbeatLoop, monkeypatch: pytest.MonkeyPatch) -> None:

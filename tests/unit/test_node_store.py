@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import stat
@@ -24,7 +23,7 @@ from flask_hsmx_cluster.agent.revisions.model import Heads
 from flask_hsmx_cluster.agent.store_file import StoreError
 from flask_hsmx_cluster.settings.model import from_dict
 
-from .gateways import in_memory
+from .gateways import BEFORE_7, changed, in_memory
 
 A, B = "aa" * 16, "bb" * 16
 KEY, NEXT = Key(1, b"k" * 32), Key(2, b"n" * 32)
@@ -166,19 +165,15 @@ def test_the_standing_of_the_data_survives_a_restart_and_ends_with_the_cluster(s
 
 
 def test_terms_never_go_back(store: NodeStore, path: Path) -> None:
-    assert store.reserved_term() == 0 and store.last_reign() is None
+    assert store.reserved_term() == 0
     store.reserve_term(7)
     store.reserve_term(5)
-    store.remember_reign(7, "boot")
-    assert store.reserved_term() == 7 and store.last_reign() == (7, "boot")
+    assert store.reserved_term() == 7
     store.forget_cluster()
-    assert store.reserved_term() == 7 and store.last_reign() is None
-    store.remember_reign(8, "boot")
+    assert store.reserved_term() == 7
     store.close()
     again = NodeStore(path)
-    assert again.last_reign() == (8, "boot")
-    again.forget_reign()
-    assert again.last_reign() is None
+    assert again.reserved_term() == 7
     again.close()
 
 
@@ -384,9 +379,7 @@ def test_later_schema(path: Path) -> None:
 
 def test_an_upgrade_that_was_cut_short_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     NodeStore(path).close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE settings_revision DROP COLUMN stale_wait_s")
-        connection.execute("PRAGMA user_version = 1")
+    changed(path, *BEFORE_7, "ALTER TABLE settings_revision DROP COLUMN stale_wait_s", "PRAGMA user_version = 1")
     with monkeypatch.context() as cut:
         cut.setattr(models, "UPGRADES", {1: (*models.UPGRADES[1], "power off")})
         refused(path)

@@ -19,7 +19,7 @@ from flask_hsmx_cluster.settings.model import from_dict, to_dict
 from flask_hsmx_cluster.settings.notify import Target
 from flask_hsmx_cluster.words import cluster as words
 
-from .gateways import changed
+from .gateways import BEFORE_7, changed
 from .test_rules import GOOD, PORTS, A
 
 KEY = Key(1, b"k" * 32)
@@ -116,7 +116,7 @@ def test_the_store_keeps_them_and_takes_over_one_of_a_former_version(tmp_path: P
     heads = Heads(revisions.draft(None, GOOD, A, "A", "now", KEY))
     store.save_heads(heads, [KEY])
     store.close()
-    changed(path, "DROP TABLE revision_notify", "PRAGMA user_version = 3")
+    changed(path, *BEFORE_7, "DROP TABLE revision_notify", "PRAGMA user_version = 3")
     store = NodeStore(path)
     assert store.heads() == heads
     full = Heads(revisions.draft(heads, FULL, A, "A", "now", KEY))

@@ -20,7 +20,7 @@ from flask_hsmx_cluster.settings.model import Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.pppoe import Connection
 from flask_hsmx_cluster.words import cluster as words
 
-from .gateways import World, changed
+from .gateways import BEFORE_7, World, changed
 from .test_rules import GOOD, PORTS, A
 
 KEY = Key(1, b"k" * 32)
@@ -119,7 +119,7 @@ def test_the_store_of_a_former_version_is_taken_over(tmp_path: Path) -> None:
     store = NodeStore(path)
     store.save_heads(heads, [KEY])
     store.close()
-    changed(path, "DROP TABLE revision_pppoe", "PRAGMA user_version = 2")
+    changed(path, *BEFORE_7, "DROP TABLE revision_pppoe", "PRAGMA user_version = 2")
     store = NodeStore(path)
     assert store.heads() == heads
     store.save_heads(Heads(revisions.draft(heads, FULL, A, "A", "now", KEY)))

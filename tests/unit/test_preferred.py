@@ -55,20 +55,13 @@ def test_a_gateway_that_leaves_takes_the_preference_along() -> None:
     assert left.advanced == GOOD.advanced and left.protocol < 5
 
 
-def test_it_is_stored_and_so_is_what_an_operator_asked_for(tmp_path: Path) -> None:
+def test_it_is_stored(tmp_path: Path) -> None:
     heads = Heads(revisions.draft(None, PREFERRING, A, "A", "now", KEY))
     store = NodeStore(tmp_path / "node.sqlite")
     store.save_heads(heads, [KEY])
-    assert not store.reign_asked()
-    store.remember_reign(7, "boot", asked=True)
     store.close()
     store = NodeStore(tmp_path / "node.sqlite")
-    assert store.heads() == heads and store.reign_asked()
-    store.remember_reign(8, "boot")
-    assert not store.reign_asked(), "that was another reign"
-    store.remember_reign(9, "boot", asked=True)
-    store.forget_reign()
-    assert not store.reign_asked()
+    assert store.heads() == heads
     store.close()
 
 

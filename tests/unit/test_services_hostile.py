@@ -203,8 +203,8 @@ def test_an_app_that_cannot_be_loaded_is_loaded_ever_more_rarely(
     runner.use("hooks", ("/bin/sh", "-c", f"echo >> {starts}"), str(tmp_path))
     for _ in range(3600):
         runner.keep()
-        assert runner._program is not None
-        runner._program.wait(60)
+        if runner._program is not None:
+            runner._program.wait(60)
         now[0] += 1
     runner.use("hooks", (), str(tmp_path))
     assert 20 <= len(starts.read_text()) <= 30, "in an hour"

@@ -65,13 +65,13 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
     anything: Any = SimpleNamespace(
         send=lambda *frame: True, hold=lambda: None, renew=lambda: None, keys=frozenset(), release=lambda: None,
         record=lambda *words: None, do=lambda job: None, keep=lambda *words: None, reserved=0,
-        addresses=[], encode=lambda *words: b"", ledger=SimpleNamespace(forget_reign=lambda: None),
+        addresses=[], encode=lambda *words: b"", remember=lambda reign: None, forget=lambda: None,
     )  # fmt: skip
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(
-        anything, core, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2}, references,
-        lambda result: None, DatabaseHand(None), ServicesHand(None, anything.record), Announcer(anything),
-        lambda on: None,
+        anything, core, anything, anything, anything, anything, anything, {}, {}, {"lan0": lan}, {"lan0": 2},
+        references, lambda result: None, DatabaseHand(None), ServicesHand(None, anything.record),
+        Announcer(anything), lambda on: None,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from flask_hsmx_cluster.settings import rules
 from flask_hsmx_cluster.settings.model import MAX_SIZE, Settings, from_dict, to_dict
 from flask_hsmx_cluster.settings.networks import MAX_ADVERTISED, MAX_ALIASES, MAX_ROUTES, Alias, Network, Route
 
-from .gateways import World, changed, in_memory, port
+from .gateways import BEFORE_7, World, changed, in_memory, port
 from .test_rules import GOOD, PORTS, A, B
 
 KEY = Key(1, b"k" * 32)
@@ -290,7 +290,7 @@ def test_the_store_of_a_former_version_is_taken_over(path: Path) -> None:
     store.save_heads(heads, [KEY])
     store.close()
     tables = ("revision_network", "revision_alias", "revision_route", "revision_advertised", "data_standing")  # later
-    changed(path, *(f"DROP TABLE {table}" for table in tables),
+    changed(path, *BEFORE_7, *(f"DROP TABLE {table}" for table in tables),
             "ALTER TABLE settings_revision DROP COLUMN stale_wait_s", "PRAGMA user_version = 1")
     store = NodeStore(path)
     assert store.heads() == heads

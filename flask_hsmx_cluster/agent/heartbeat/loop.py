@@ -20,7 +20,7 @@ from ...decision.core import Core
 from ...decision.model import Cause, Kind, Motive, Role, Start, Term
 from ...errors import ClusterError, NetworkError, RequestRefused
 from ...network.addresses import AddressLease
-from ...network.clock import boot_time_s, machine_boot_id
+from ...network.clock import boot_time_s
 from ...network.netlink import MonitorSocket, RequestSocket
 from ...network.ports import Port, ignore_routers, prepare_port
 from ...network.virtual_mac import is_virtual
@@ -36,6 +36,7 @@ from .database_hand import DatabaseHand
 from .devices import lease_of, look_for, look_for_one, mac_of, ports_now, remove_virtual_devices, virtual_devices
 from .frames import FrameBook, PortFrames
 from .poll import Poll
+from .reign import ReignMemory
 from .services_hand import ServicesHand, ServicesLink
 from .session import Session, WatchedPort, udp_paths
 from .standing import StandingKeeper
@@ -60,6 +61,7 @@ class HeartbeatLoop:
     """The agent's fast half (see :class:`~flask_hsmx_cluster.agent.hot.HotSide`).
 
     :param clerk: writes what must be kept.
+    :param reigns: remembers the present reign.
     :param udp_port: UDP port of heartbeats.
     :param clock_stepped: called (on the loop's thread) after a step of the wall clock.
     :param link: the replicator; None where the database is not shared.
@@ -71,6 +73,7 @@ class HeartbeatLoop:
     def __init__(
         self,
         clerk: Clerk,
+        reigns: ReignMemory,
         udp_port: int,
         clock_stepped: Callable[[], None] = lambda: None,
         link: ReplicatorLink | None = None,
@@ -78,7 +81,7 @@ class HeartbeatLoop:
         services: ServicesLink | None = None,
         arbiter: ArbiterHand | None = None,
     ) -> None:
-        self.clerk = clerk
+        self.clerk, self._reigns = clerk, reigns
         self._database = DatabaseHand(link, synchronous)
         self.services = ServicesHand(services, clerk.record)
         self._arbiter = arbiter or ArbiterHand(None)
@@ -344,6 +347,7 @@ class HeartbeatLoop:
             codec,
             self._requests,
             self.clerk,
+            self._reigns,
             lease,
             udp,
             ethernet,
@@ -384,15 +388,13 @@ class HeartbeatLoop:
         start = start_of(
             membership.node_id,
             self._terms,
-            self.clerk.ledger.last_reign(),
-            machine_boot_id(),
+            self._reigns.recall(),
             self._leased_for(lease),
             float(membership.settings.advanced.boot_hold_s),
             self._standing.load(),
             boot_time_s(),
             membership.claim,
             self._maintenance_until is not None,
-            self.clerk.ledger.reign_asked(),
         )
         self._start_adopts = start.adopt
         return start

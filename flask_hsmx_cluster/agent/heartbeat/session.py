@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from ...decision import events
 from ...decision.core import Core
-from ...decision.model import Beat, Cause, CauseKind, Kind, Motive, Role, Word
+from ...decision.model import Beat, Cause, CauseKind, Kind, Motive, Role, Term, Word
 from ...errors import NetworkError
 from ...network.addresses import AddressLease
-from ...network.clock import boot_time_s, machine_boot_id
+from ...network.clock import boot_time_s
 from ...network.messages import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
 from ...network.netlink import RequestSocket, attributes, kernel_address
 from ...network.ports import carrier_of
@@ -28,6 +28,7 @@ from .database_hand import DatabaseHand
 from .datagram import Clone, Codec, Received, Refusal
 from .frames import PortFrames
 from .plan import UdpPlan
+from .reign import Reign, ReignMemory
 from .services_hand import ACTIVE, BEFORE_ACTIVE, BEFORE_PASSIVE, PASSIVE, ServicesHand
 from .transport import EthernetPath, UdpEnds, UdpPath
 
@@ -110,6 +111,7 @@ class Session:
     codec: Codec
     requests: RequestSocket
     clerk: Clerk
+    reigns: ReignMemory
     lease: AddressLease
     udp: dict[str, UdpPath]
     ethernet: dict[str, EthernetPath]
@@ -259,7 +261,7 @@ class Session:
 
     def start_clean(self) -> None:
         """This agent goes on with nothing: neither its predecessor's reign nor its addresses stay."""
-        self.clerk.keep("reign", self.clerk.ledger.forget_reign)
+        self._forget_reign()
         self.reconcile()
 
     def reconcile(self) -> None:
@@ -399,11 +401,13 @@ class Session:
 
     def _claim(self, effect: events.Claim) -> None:
         self.hear_additions(False)
+        self._remember_reign(effect.term)
         try:
             self.lease.hold()
         except NetworkError as error:
             with contextlib.suppress(NetworkError):  # the lease ends by itself
                 self.lease.release()
+            self._forget_reign()
             self.hear_additions(True)
             self.tell(events.ClaimFailed(error.message))
             return
@@ -411,8 +415,6 @@ class Session:
         self.advertiser.start(boot_time_s())
         self.services.go(ACTIVE, self.core.why, effect.term, effect.released)
         self.perform(self.core.handle(events.Renewed(boot_time_s()), boot_time_s()))
-        term, asked = effect.term.counter, self.core.preference.asked
-        self.clerk.keep("reign", lambda: self.clerk.ledger.remember_reign(term, machine_boot_id(), asked))
 
     def _release(self) -> None:
         self.announcer.stop()
@@ -427,8 +429,26 @@ class Session:
                 f"The addresses could not be released: {error.message}",
                 ("the kernel drops them when their lease ends",),
             )
+        self._forget_reign()
         self.services.go(PASSIVE, self.core.why, self.core.term)
-        self.clerk.keep("reign", self.clerk.ledger.forget_reign)
+
+    def _remember_reign(self, term: Term) -> None:
+        """Before the kernel has its addresses: what it holds is never of a later reign than this."""
+        try:
+            self.reigns.remember(Reign(term.counter, self.core.preference.asked))
+        except OSError as error:
+            self.clerk.record(
+                "reign_not_remembered",
+                "warning",
+                f"The present reign could not be remembered: {error.strerror}",
+                ("an agent that is started again gives up the addresses first",),
+            )
+
+    def _forget_reign(self) -> None:
+        try:
+            self.reigns.forget()
+        except OSError as error:
+            self.clerk.record("reign_not_forgotten", "warning", f"A reign could not be forgotten: {error.strerror}")
 
     def _renew(self) -> None:
         before = boot_time_s()

@@ -9,6 +9,7 @@ from ...decision.model import MOST_TERM, Start, Term
 from ...decision.terms import TERM_BLOCK
 from ...errors import ClusterError
 from ..clerk import Clerk
+from .reign import Reign
 from .standing import DataStanding, seconds_ago
 
 #: Range from which a gateway whose disk is full draws its first term.
@@ -37,26 +38,24 @@ def stock_terms(clerk: Clerk, draw: Callable[[int], int] = secrets.randbelow) ->
 
 
 def start_of(
-    node: str, terms: tuple[int, int], reign: tuple[int, str] | None, boot_id: str, valid_s: float, hold_s: float,
-    standing: DataStanding, now: float, claim: bool = False, maintenance: bool = False, asked: bool = False,
+    node: str, terms: tuple[int, int], reign: Reign | None, valid_s: float, hold_s: float, standing: DataStanding,
+    now: float, claim: bool = False, maintenance: bool = False,
 ) -> Start:  # fmt: skip
     """Tell the core how this agent comes up: a machine boot, an agent restart, or the birth of a cluster.
 
     :param terms: as :func:`stock_terms` returned them.
-    :param reign: the term in which this gateway was active when its agent ended, and the machine's boot then.
+    :param reign: in which this gateway was active when its agent ended, since the machine started.
     :param valid_s: how long the kernel keeps the addresses still, s.
-    :param asked: an operator had asked for that reign.
     :param hold_s: how long to listen after a boot of the machine, s.
     """
-    restarted = reign is not None and reign[1] == boot_id
-    adopt = Term(reign[0], node) if restarted and reign and valid_s > 0 else None
+    adopt = Term(reign.term, node) if reign and valid_s > 0 else None
     return Start(
-        hold_s=min(hold_s, RESTART_HOLD_S) if restarted else hold_s,
+        hold_s=min(hold_s, RESTART_HOLD_S) if reign else hold_s,
         next_term=terms[0],
         reserved_to=terms[1],
         adopt=adopt,
         adopt_until=now + valid_s,
-        asked=adopt is not None and asked,
+        asked=adopt is not None and reign is not None and reign.asked,
         claim=claim,
         maintenance=maintenance,
         followed=standing.followed,
