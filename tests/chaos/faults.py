@@ -113,13 +113,7 @@ def _join(site: Site, gateway: Gateway, amount: float) -> None:
 def _delay(site: Site, _: Gateway, amount: float) -> None:
     least = _between(_DELAY, amount)
     program = (sys.executable, "-m", "tests.chaos.delay_line", site.lab.switch.name, "sync")
-    site.programs["delay"] = [
-        _start(*program, str(least), str(least + _between(_JITTER, amount)), stdin=subprocess.PIPE)
-    ]
-    line = site.programs["delay"][0]
-    assert line.stdout
-    if line.stdout.readline() != b"ready\n":
-        raise LabError("the delay line did not start")
+    _begin_program(site, "delay", *program, str(least), str(least + _between(_JITTER, amount)))
     for each in site.lab.gateways:
         site.lab.faults.cut(each, "sync", "out")
 
@@ -129,6 +123,16 @@ def _delay_no_more(site: Site, _: Gateway, _amount: float) -> None:
         for each in site.lab.gateways:
             site.lab.faults.mend(each, "sync")
     _end_programs(site, "delay")
+
+
+def _deceive(site: Site, *_: object) -> None:
+    names = [each.namespace.name for each in site.lab.gateways]
+    program = (sys.executable, "-m", "tests.chaos.hostile_guest", site.lab.client.name, *names, site.lab.virtual_ip)
+    _begin_program(site, "hostile_guest", *program)
+
+
+def _deceive_no_more(site: Site, *_: object) -> None:
+    _end_programs(site, "hostile_guest")
 
 
 # Processes
@@ -167,9 +171,17 @@ def _thaw(site: Site, gateway: Gateway, _: float) -> None:
         site.signal([gateway.agent.pid], _GO_ON)
 
 
-def _restart_agent(site: Site, gateway: Gateway, amount: float) -> None:
+def _stop_agent(site: Site, gateway: Gateway, amount: float) -> None:
     _agent(_TERM)(site, gateway, amount)
     site.start_again(gateway, "agent")
+
+
+def _restart_agent(site: Site, gateway: Gateway, _: float) -> None:
+    """Ask it for that; what takes its time is the start of the new one."""
+    _living(site, gateway)
+    gateway.call("restart")
+    if gateway.agent is not None:
+        gateway.agent.wait(15)
 
 
 def _nothing(*_: object) -> None:
@@ -287,6 +299,15 @@ def _start(*argv: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[byte
     return subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True)
 
 
+def _begin_program(site: Site, kind: str, *argv: str) -> None:
+    """Start a program that says when it is ready."""
+    program = _start(*argv, stdin=subprocess.PIPE)
+    site.programs[kind] = [program]
+    assert program.stdout
+    if program.stdout.readline() != b"ready\n":
+        raise LabError(f"{' '.join(argv[1:3])} did not start")
+
+
 def _end_programs(site: Site, kind: str) -> None:
     for program in site.programs.pop(kind, []):
         program.kill()
@@ -321,9 +342,11 @@ DEEDS: dict[str, tuple[Do, Do]] = {
     "loss": (lambda site, gateway, amount: site.lab.faults.loss(_between(_LOSS, amount)),
              lambda site, gateway, _: site.lab.faults.loss(0)),
     "delay": (_delay, _delay_no_more),
+    "hostile_guest": (_deceive, _deceive_no_more),
     "kill_agent": (_agent(_KILL), _start_again("agent")),
     "freeze_agent": (_agent(_STOP), _thaw),
-    "restart_agent": (_restart_agent, _nothing),
+    "stop_agent": (_stop_agent, _nothing),
+    "restart_agent": (_restart_agent, _start_again("agent")),
     "kill_replicator": (_processes(REPLICATOR, _KILL), _nothing),
     "freeze_replicator": (_processes(REPLICATOR, _STOP), _processes(REPLICATOR, _GO_ON)),
     "kill_services": (_processes(SERVICES, _KILL), _nothing),

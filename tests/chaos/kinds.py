@@ -50,10 +50,12 @@ KINDS: dict[str, Kind] = {
     "isolated": Kind("lan", (2.0, 8.0), severs=_LAN, whole=True),
     "loss": Kind("loss", (3.0, 12.0), whole=True),
     "delay": Kind("sync", (3.0, 12.0), whole=True),
+    "hostile_guest": Kind("guest", (3.0, 10.0), whole=True),
     # The agent and its children
     "kill_agent": Kind("agent", (0.5, 6.0)),
     "freeze_agent": Kind("agent", (0.2, 7.0)),
-    "restart_agent": Kind("agent", (0.0, 0.5)),
+    "stop_agent": Kind("agent", (0.0, 0.5)),
+    "restart_agent": Kind("agent", (0.2, 4.0)),
     "kill_replicator": Kind("replicator", (0.0, 1.0)),
     "freeze_replicator": Kind("replicator", (0.5, 5.0), moves_for_health=True),
     "kill_services": Kind("services", (0.0, 1.0)),

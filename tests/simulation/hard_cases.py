@@ -78,7 +78,7 @@ HARD_CASES: tuple[HardCase, ...] = (
             f"{_LAB}::test_a_guest_with_the_address_delays_no_failover",
             f"{_CASES}::test_a_forged_answer_holds_for_two_leases_at_most",
         ),
-        not_in_chaos="its faults are breakdowns; none of its guests answers for an address of others",
+        ("hostile_guest",),
     ),
     HardCase(
         "leaving_hold",
@@ -287,7 +287,7 @@ HARD_CASES: tuple[HardCase, ...] = (
             f"{_LAB}::test_short_freeze_moves_nothing",
             f"{_FAULTS}::test_frozen_agent_yields_when_thawed",
         ),
-        ("restart_agent", "kill_agent", "starved"),
+        ("restart_agent", "stop_agent", "kill_agent", "starved"),
     ),
     HardCase(
         "kernel",
@@ -410,6 +410,6 @@ HARD_CASES: tuple[HardCase, ...] = (
             f"{_HOSTILE}::test_forged_datagrams_move_nothing",
             f"{_HOSTILE}::test_a_flood_over_the_guests_network_moves_nothing",
         ),
-        not_in_chaos=_ATTACK,
+        ("hostile_guest",),
     ),
 )
