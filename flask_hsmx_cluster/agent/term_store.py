@@ -29,7 +29,7 @@ class TermStore(GuideStore):
             row = session.get(m.Reign, 1)
             counter = row.reserved_term if row else 0
         if not 0 <= counter <= MOST_TERM:
-            raise damaged(self.path, "the number of the last reign makes no sense")
+            raise damaged(self.path, "the highest number of a reign makes no sense")
         return counter
 
     @staticmethod

@@ -41,6 +41,7 @@ TIE_PATIENCE_S = 2.0
 ANSWERS_STALE_S = 0.1
 #: Where Ethernet heartbeats worked, ARP alone holds for at most this many leases (rule 3).
 ARP_ALONE_LEASES = 2
+FORGEABLE = "the address answered for two leases without one authenticated sign of life"
 #: Why a gateway that has a clone claims nothing.
 CLONE_WORDS = "another machine with this gateway's identity is alive and could claim as well"
 
@@ -416,7 +417,7 @@ class Passive:
         if alone and may_claim and core.arbiter.consents():
             self.hold = None
             core.claim(
-                "the address answered for two leases without one authenticated sign of life",
+                FORGEABLE,
                 ("an ARP answer alone can be forged: it holds for two leases at most", *core.arbiter.in_words()),
             )  # nor may what could be forged undo the claim, or a guest could stop every fail-over
             return

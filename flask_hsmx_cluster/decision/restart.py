@@ -1,9 +1,10 @@
 """An agent that is restarted on purpose: its addresses stay where they are, and the other gateway waits for it.
 
-The active gateway asks first. Only if the other one has confirmed that it will wait are the right to write and the
-lease of the addresses extended; then it says goodbye, and for how long. Where no other one is heard the ordinary lease
-must do. The new process goes on with the same reign (rule 17). Meanwhile the kernel answers for the addresses. If the
-new process is not back in time, or if the whole machine is gone, the other gateway takes over.
+The active gateway asks first. Only if the other one has confirmed that it will wait, or there is none, are the right to
+write and the lease of the addresses extended; then it says goodbye, and for how long. Where the other one is not heard
+they are renewed once more, and the ordinary lease must do. The new process goes on with the same reign (rule 17).
+Meanwhile the kernel answers for the addresses. If the new process is not back in time, or if the whole machine is gone,
+the other gateway takes over.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ RESTART_S, RESTART_LEAST_S, RESTART_MOST_S = 15, 5, 60
 KEEP_MOST_S = 0.3
 #: Between the offer and the goodbye pass at most some 2 s: what the other gateway waits longer if it hears no goodbye.
 OFFER_MARGIN_S = 2.0
+#: Why a gateway that must ask an arbiter, and that nobody hears, leases nothing any more.
+UNPROVEN = "The arbiter has not said lately that this gateway may serve"
 #: The goodbye is said so many times over every path.
 GOODBYES = 3
 
@@ -68,13 +71,18 @@ class Restart:
             core.do(HandoverEnded(False, "A hand-over is under way already", 0.0))
         elif core.renewed_at is None:
             core.do(HandoverEnded(False, "This gateway has just become active, and is taking the addresses", 0.0))
-        else:
-            waits = core.peer_fresh()
-            # Who has not said that it waits may take over: nothing is leased for longer than an agent that dies leaves.
-            self.within_s = event.within_s if waits else min(event.within_s, core.plan.timing.lease_s)
+        elif not core.plan.peer or core.peer_fresh():
+            self.within_s = event.within_s
             core.active.begin_handover(Motive.RESTART)
-            if not waits:
+            if not core.plan.peer:
                 self.confirmed()
+        elif not core.arbiter.proven():
+            core.do(HandoverEnded(False, UNPROVEN, 0.0))
+        else:
+            # Who has not said that it waits may take over: nothing is leased for longer than an agent that dies leaves.
+            self.within_s = min(event.within_s, core.plan.timing.lease_s)
+            core.active.begin_handover(Motive.RESTART)
+            self.confirmed()
 
     def confirmed(self) -> None:
         """The other gateway waits: the right to write first, it ends before the addresses' lease (rule 14)."""
@@ -103,7 +111,11 @@ class Restart:
         self._extend()
 
     def _extend(self) -> None:
-        self._due, self._extending = NEVER, True
+        self._due = NEVER
+        if self.within_s <= self.core.plan.timing.lease_s and not self.core.arbiter.proven():
+            self.core.active.end_handover(False, UNPROVEN)
+            return
+        self._extending = True
         self.core.do(Extend(self.within_s))
 
     def extended(self) -> None:

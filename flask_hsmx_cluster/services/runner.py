@@ -80,7 +80,6 @@ class Runner:
                 if self._program.code() is None:
                     return
                 self.end()  # what a callable has forked may keep the connection open
-                end_left_behind(self._mark)
             if not self._users or boot_time_s() - self._started_at < self._again_s:
                 return
             self._started_at = boot_time_s()
@@ -105,7 +104,7 @@ class Runner:
             if self._socket is None:
                 raise AppNotLoaded("the app is not loaded.", _SEE)
             self._number += 1
-            this, answer, waiting = self._number, Future[str](), self._waiting
+            this, answer, waiting, program = self._number, Future[str](), self._waiting, self._program
             waiting[this] = answer
             message = {"id": this, "number": number, "limit_s": limit_s, "told": told}
             with contextlib.suppress(OSError):  # then nobody answers
@@ -113,6 +112,8 @@ class Runner:
         try:
             error = answer.result(limit_s + ANSWER_S)
         except TimeoutError:
+            if program is not None and program.code() is not None:  # what it has forked keeps the connection open
+                raise AppNotLoaded("the process that has the app ended.", _SEE) from None
             late = f"it was not done within {limit_s:.1f} s, and was ended."
             raise CommandFailed(late, "See what it waits for.") from None
         finally:
@@ -129,6 +130,7 @@ class Runner:
             self._part()
             if self._program is not None:
                 end([self._program], 0.2)
+                end_left_behind(self._mark)
                 self._program = None
 
     def _part(self) -> None:
@@ -145,12 +147,13 @@ class Runner:
 
     def _read(self, ours: socket.socket, waiting: dict[int, Future[str]]) -> None:
         """Hand its answers to those who wait for them. The first one says that the app is loaded."""
-        with ours, contextlib.suppress(OSError):
-            while data := ours.recv(65536):
-                with self._lock:
-                    if self._socket is ours:
-                        self.ready, self._again_s = True, AGAIN_S
-                _take(data, waiting)
+        with ours:
+            with contextlib.suppress(OSError):  # one that was killed with requests unread resets the connection
+                while data := ours.recv(65536):
+                    with self._lock:
+                        if self._socket is ours:
+                            self.ready, self._again_s = True, AGAIN_S
+                    _take(data, waiting)
             with self._lock:
                 if self._socket is ours:  # it has ended by itself
                     self._part()

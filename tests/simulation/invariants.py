@@ -8,7 +8,7 @@ from typing import Any
 
 from flask_hsmx_cluster.decision import bounds, events
 from flask_hsmx_cluster.decision.model import Role, Term, Timing
-from flask_hsmx_cluster.decision.passive import ARP_ALONE_LEASES
+from flask_hsmx_cluster.decision.passive import FORGEABLE
 
 from .faults import Fault, settle_s
 from .machine import EXPIRES_LATE_S, Machine
@@ -276,10 +276,9 @@ class Checks:
 
         Its agent died while its heartbeats were lost, and its kernel has an ordinary lease still.
         """
-        core, lease_s = machine.core, self.world.timing.lease_s
-        if core is None or self._attended(machine.peer) or machine.peer.leased_for_s > lease_s:
-            return False
-        return core.now - (core.peer_at or core.began) > ARP_ALONE_LEASES * lease_s
+        core, peer = machine.core, machine.peer
+        alone = core is not None and core.why == FORGEABLE
+        return alone and not self._attended(peer) and peer.leased_for_s <= self.world.timing.lease_s
 
     @staticmethod
     def _attended(machine: Machine) -> bool:

@@ -35,6 +35,7 @@ from .wires import SOCKET_HOLDS, SimulatedPath
 if TYPE_CHECKING:
     from .world import World
 
+CLUSTER = "simulated"
 MACS = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2"}
 #: How late the kernel ends a lease, s: it rounds the time, and its timer wheel rounds it again (measured).
 EXPIRES_LATE_S = (0.01, 0.1, 0.25, 0.52)
@@ -119,8 +120,9 @@ class SimulatedReignMemory:
     def forget(self) -> None:
         self.remember(None)
 
-    def recall(self) -> Reign | None:
-        return self._reign
+    def recall(self, node: str, cluster: str) -> Reign | None:
+        reign = self._reign
+        return reign if reign is not None and (reign.node, reign.cluster) == (node, cluster) else None
 
     def lose(self) -> None:
         """The machine has lost its power."""
@@ -170,7 +172,7 @@ class Machine:
     # The agent --------------------------------------------------------------------------------------------
 
     def start_agent(self, claim: bool = False) -> None:
-        """Start an agent as the shipped one starts: from its disk and what the kernel still holds."""
+        """Start an agent as the shipped one starts: from its disk, its memory and what the kernel still holds."""
         self.end_agent()
         with self.clocks:
             world, now = self.world, self.clocks.boot_s()
@@ -178,8 +180,8 @@ class Machine:
             terms = stock_terms(self.clerk, world.dice.randrange)  # type: ignore[arg-type]
             left_s = self.valid_s() if self.holds(plan.addresses[0]) else 0
             start = start_of(
-                plan.node, terms, self.reigns.recall(), left_s, world.timing.boot_hold_s, self.keeper.load(), now,
-                claim, self.maintenance,
+                plan.node, terms, self.reigns.recall(plan.node, CLUSTER), left_s, world.timing.boot_hold_s,
+                self.keeper.load(), now, claim, self.maintenance,
             )  # fmt: skip
             self.frozen = False
             self.install(Core(plan, start, now), self.new_codec())
@@ -422,7 +424,7 @@ class Machine:
 
     def _membership(self) -> SimpleNamespace:
         """Return what the session reads of it."""
-        return SimpleNamespace(settings=SimpleNamespace(cluster_id="simulated"), node_id=self.name * 32)
+        return SimpleNamespace(settings=SimpleNamespace(cluster_id=CLUSTER), node_id=self.name * 32)
 
     def new_codec(self) -> Codec:
         world, name = self.world, self.name

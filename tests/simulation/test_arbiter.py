@@ -252,6 +252,24 @@ def test_an_agent_that_is_restarted_goes_on_only_with_a_proof_where_it_is_requir
     assert world.both == 0
 
 
+@pytest.mark.parametrize("silent_s", [0.9, 1.3, 1.65])
+@pytest.mark.parametrize("data", [False, True])
+def test_a_restart_that_nobody_hears_leases_nothing_without_a_proof_where_it_is_required(
+    silent_s: float, data: bool
+) -> None:
+    world = formed(REQUIRED, data=data)
+    world.reaches["a"] = False
+    world.isolate(carriers=False)
+    machine = world.machines["a"]
+    world.run(silent_s)
+    until = machine.lease_until
+    world._tell(machine, events.RestartRequested(15.0))
+    world.run(0.4)
+    assert machine.lease_until <= until and not machine.handovers[-1].ok, world.log
+    world.run(15)
+    assert active(world) == ["b"] and world.both == 0, world.log
+
+
 def test_commits_do_not_go_on_alone_before_it_has_granted() -> None:
     world = formed(ASKED, data=True)
     database = world.machines["a"].database

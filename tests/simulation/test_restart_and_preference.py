@@ -173,6 +173,18 @@ def test_alone_an_agent_restarts_without_asking() -> None:
     assert active(world) == ["a"] and world.none_longest == 0, world.log
 
 
+def test_the_only_gateway_of_its_cluster_has_all_the_time_that_was_asked_for() -> None:
+    world = Restarting(1)
+    world.machines["b"].member = world.machines["a"].member = False
+    world.start("a", claim=True)
+    world.run(3)
+    assert active(world) == ["a"] and not world.core("a").plan.peer
+    world.forget_figures()
+    world.restart("a", RESTART_S - 1)
+    world.run(3)
+    assert active(world) == ["a"] and world.none_longest == 0, world.log
+
+
 @pytest.mark.parametrize("heard_again_s", [0.5, 3.0, 5.0])
 @pytest.mark.parametrize("silent_s", [0.3, 1.0, 3.0, 4.0])
 def test_nobody_is_made_to_wait_who_has_not_said_so(silent_s: float, heard_again_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask_hsmx_cluster.decision.model import Term
 
+from .machine import CLUSTER
 from .world import World, active
 
 
@@ -77,13 +78,36 @@ def test_an_agent_that_dies_at_once_after_its_claim_goes_on_with_that_one() -> N
     assert active(world) == ["a"] and machine.core.term == last, world.log
 
 
+def test_a_reign_whose_lease_is_over_is_no_longer_gone_on_with_and_its_term_not_used_again(world: World) -> None:
+    """Its disk has taken no term since, and the gateway that knew of it is gone, too."""
+    machine = world.machines["b"]
+    world.fail_over("a")
+    world.run(1)
+    machine.clerk.ledger.full = True
+    assert machine.core is not None
+    machine.core.terms.above(500)
+    world.fail_over("b")
+    world.run(1)
+    world.fail_over("a")
+    world.run(1)
+    last = machine.core.term.counter
+    assert active(world) == ["b"] and last > 500
+    machine.clerk.ledger.full = False
+    world.kill("b")
+    world.power_off("a")
+    world.run(world.timing.lease_s + 2)
+    machine.start_agent()
+    world.run(70)
+    assert active(world) == ["b"] and machine.core.term.counter > last, world.log
+
+
 def test_a_reign_that_ended_with_its_lease_is_forgotten_when_the_agent_comes_back(world: World) -> None:
     machine = world.machines["b"]
     world.fail_over("a")
     world.run(1)
     world.kill("b")
     world.run(20)
-    assert active(world) == ["a"] and machine.reigns.recall() is not None
+    assert active(world) == ["a"] and machine.reigns.recall("b" * 32, CLUSTER) is not None
     machine.start_agent()
     world.run(5)
-    assert active(world) == ["a"] and machine.reigns.recall() is None
+    assert active(world) == ["a"] and machine.reigns.recall("b" * 32, CLUSTER) is None

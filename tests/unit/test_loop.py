@@ -63,10 +63,10 @@ def test_a_change_does_not_bring_addresses_that_still_wait(loop: HeartbeatLoop, 
     """A gateway that is becoming active waits for its data: a change of the settings meanwhile takes no addresses."""
     done: list[Any] = []
     lease = SimpleNamespace(addresses=[], routes=[])
-    core = SimpleNamespace(role=Role.ACTIVE, renewed_at=renewed_at)
-    new: Any = SimpleNamespace(core=core, lease=lease, perform=done.extend)
+    core = SimpleNamespace(role=Role.ACTIVE, renewed_at=renewed_at, term="its term")
+    new: Any = SimpleNamespace(core=core, lease=lease, perform=done.extend, remember_reign=done.append)
     loop._carry_over(SimpleNamespace(lease=lease), new)  # type: ignore[arg-type]
-    assert done == ([] if renewed_at is None else [Renew(), Announce()])
+    assert done == ([] if renewed_at is None else ["its term", Renew(), Announce()])
 
 
 def test_settings_that_cannot_be_applied_again_are_tried_until_they_can_and_told_once(

@@ -27,7 +27,7 @@ from flask_hsmx_cluster.services.firmware import FirmwareServices
 from flask_hsmx_cluster.services.hooks import Hooks
 from flask_hsmx_cluster.services.pppd import Connection, Pppd
 from flask_hsmx_cluster.services.process import Process
-from flask_hsmx_cluster.services.runner import Runner
+from flask_hsmx_cluster.services.runner import AppNotLoaded, Runner
 from flask_hsmx_cluster.services.situation import Situation
 
 from ..waiting import within
@@ -192,6 +192,29 @@ def test_what_is_no_answer_is_passed_over() -> None:
     theirs.close()
     reader.join(10)
     assert not reader.is_alive()
+
+
+def test_the_end_of_a_process_that_has_not_read_everything_is_seen() -> None:
+    """The connection is reset then, not only closed."""
+    runner = Runner()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    runner._socket, runner.ready = ours, True
+    ours.send(b"never read")
+    theirs.close()
+    runner._read(ours, runner._waiting)
+    assert not runner.ready
+    with pytest.raises(AppNotLoaded):
+        runner.call(0, 20.0, None)
+
+
+def test_a_call_whose_process_has_ended_says_nothing_of_the_callable() -> None:
+    """What it has forked keeps the connection open."""
+    runner = Runner()
+    runner._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    runner._program = Program(["/bin/true"], "nobody")
+    runner._program.wait(20)
+    with theirs, runner._socket, pytest.raises(AppNotLoaded):
+        runner.call(0, 0.0, None)
 
 
 def test_an_app_that_cannot_be_loaded_is_loaded_ever_more_rarely(

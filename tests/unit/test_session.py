@@ -66,6 +66,7 @@ def session_of(core: Core, references: frozenset[str] = frozenset()) -> Session:
         send=lambda *frame: True, hold=lambda: None, renew=lambda: None, keys=frozenset(), release=lambda: None,
         record=lambda *words: None, do=lambda job: None, keep=lambda *words: None, reserved=0,
         addresses=[], encode=lambda *words: b"", remember=lambda reign: None, forget=lambda: None,
+        settings=SimpleNamespace(cluster_id="cluster"),
     )  # fmt: skip
     lan = WatchedPort("lan0", 2, MAC, anything, frozenset({"10.0.0.100"}))
     return Session(

@@ -6,6 +6,7 @@ waits for a disk, a database or another thread; others hand it work through :met
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -382,13 +383,14 @@ class HeartbeatLoop:
         if gone or gone_routes:
             AddressLease(self._requests, gone, 2, gone_routes).release()
         if new.core.role is Role.ACTIVE and new.core.renewed_at is not None:  # else they still wait for data, services
+            new.remember_reign(new.core.term)  # an operator may have changed what was asked for
             new.perform([events.Renew(), events.Announce()])
 
     def _start(self, membership: Membership, lease: AddressLease) -> Start:
         start = start_of(
             membership.node_id,
             self._terms,
-            self._reigns.recall(),
+            self._reigns.recall(membership.node_id, membership.settings.cluster_id),
             self._leased_for(lease),
             float(membership.settings.advanced.boot_hold_s),
             self._standing.load(),
@@ -412,6 +414,8 @@ class HeartbeatLoop:
 
     def _leave(self) -> None:
         if self._session is None:
+            with contextlib.suppress(OSError):  # it says of which cluster it is
+                self._reigns.forget()
             return
         self._session.take_leave()
         self._session.perform([events.Release()])

@@ -29,10 +29,13 @@ class Reign:
     """A reign of this gateway.
 
     :param term: its number.
+    :param node: this gateway's node id then; ``cluster``: the cluster's id.
     :param asked: an operator has asked for it.
     """
 
     term: int
+    node: str
+    cluster: str
     asked: bool = False
 
 
@@ -44,6 +47,7 @@ class ReignMemory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._boot_id = machine_boot_id()
 
     @classmethod
     def of(cls, state_dir: str | Path) -> ReignMemory:
@@ -56,7 +60,7 @@ class ReignMemory:
 
         :raises OSError: it cannot be; nothing is remembered then.
         """
-        written = json.dumps({**asdict(reign), "boot_id": machine_boot_id()}).encode()
+        written = json.dumps({**asdict(reign), "boot_id": self._boot_id}).encode()
         new = self.path.with_suffix(".new")
         try:
             new.unlink(missing_ok=True)
@@ -66,8 +70,9 @@ class ReignMemory:
                     raise OSError(0, "no room in memory")
             new.replace(self.path)
         except OSError:
-            with contextlib.suppress(OSError):
-                self.forget()
+            for path in (new, self.path):
+                with contextlib.suppress(OSError):
+                    path.unlink()
             raise
 
     def forget(self) -> None:
@@ -77,18 +82,22 @@ class ReignMemory:
         """
         self.path.unlink(missing_ok=True)
 
-    def recall(self) -> Reign | None:
-        """Return the reign that has not ended since this machine started; None if there is none that makes sense."""
+    def recall(self, node: str, cluster: str) -> Reign | None:
+        """Return this node's reign in this cluster that has not ended since the machine started, if there is one."""
         try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(handle, "rb", buffering=0) as file:
-                found = os.fstat(handle)
-                own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-                told = json.loads(file.read(LONGEST)) if own else {}
-            if told["boot_id"] != machine_boot_id():
-                return None
-            term, asked = told["term"], told["asked"]
+            written = json.loads(self._read())
+            found = Reign(written["term"], written["node"], written["cluster"], written["asked"])
+            boot_id = written["boot_id"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        sound = type(term) is int and 0 < term <= MOST_TERM and type(asked) is bool
-        return Reign(term, asked) if sound else None
+        sound = type(found.term) is int and 0 < found.term <= MOST_TERM and type(found.asked) is bool
+        return found if sound and (boot_id, found.node, found.cluster) == (self._boot_id, node, cluster) else None
+
+    def _read(self) -> bytes:
+        handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+            return os.read(handle, LONGEST) if own else b""
+        finally:
+            os.close(handle)

@@ -401,7 +401,7 @@ class Session:
 
     def _claim(self, effect: events.Claim) -> None:
         self.hear_additions(False)
-        self._remember_reign(effect.term)
+        self.remember_reign(effect.term)
         try:
             self.lease.hold()
         except NetworkError as error:
@@ -432,10 +432,11 @@ class Session:
         self._forget_reign()
         self.services.go(PASSIVE, self.core.why, self.core.term)
 
-    def _remember_reign(self, term: Term) -> None:
-        """Before the kernel has its addresses: what it holds is never of a later reign than this."""
+    def remember_reign(self, term: Term) -> None:
+        """Remember a reign, before the kernel has its addresses: what that holds is never of a later one."""
         try:
-            self.reigns.remember(Reign(term.counter, self.core.preference.asked))
+            asked = self.core.preference.asked
+            self.reigns.remember(Reign(term.counter, term.node, self.membership.settings.cluster_id, asked))
         except OSError as error:
             self.clerk.record(
                 "reign_not_remembered",

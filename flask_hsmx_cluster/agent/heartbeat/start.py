@@ -48,14 +48,14 @@ def start_of(
     :param valid_s: how long the kernel keeps the addresses still, s.
     :param hold_s: how long to listen after a boot of the machine, s.
     """
-    adopt = Term(reign.term, node) if reign and valid_s > 0 else None
+    adopted = reign if valid_s > 0 else None
     return Start(
         hold_s=min(hold_s, RESTART_HOLD_S) if reign else hold_s,
-        next_term=terms[0],
+        next_term=max(terms[0], reign.term + 1 if reign else 0),
         reserved_to=terms[1],
-        adopt=adopt,
+        adopt=Term(adopted.term, node) if adopted else None,
         adopt_until=now + valid_s,
-        asked=adopt is not None and reign is not None and reign.asked,
+        asked=adopted is not None and adopted.asked,
         claim=claim,
         maintenance=maintenance,
         followed=standing.followed,
