@@ -64,8 +64,8 @@ class Patch:
         return self.text.partition("\n")[0]
 
     def apply(self, root: Path) -> None:
-        # Without fuzz: a patch that lands elsewhere breaks something else.
-        command = ["patch", "--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "--reject-file=-"]
+        # Without fuzz, and never the other way round: a patch that lands elsewhere breaks something else.
+        command = ["patch", "--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--forward", "--reject-file=-"]
         with self.path.open() as text:
             done = subprocess.run(command, cwd=root, stdin=text, capture_output=True, text=True)
         if done.returncode:
