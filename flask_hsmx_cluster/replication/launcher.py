@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 PATIENCE_S: Final = 5.0
 #: PostgreSQL starts a launcher that has ended after this time, s.
 BACK_AFTER_S: Final = 5.0
+#: From this version of PostgreSQL on a new launcher would wait just as long.
+STARTS_OUTLIVE_IT: Final = 160000
 
 _END: Final = b"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE backend_type = 'logical replication launcher'"""
@@ -42,6 +44,8 @@ class Launcher:
 
         :param at: monotonic time, s.
         """
+        if connection.info.server_version >= STARTS_OUTLIVE_IT:
+            return
         # One whose worker fails again and again is tried, and has one more error each time.
         idle = {(one.name, one.error_count) for one in streams if one.enabled and one.worker_pid is None}
         if not idle & self._idle:

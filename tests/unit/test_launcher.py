@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
 from flask_hsmx_cluster.replication.channel import Stream
 from flask_hsmx_cluster.replication.database import Connection, DatabaseFailure
-from flask_hsmx_cluster.replication.launcher import BACK_AFTER_S, PATIENCE_S, Launcher
+from flask_hsmx_cluster.replication.launcher import BACK_AFTER_S, PATIENCE_S, STARTS_OUTLIVE_IT, Launcher
 
 
 class Server:
@@ -18,6 +19,7 @@ class Server:
         self.ended_at: list[float] = []
         self.peer_answers = True
         self.now = 0.0
+        self.info = SimpleNamespace(server_version=STARTS_OUTLIVE_IT - 1)
         self._launcher = Launcher(self._open_peer)
 
     def execute(self, query: bytes) -> None:
@@ -52,6 +54,13 @@ def test_one_of_two_is_enough() -> None:
     server = Server()
     server.run(PATIENCE_S + 1, [stream(7), stream(name="hsmx_cluster_bulk")])
     assert len(server.ended_at) == 1
+
+
+def test_where_starts_outlive_the_launcher_it_is_left_alone() -> None:
+    server = Server()
+    server.info.server_version = STARTS_OUTLIVE_IT
+    server.run(60, [stream()])
+    assert not server.ended_at
 
 
 def test_it_is_given_time_to_come_back() -> None:
