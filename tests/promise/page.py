@@ -63,7 +63,7 @@ LIMITS_TEXT = """\
 """
 
 FURTHER = """\
-Five more limits, all of them small:
+Six more limits, all of them small:
 
 - **One direction alone.** If nothing passes from the active gateway to the passive one, over no wire, the passive one
   cannot tell, and claims. The other way still works: the former active one hears that, and releases as soon as the new
@@ -77,6 +77,9 @@ Five more limits, all of them small:
 - **A death in the wrong moment.** An agent that dies between a renewal and the heartbeat that tells of it (about 1 ms)
   has a lease that the other gateway does not know of. By its end the other one asks only every 0.5 s, and takes the
   address so much later.
+- **A death that nobody hears.** An agent dies, or is restarted, while all heartbeats are lost, and its address alone
+  answers still: that can be forged, and counts for two leases. Then both have the address until the dead agent's kernel
+  ends its lease: at most a lease and 0.6 s, also if heartbeats would pass again by then.
 - **Frames that are lost by chance.** Five questions in a row must be lost, and all heartbeats, to look like silence.
   Where every fifth frame is lost, no fail-over was seen in 60 s, 15 times.
 
