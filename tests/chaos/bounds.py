@@ -26,8 +26,7 @@ SITE = Site(Timing(), data=True, message_s=0.025)
 #: after 5 s, a gateway that boots listens, joins again and copies what it lacks, PostgreSQL recovers.
 CONVERGED_WITHIN_S = 60.0
 
-#: Each kind as the product names it. A machine that has stood still before is given up to a lease more, so what looks
-#: like a loss of power counts as one after a stall.
+#: Each kind as the product names it; loss of power where nothing has stood still before costs less.
 FAULTS: dict[str, Fault] = {
     "power_off": Fault.POWER_OFF_AFTER_STALL,
     "starved": Fault.POWER_OFF_AFTER_STALL,
@@ -117,16 +116,20 @@ _WITHOUT_POWER = frozenset({"power_off", "reboot"})
 _EVERY_CABLE = frozenset({"lan", "sync", "backup"})
 
 
-def bound(kinds: Iterable[str], at_active: bool = True) -> Bound:
+def bound(kinds: Iterable[str], at_active: bool = True, stalled: bool = True) -> Bound:
     """Return what one fault, or several that overlap, may cost, the machine's share included.
 
     :param at_active: one of them struck the gateway that was active, or both.
+    :param stalled: one of the gateways remembers, or may remember, that the other one's machine has stood still: then a
+        loss of power is believed later. A short cut of every wire looks like that, too.
     """
     kinds = list(kinds)
     if not kinds:
         found = NOTHING
     elif not at_active:
         found = PASSIVE
+    elif kinds == ["power_off"] and not stalled:
+        found = _stated(Fault.POWER_OFF)
     elif len(kinds) == 1:
         found = BOUNDS[kinds[0]]
     elif apart(kinds):

@@ -68,8 +68,10 @@ class _Look(threading.Thread):
         while not self._over.is_set():
             at, what, more = time.monotonic(), "unreachable", {}
             with contextlib.suppress(ClusterError):
-                node = self._gateway.call("status")["node"]
-                what, more = str(node["role"]), {"term": node["term"], "phase": node["phase"]}
+                status = self._gateway.call("status")
+                node, peer = status["node"], status["peer"] or {}
+                what = str(node["role"])
+                more = {"term": node["term"], "phase": node["phase"], "patience_ms": peer.get("patience_ms")}
                 at = time.monotonic()
             with self._lock:
                 if not self._states or self._states[-1][1:] != (what, more):

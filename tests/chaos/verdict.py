@@ -55,7 +55,7 @@ def judge(record: Record, reigned: Mapping[str, int] | None = None) -> Verdict:
     struck = [fault for fault in faults if not _refused(fault).startswith("not done")]
     kinds = [fault.what for fault in struck]
     at_active = any(fault.more.get("on") != "passive" for fault in struck)
-    allowed = bound(kinds, at_active)
+    allowed = bound(kinds, at_active, _stalled(record))
     since = max((fault.end for fault in faults), default=record.episode.start)
     two_ms, left_ms = _two_ms(record), _two_ms(record, since)
     counted = not at_active or apart(kinds) or len(kinds) < 2
@@ -93,6 +93,14 @@ def judge(record: Record, reigned: Mapping[str, int] | None = None) -> Verdict:
 
 def _refused(fault: Span) -> str:
     return str(fault.more.get("refused", ""))
+
+
+def _stalled(record: Record) -> bool:
+    """Return whether a gateway remembered before the first fault that the other one had stood still, or did not say."""
+    first = min((fault.start for fault in record.of(FAULT)), default=record.episode.end)
+    said = [span.more.get("patience_ms") for gateway in GATEWAYS
+            for span in record.of(lane(ROLE, gateway)) if span.start <= first]
+    return not said or any(one is None or one > 0 for one in said)
 
 
 def _deaf_to_signals(faults: list[Span]) -> list[Violation]:

@@ -179,6 +179,16 @@ def test_an_outage_beyond_its_bound_is_reported() -> None:
     assert broken(record) == ["none"]
 
 
+@pytest.mark.parametrize(("patience_ms", "most_ms"), [(0, 1000), (400, 3000), (None, 3000)])
+def test_a_loss_of_power_may_cost_more_only_where_a_stall_is_remembered(patience_ms: int | None, most_ms: int) -> None:
+    record = good()
+    record.spans = [span for span in record.spans if not span.lane.startswith(ROLE)]
+    said = {} if patience_ms is None else {"patience_ms": patience_ms}
+    for gateway in "ab":
+        record.add(lane(ROLE, gateway), "passive", 99, 100, **said)
+    assert most_ms - 1000 <= judge(record).bound.none_ms < most_ms
+
+
 def test_an_address_that_no_kernel_has_is_an_outage_whether_or_not_somebody_asked() -> None:
     record = Record(span for span in good().spans if span.lane != NO_ANSWER)
     assert judge(record).none_ms == pytest.approx(150)

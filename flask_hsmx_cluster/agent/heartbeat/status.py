@@ -358,6 +358,7 @@ def _peer(core: Core, now: float) -> dict[str, Any] | None:
         "name": core.plan.peer_name,
         "role": beat.role.name.lower() if beat and fresh else "unknown",
         "heard_ms": None if core.peer_at is None else round((now - core.peer_at) * 1000, 1),
+        "patience_ms": round(core.stalls.dead_time_s() * 1000),
         "health": _health(beat.causes, core) if beat and fresh else [],
         "maintenance": bool(beat and fresh and beat.maintenance),
         "revision": beat.revision if beat else 0,
