@@ -361,8 +361,8 @@ class Pairing(_One, Base):
     """Node id that has used the code; nobody else may then."""
 
 
-class Reign(_One, Base):
-    """Terms: the highest one that is reserved for a claim."""
+class ReservedTerm(_One, Base):
+    """The highest term that is reserved for a claim."""
 
     __tablename__ = "reign"
     __table_args__ = (CheckConstraint("id = 1"),)

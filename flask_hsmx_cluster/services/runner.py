@@ -134,6 +134,7 @@ class Runner:
                 self._program = None
 
     def _part(self) -> None:
+        """Nobody is at the other end any more."""
         if self.ready:
             self._gone_at = boot_time_s()
         self.ready, self._socket = False, None
